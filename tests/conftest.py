@@ -1,0 +1,44 @@
+"""Surroundings of all tests: one thread each, no hub, cheap tests first."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Ray, torch or transformers. Ray's default niceness starves its workers beside anything else.
+os.environ["RAY_worker_niceness"] = "0"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["WANDB_MODE"] = "offline"
+
+from hypothesis import settings
+
+from uec.config import Config
+from uec.config_file import load_config
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("uec", deadline=None, derandomize=True)  # a slow machine is no failure, and CI's inputs are everyone's
+settings.load_profile("uec")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that cost seconds come after those that do not."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+
+
+@pytest.fixture
+def project() -> Path:
+    return PROJECT
+
+
+@pytest.fixture
+def make_config() -> Callable[..., Config]:
+    """The default text run's config with overrides, e.g. `make_config("rollout.n=4")`."""
+
+    def make(*overrides: str) -> Config:
+        return load_config(PROJECT / "configs/llm.yaml", list(overrides))
+
+    return make

@@ -1,0 +1,73 @@
+"""The entropy stabiliser's memory (2604.14646): what enters it, when it is used, and a uniform draw from it."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uec.config import Config, Replay
+from uec.types import Kind, Rollout, Trajectory
+
+STREAM = 2
+"""Keeps the draws' random numbers apart from others that are seeded with `run.seed`."""
+
+
+def capacity(cfg: Config) -> int:
+    """s', trajectories: `replay.capacity`, or 2 B G."""
+    return cfg.replay.capacity or 2 * cfg.train.prompts_per_step * cfg.rollout.n
+
+
+def draw_rows(cfg: Config) -> int:
+    """Trajectories of a replay update: `replay.rows`, or B G."""
+    return cfg.replay.rows or cfg.train.prompts_per_step * cfg.rollout.n
+
+
+def admits(trajectory: Trajectory, replay: Replay) -> bool:
+    """A > A_0, of a kind that `replay.source` lets in."""
+    wanted = replay.source == "all" or trajectory.kind == Kind.EXPLORATION
+    return replay.enabled and wanted and trajectory.advantage > replay.min_advantage
+
+
+def is_due(step: int, size: int, replay: Replay) -> bool:
+    """Every `replay.every` steps, counted from 1, once the store holds `replay.min_rows`."""
+    return replay.enabled and step % replay.every == 0 and size >= replay.min_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored response."""
+
+    rollout: Rollout
+    advantage: float  # of the group it was sampled in
+    step: int  # at which it was admitted
+
+
+class ReplayStore:
+    """The newest s' entries, oldest first."""
+
+    def __init__(self, capacity: int, seed: int):
+        self.entries: deque[Entry] = deque(maxlen=capacity)
+        self.rng = np.random.default_rng([seed, STREAM])
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def add(self, entry: Entry) -> None:
+        """The oldest entry makes room where the store is full."""
+        self.entries.append(entry)
+
+    def draw(self, n: int) -> list[Entry]:
+        """n entries, uniformly without replacement, or all where there are fewer; they stay in the store."""
+        chosen = self.rng.choice(len(self.entries), size=min(n, len(self.entries)), replace=False)
+        return [self.entries[i] for i in chosen]
+
+    def rng_state(self) -> dict[str, Any]:
+        """JSON: with the entries in their order, all that the next draws depend on."""
+        return dict(self.rng.bit_generator.state)
+
+    def load(self, entries: list[Entry], rng_state: dict[str, Any]) -> None:
+        """Take up where `entries` and `rng_state` left off. A smaller capacity keeps the newest."""
+        self.entries.clear()
+        self.entries.extend(entries)
+        self.rng.bit_generator.state = rng_state

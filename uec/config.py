@@ -1,0 +1,327 @@
+"""Every setting of a run: one docstring a field, its range beside it. Imports nothing heavy.
+
+`uec/config_file.py` reads YAML and overrides into these; `uec/validate.py` checks what no single field can.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def number(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
+    """A numeric field with its range."""
+    return field(default=default, metadata={"ge": ge, "gt": gt, "le": le})
+
+
+def choice(default: str, *others: str) -> Any:
+    """A field that takes one of a few words; the first is the default."""
+    return field(default=default, metadata={"choices": (default, *others)})
+
+
+def items(*default: Any, ge: float | None = None, lt: float | None = None, choices: tuple[str, ...] | None = None) -> Any:
+    """A list, with the range of its items."""
+    return field(default_factory=lambda: list(default), metadata={"ge": ge, "lt": lt, "choices": choices})
+
+
+@dataclass
+class Run:
+    name: str | None = None
+    """Folder name under `run.dir`; none: made of the config's name, the algorithm and the time."""
+    dir: str = "runs"
+    """Where run folders are made."""
+    seed: int = number(0, ge=0)
+    """Seeds the data order, the replay draws, the learners and the engines."""
+    overwrite: bool = False
+    """Delete an existing run folder of that name and start anew."""
+    resume: str = "never"
+    """`never`, `auto` (from the newest checkpoint of `run.name`, or from scratch if there is none) or a checkpoint's path."""
+    save_rollouts: bool = True
+    """Write every response with its reward parts to rollouts/step_NNNNNN.jsonl."""
+
+
+@dataclass
+class Model:
+    path: str = "???"
+    """A folder in Hugging Face format, or a hub name."""
+    dtype: str = choice("auto", "float32", "bfloat16", "float16")
+    """Of engine and learner; auto: float32 on CPU, bfloat16 on CUDA."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for a source that you trust."""
+
+
+@dataclass
+class Data:
+    train: str = "???"
+    """Training prompts: a .jsonl or .parquet file, or a Hugging Face dataset name."""
+    eval: str | None = None
+    """Held-out prompts, as `data.train`; none: no evaluation."""
+    train_split: str = "train"
+    """Split to take where `data.train` is a dataset name."""
+    eval_split: str = "test"
+    """Split to take where `data.eval` is a dataset name."""
+    prompt_key: str = "prompt"
+    """Column of the question: text, or a list of chat messages."""
+    answer_key: str = "answer"
+    """Column of the reference answer."""
+    answer_regex: str | None = None
+    """Cut the reference answer out of its column: the first group of the last match (GSM8K: `####\\s*(.+)`)."""
+    template: str | None = None
+    """Text around the question, e.g. "{prompt} Think step by step."; {any_column} is replaced, other braces stay."""
+    system: str | None = None
+    """System message, where the chat template is applied."""
+    chat: bool = True
+    """Apply the tokenizer's chat template. Off: the (templated) prompt is tokenised as it stands."""
+    max_prompt_tokens: int = number(1024, ge=1)
+    """Longer prompts are dropped, with a count."""
+    shuffle: bool = True
+    """A new order each epoch, drawn from `run.seed`."""
+
+
+@dataclass
+class Rollout:
+    engines: int = number(1, ge=1)
+    """RolloutActors, each with a vLLM engine of its own."""
+    backend: str = choice("auto", "in_actor", "async")
+    """in_actor: LLMEngine stepped by a thread of the actor; async: AsyncLLM with its own process; auto: in_actor on CPU, async on CUDA."""
+    tensor_parallel: int = number(1, ge=1)
+    """Devices an engine is split over."""
+    n: int = number(8, ge=2)
+    """G: responses a prompt."""
+    temperature: float = number(1.0, gt=0)
+    """t: temperature of regular rollouts."""
+    top_p: float = number(1.0, gt=0, le=1)
+    """Nucleus sampling; 1: off. Below 1 it sorts the vocabulary, which is slow on CPU."""
+    top_k: int = number(-1, ge=-1)
+    """Sample from the k most likely tokens; -1: off."""
+    min_p: float = number(0.0, ge=0, le=1)
+    """Leave out tokens less likely than min_p times the most likely one."""
+    max_tokens: int = number(1024, ge=1)
+    """Longest response; one that reaches it is truncated."""
+    stop: list[str] = items()
+    """Texts that end a response, beside the end-of-text token."""
+    max_num_seqs: int = number(256, ge=1)
+    """Sequences an engine decodes at once."""
+    max_batched_tokens: int = number(8192, ge=1)
+    """Tokens an engine forwards at once."""
+    kv_cache_mb: int | None = number(None, ge=1)
+    """Memory of the KV cache in MiB; none: vLLM decides from `rollout.gpu_memory`. On CPU: 512."""
+    gpu_memory: float = number(0.85, gt=0, le=1)
+    """Share of a GPU's memory that an engine takes."""
+    prefix_caching: bool = True
+    """Reuse keys and values of equal beginnings; reset at each weight update."""
+    enforce_eager: bool = False
+    """No CUDA graphs. Always so on CPU."""
+    cpus: float = number(0.4, gt=0)
+    """CPUs that Ray reserves for an engine."""
+    threads: int = number(1, ge=1)
+    """Threads an engine computes with on CPU."""
+
+
+@dataclass
+class Difficulty:
+    solved_at: float = number(0.01, gt=0)
+    """A prompt is difficult if no regular response's accuracy reaches this (algorithm: max R < solved_at)."""
+
+
+@dataclass
+class Exploration:
+    enabled: bool = True
+    """Targeted exploration: more and hotter rollouts for difficult prompts."""
+    n: int = number(20, ge=2)
+    """G': exploration responses a difficult prompt."""
+    temperature: float = number(1.2, gt=0)
+    """t': must be above `rollout.temperature`."""
+    group: str = choice("own", "joint")
+    """Advantages normalised within the G' (own) or within all G + G' (joint)."""
+    keep: str = choice("positive", "informative")
+    """Keep exploration responses with A > 0 (paper), or |A| > `exploration.threshold` on both sides (released code)."""
+    threshold: float = number(1.0, ge=0)
+    """For `exploration.keep=informative`."""
+    stream: bool = True
+    """Explore a prompt at once when its group is classified; off: as a second phase, after all regular rollouts."""
+
+
+@dataclass
+class Reward:
+    fn: Any = "exact"
+    """`exact`, `boxed`, `format`, `countdown`, `path/to/file.py:name` or `package.module:name`; a list merges their parts."""
+    weights: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0}, metadata={"ge": 0})
+    """Weight of each part in the reward; a part without one is only reported."""
+    workers: int = number(1, ge=1)
+    """RewardActors."""
+    processes: int = number(1, ge=1)
+    """Grading processes of each RewardActor."""
+    timeout_s: float = number(10.0, gt=0)
+    """Longest grading of one response, in seconds; its process is killed then."""
+    memory_mb: int | None = number(2048, ge=256)
+    """Data memory of a grading process, in MiB: past it a MemoryError fails that one grading; none: no limit."""
+    on_error: float = number(0.0, ge=0, le=1)
+    """Accuracy and reward of a response whose grading failed or timed out."""
+    max_error_frac: float = number(0.1, ge=0, le=1)
+    """Abort if more than this share of a step's gradings fail."""
+    cpus: float = number(0.05, ge=0)
+    """CPUs that Ray reserves for a RewardActor."""
+
+
+@dataclass
+class Retention:
+    min_abs_advantage: float = number(0.0, ge=0)
+    """Keep regular responses with |A| above this (paper: 0, released code: 0.05)."""
+    drop_overlong_positive: bool = True
+    """Drop truncated responses with A > 0."""
+
+
+@dataclass
+class Batch:
+    accumulate: bool = False
+    """Wait until prompts_per_step * n kept trajectories are there (released code), instead of training on what a step kept."""
+
+
+@dataclass
+class Replay:
+    enabled: bool = True
+    """The entropy stabiliser: train on earlier high-advantage trajectories now and then."""
+    capacity: int | None = number(None, ge=1)
+    """s': newest trajectories kept; none: 2 * prompts_per_step * n."""
+    every: int = number(5, ge=1)
+    """f_replay: steps between replay updates."""
+    rows: int | None = number(None, ge=1)
+    """Trajectories drawn for an update; none: prompts_per_step * n."""
+    min_rows: int = number(16, ge=1)
+    """No replay update while the store holds fewer."""
+    min_advantage: float = number(1.0, ge=0)
+    """A_0: admit kept trajectories with A above this."""
+    source: str = choice("all", "exploration")
+    """Which kinds are admitted."""
+    logprobs: str = choice("stored", "recomputed")
+    """Old log-probabilities of the time of sampling (clipping active), or of now."""
+
+
+@dataclass
+class Learner:
+    ranks: int = number(1, ge=1)
+    """LearnerActors, one device each."""
+    zero_stage: int = number(1, ge=0, le=3)
+    """DeepSpeed ZeRO stage."""
+    lr: float = number(1e-6, gt=0)
+    """Learning rate of AdamW."""
+    betas: list[float] = items(0.9, 0.95, ge=0, lt=1)
+    """AdamW's betas."""
+    weight_decay: float = number(0.01, ge=0)
+    """AdamW's weight decay."""
+    warmup_steps: int = number(0, ge=0)
+    """Optimizer steps of linear warm-up."""
+    grad_clip: float = number(1.0, gt=0)
+    """Largest gradient norm."""
+    optimizer_steps: int = number(1, ge=1)
+    """Optimizer steps a batch: it is split into as many mini-batches."""
+    micro_batch_tokens: int = number(16384, ge=1)
+    """Padded tokens that a rank forwards at once."""
+    logits_chunk_mb: int = number(256, ge=1)
+    """Largest piece of logits held at once, in MiB."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    kl_coef: float = number(0.0, ge=0)
+    """Weight of the KL (k3) to the start model in the loss; above 0 a reference model is loaded."""
+    clip_low: float = number(0.2, gt=0, le=1)
+    """Lower clip range of the ratio: 1 - clip_low."""
+    clip_high: float = number(0.2, gt=0)
+    """Upper clip range of the ratio: 1 + clip_high."""
+    dual_clip: float | None = number(3.0, gt=1)
+    """c: for A < 0 the objective is not below c A; none: off."""
+    cpus: float = number(0.4, gt=0)
+    """CPUs that Ray reserves for a rank."""
+    threads: int = number(1, ge=1)
+    """Threads a rank computes with on CPU."""
+
+
+@dataclass
+class Train:
+    steps: int = number(100, ge=1)
+    """Steps of the run: rollouts, update, weight exchange."""
+    prompts_per_step: int = number(32, ge=1)
+    """B: prompts a step."""
+    max_staleness: int = number(0, ge=0, le=0)
+    """Versions that a trained rollout may be behind. 0: strictly on-policy, the only value so far."""
+
+
+@dataclass
+class Eval:
+    every: int = number(0, ge=0)
+    """Steps between evaluations; 0: at the start and the end only."""
+    n: int = number(16, ge=1)
+    """Responses a held-out prompt."""
+    k: list[int] = items(1, 8, 16, ge=1)
+    """pass@k is reported for each."""
+    temperature: float = number(1.0, gt=0)
+    """Sampling temperature of evaluations."""
+    prompts: int | None = number(None, ge=1)
+    """Take only the first so many held-out prompts."""
+
+
+@dataclass
+class Checkpoint:
+    every: int = number(50, ge=0)
+    """Steps between checkpoints; 0: at the end only."""
+    keep: int = number(2, ge=1)
+    """Newest checkpoints that stay."""
+
+
+@dataclass
+class Weights:
+    backend: str = choice("auto", "shm", "nccl", "ipc")
+    """How weights reach the engines; auto: shm on CPU, nccl on CUDA (ipc where colocated)."""
+    verify_every: int = number(25, ge=1)
+    """Updates between probes of engine against learner; the first update is always probed."""
+    tolerance: float | None = number(None, gt=0)
+    """Largest log-probability gap that a probe may show, in nats; none: 0.001 for float32, 0.5 for half precision."""
+    timeout_s: float = number(300.0, gt=0)
+    """Longest weight update."""
+
+
+@dataclass
+class Cluster:
+    address: str = "auto"
+    """`auto`: a running Ray cluster, or else a local one; `local`: always a new local one; or an address."""
+    placement: str = choice("separate", "colocated")
+    """On GPUs: engines and learners on devices of their own, or sharing them (vLLM sleep mode)."""
+    cpus: int | None = number(None, ge=1)
+    """CPUs of a local cluster; none: all."""
+    object_store_mb: int = number(256, ge=80)
+    """Object store of a local cluster, in MiB."""
+    start_timeout_s: float = number(300.0, gt=0)
+    """Longest start of all actors."""
+
+
+@dataclass
+class Wandb:
+    project: str = "uec-rl"
+    """Project, where `tracking` has wandb."""
+    entity: str | None = None
+    """Team or user."""
+    mode: str = choice("online", "offline")
+    """offline: write to the run folder, upload later with `wandb sync`."""
+
+
+@dataclass
+class Config:
+    algorithm: str = "uec"
+    """A file of configs/algorithm without .yaml (or a path): the fields that make up an algorithm."""
+    run: Run = field(default_factory=Run)
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    rollout: Rollout = field(default_factory=Rollout)
+    difficulty: Difficulty = field(default_factory=Difficulty)
+    exploration: Exploration = field(default_factory=Exploration)
+    reward: Reward = field(default_factory=Reward)
+    retention: Retention = field(default_factory=Retention)
+    batch: Batch = field(default_factory=Batch)
+    replay: Replay = field(default_factory=Replay)
+    learner: Learner = field(default_factory=Learner)
+    train: Train = field(default_factory=Train)
+    eval: Eval = field(default_factory=Eval)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    weights: Weights = field(default_factory=Weights)
+    cluster: Cluster = field(default_factory=Cluster)
+    tracking: list[str] = items("console", "jsonl", choices=("console", "jsonl", "tensorboard", "wandb"))
+    """Where metrics go: console, jsonl, tensorboard, wandb."""
+    wandb: Wandb = field(default_factory=Wandb)

@@ -1,0 +1,201 @@
+"""What crosses a process border.
+
+Shapes: P prompt tokens, T response tokens, G responses in a group. Token ids are int32, log-probabilities
+float32 in nats. Nothing here imports Ray: a reference to bulk data is typed `Any` and called a bundle.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int32]
+Logprobs = NDArray[np.float32]
+
+
+class Kind(StrEnum):
+    """Why a response was sampled."""
+
+    REGULAR = "regular"
+    EXPLORATION = "exploration"
+    EVAL = "eval"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One row of a data set, templated and tokenised."""
+
+    index: int  # position in train + eval, the prompt's name for the whole run
+    text: str  # what the model reads, chat template applied
+    tokens: Tokens  # [P]
+    answer: str
+    row: dict[str, Any]  # the row's other columns, handed to the reward function
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """n responses wanted for one prompt; the engine knows the prompt by its index."""
+
+    group: int  # unique in a run, also across restarts of an engine
+    prompt: int
+    n: int
+    temperature: float
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One finished response, as the engine made it."""
+
+    group: int
+    index: int  # 0 .. n-1 within its group
+    prompt: int
+    kind: Kind
+    temperature: float
+    prompt_tokens: Tokens  # [P]
+    tokens: Tokens  # [T], with the end-of-text token if there was one
+    logprobs: Logprobs  # [T], of the behaviour policy: temperature and top_p applied
+    truncated: bool  # ended by max_tokens
+    version: int  # of the weights that sampled it
+    old_logprobs: Logprobs | None = None  # [T], the learner's at T = 1 when this was first trained on (replay)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """All that the Controller learns of a response: its reward and its size, not its tokens."""
+
+    group: int
+    index: int
+    slot: int  # position in the bundle that was graded
+    reward: float  # weighted sum of parts
+    accuracy: float  # the part that difficulty reads
+    parts: dict[str, float]
+    error: str | None  # why grading failed, or None
+    timed_out: bool
+    prompt_tokens: int
+    response_tokens: int
+    truncated: bool
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """A scored response with its place in the data plane and, once known, its advantage."""
+
+    prompt: int
+    kind: Kind
+    temperature: float
+    score: Score
+    bundle: Any  # reference to a list[Rollout]; the tokens are at [score.slot]
+    advantage: float = 0.0
+
+    @property
+    def length(self) -> int:
+        """Prompt and response tokens: what the learner has to forward."""
+        return self.score.prompt_tokens + self.score.response_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The G (or G') scored responses to one request."""
+
+    request: Request
+    trajectories: list[Trajectory]
+
+    @property
+    def max_accuracy(self) -> float:
+        return max(t.score.accuracy for t in self.trajectories)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the DifficultyActor reads of a finished group."""
+
+    prompt: int
+    kind: Kind
+    n: int
+    mean_accuracy: float
+    max_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The DifficultyActor's answer: is the prompt difficult, and how to explore it."""
+
+    difficult: bool
+    n: int  # G'
+    temperature: float  # t'
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of a training batch: where its tokens are, and what they are worth."""
+
+    bundle: int  # index into the bundles handed over with the plan
+    slot: int
+    advantage: float
+    admit: bool = False  # return its old log-probabilities: it goes to the replay store
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One rank's share of a policy update: optimizer steps of micro-batches of indices into `samples`.
+
+    Every rank has the same number of optimizer steps and, in each, of micro-batches; an empty one is run with weight 0.
+    """
+
+    samples: list[Sample]
+    steps: list[list[list[int]]]
+    tokens: list[int]  # response tokens of each optimizer step, over all ranks: the token mean's denominator
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A version of the weights, ready to be taken by every engine."""
+
+    version: int
+    backend: str  # shm, nccl or ipc
+    names: list[str]
+    dtypes: list[str]
+    shapes: list[list[int]]
+    nbytes: int
+    location: str = ""  # shm: the file
+    digest: str = ""  # shm: of the bytes in the file
+    handles: dict[str, Any] = field(default_factory=dict)  # ipc: CUDA handles
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A signal asked the run to end."""
+
+    signum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A kept response that enters the replay store; positions count in the data handed over with it."""
+
+    bundle: int  # position of its list[Rollout]
+    slot: int  # in that bundle
+    advantage: float
+    logprobs: int | None = None  # position of a rank's old log-probabilities, dict[int, Logprobs]; none: recomputed when replayed
+    sample: int = 0  # its key in that dict: the index in that rank's Plan.samples
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What the Controller learns of a response drawn from the replay store."""
+
+    slot: int  # position in the rollouts drawn with it
+    advantage: float
+    kind: Kind
+    age: int  # steps since it was admitted
+    prompt_tokens: int
+    response_tokens: int
+
+    @property
+    def length(self) -> int:
+        """Prompt and response tokens: what the learner has to forward."""
+        return self.prompt_tokens + self.response_tokens
