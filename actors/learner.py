@@ -1,0 +1,168 @@
+"""One rank of the policy's training: a DeepSpeed engine, what is asked of it, and its part in the weight exchange."""
+
+import os
+import socket
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ray
+
+from actors.weights import make_publisher
+from uec.config import Config
+from uec.platform import Platform, detect
+from uec.types import Logprobs, Plan, Publication, Rollout, Tokens
+
+if TYPE_CHECKING:
+    from uec.models.policy import Policy
+
+
+def environment(cfg: Config, rank: int) -> dict[str, str]:
+    """Environment variables of a rank's process, to be set before it starts."""
+    return {
+        "OMP_NUM_THREADS": str(cfg.learner.threads),
+        # glibc gives large blocks back to the system and fetches them again, page by page, in each forward pass.
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+        "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
+        "MALLOC_TOP_PAD_": str(64 << 20),
+    }
+
+
+class LearnerActor:
+    """One of `learner.ranks`. But for `address`, every call goes to all ranks at once, for they wait for each other in it."""
+
+    def __init__(self, cfg: Config, rank: int) -> None:
+        self.cfg = cfg
+        self.rank = rank
+        self.steps_done = 0  # optimizer steps
+        self.version = 0  # last published
+        self._shared: int | None = None  # version that the engines hold, if the policy has not moved since
+
+    def address(self) -> tuple[str, int]:
+        """Host and free port of this process's node, for the ranks to meet at: that of rank 0 counts."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    def start(self, address: tuple[str, int]) -> dict[str, float]:
+        """Join the other ranks, load the model and build the engine. Returns the seconds of each stage.
+
+        Raises BadInput for a model that cannot be loaded or trained.
+        """
+        platform = detect(self.cfg)
+        clock = [time.perf_counter()]
+        _join(self.cfg, self.rank, platform, address)
+        clock.append(time.perf_counter())
+        import torch
+
+        from uec.models.engine import make_engine, make_reference
+        from uec.models.policy import verify
+        from uec.models.update import PolicyUpdate
+
+        settings = self.cfg.learner
+        self.device = torch.device(platform.device)
+        self.policy = self._load(platform)
+        if settings.gradient_checkpointing:
+            self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        clock.append(time.perf_counter())
+        self.engine = make_engine(self.policy, settings, platform)
+        reference = make_reference(self._load(platform), settings, platform) if settings.kl_coef > 0 else None
+        self._update = PolicyUpdate(self.engine, reference, settings, self.device)
+        self.publisher = make_publisher(self.cfg, self.rank)
+        verify(self.engine, self.policy, self.device)
+        clock.append(time.perf_counter())
+        return dict(zip(("join_s", "load_s", "engine_s"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
+
+    def update(self, plan: Plan, *bundles: list[Rollout]) -> tuple[dict[str, float], dict[int, Logprobs]]:
+        """A policy update (see uec.models.update). Returns metrics over all ranks, and old log-probabilities by sample.
+
+        A plan without steps changes nothing and returns nothing.
+        """
+        self.publisher.wait()
+        rollout = self.cfg.rollout
+        # Cut-off probabilities are renormalised over what is left: the engine's log-probabilities are then of another policy.
+        whole = rollout.top_p == 1 and rollout.top_k <= 0 and rollout.min_p == 0
+        metrics, old_logprobs = self._update.run(plan, _rollouts(plan, bundles), self.steps_done, self._shared if whole else None)
+        if plan.steps:
+            self.steps_done += len(plan.steps)
+            self._shared = None
+        return metrics, old_logprobs
+
+    def entropy(self, plan: Plan, *bundles: list[Rollout]) -> float:
+        """Mean true entropy of the policy over the response tokens of all ranks' plans, in nats."""
+        from uec.models.update import mean_entropy
+
+        return mean_entropy(self.engine, plan, _rollouts(plan, bundles), self.device)
+
+    def score(self, sequences: list[tuple[Tokens, Tokens]]) -> tuple[list[Logprobs], list[Logprobs]]:
+        """Log-probabilities (T = 1) and true entropies of the response tokens of (prompt, response) pairs, in nats.
+
+        Each rank is given all of them and returns all.
+        """
+        from uec.models.policy import score_sequences
+
+        return score_sequences(self.engine, sequences, self.cfg.learner.micro_batch_tokens, self.device)
+
+    def publish(self, version: int) -> Publication | None:
+        """Hand the weights to the exchange under this version; rank 0 returns what to tell the engines."""
+        from uec.models.engine import gathered
+
+        publication = self.publisher.publish(version, gathered(self.policy.hf.named_parameters()))
+        self.version = self._shared = version
+        return publication
+
+    def save(self, folder: str) -> None:
+        """Write the exact training state to a folder that all ranks see."""
+        from uec.models.state import save_state
+
+        save_state(Path(folder), self.engine, list(self.policy.hf.named_parameters()), self.steps_done, self.version)
+
+    def load(self, folder: str) -> None:
+        """Go on from what `save` wrote, also with another number of ranks or ZeRO stage. Raises BadInput for another model's."""
+        from uec.models.state import load_state
+
+        self.publisher.wait()
+        self.steps_done, self.version = load_state(Path(folder), self.engine, list(self.policy.hf.named_parameters()))
+        self._shared = None
+
+    def save_hf(self, folder: str) -> None:
+        """Write the policy so that plain transformers loads it, tokenizer and chat template included."""
+        from uec.models.engine import gathered
+        from uec.models.export import save_pretrained
+
+        hf = self.policy.hf
+        save_pretrained(Path(folder), hf, self.tokenizer, gathered(hf.named_parameters()), writes=self.rank == 0)
+
+    def _load(self, platform: Platform) -> "Policy":
+        from uec.models.policy import Policy, load_model
+        from uec.models.source import load_tokenizer, resolve_model
+        from uec.models.vocabulary import vocabulary_size
+
+        self.tokenizer = load_tokenizer(self.cfg.model)
+        hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
+        return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer))
+
+
+def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) -> None:
+    """Meet the other ranks at `address`. DeepSpeed reads its place from the environment, as a launcher would set it."""
+    os.environ.update(
+        DS_ACCELERATOR=platform.device,
+        RANK=str(rank),
+        WORLD_SIZE=str(cfg.learner.ranks),
+        LOCAL_RANK="0" if platform.device == "cuda" else str(rank),  # Ray shows each actor its own GPU only
+        MASTER_ADDR=address[0],
+        MASTER_PORT=str(address[1]),
+    )
+    # DeepSpeed 0.19 calls collectives by the names that torch 2.13 renames.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.distributed\.")
+    import deepspeed
+    import torch
+
+    torch.set_num_threads(cfg.learner.threads)
+    torch.manual_seed(cfg.run.seed + rank)
+    deepspeed.init_distributed(platform.collectives)
+
+
+def _rollouts(plan: Plan, bundles: tuple[list[Rollout], ...]) -> list[Rollout]:
+    return [bundles[sample.bundle][sample.slot] for sample in plan.samples]

@@ -1,0 +1,33 @@
+"""Each actor's output goes to a file of its own in the run's logs/, so that the console stays readable."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def logged(actor: type, path: Path) -> type:
+    """The same actor class, writing stdout and stderr (of C code and of child processes, too) to `path`."""
+
+    def __init__(self: Any, *args: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream in (1, 2):
+            os.dup2(descriptor, stream)
+        os.close(descriptor)
+        actor.__init__(self, *args)
+
+    return type(actor.__name__, (actor,), {"__init__": __init__, "__module__": actor.__module__})
+
+
+def tail(path: Path, lines: int = 3) -> str:
+    """The last lines of an actor's log, for an error message."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 4096))
+        text = file.read().decode(errors="replace")
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])

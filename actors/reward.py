@@ -1,0 +1,69 @@
+"""RewardActor: turns bundles of responses into scores, in grading processes of its own, and writes the rollout files."""
+
+import asyncio
+from pathlib import Path
+
+from uec.config import Config
+from uec.errors import RunFailed
+from uec.models.source import load_tokenizer
+from uec.rewards.pool import Grade, GradingPool
+from uec.rewards.wire import Task
+from uec.tracking.rollouts import Record, write_rollouts
+from uec.types import Prompt, Rollout, Score, Tokens
+
+
+class RewardActor:
+    """One of `reward.workers`. An async actor: bundles are graded side by side."""
+
+    def __init__(self, cfg: Config, rank: int) -> None:
+        self.cfg = cfg
+        self.rank = rank
+        self.prompts: dict[int, Prompt] = {}
+
+    async def start(self, prompts: list[Prompt]) -> None:
+        """Load the tokenizer and start the grading processes. Raises BadInput if the reward function cannot be loaded."""
+        self.prompts = {prompt.index: prompt for prompt in prompts}
+        # What graders print goes where this actor's own output goes: the run's logs/.
+        self.pool = GradingPool(self.cfg.reward, output=1)
+        self.tokenizer, _ = await asyncio.gather(asyncio.to_thread(load_tokenizer, self.cfg.model), asyncio.to_thread(self.pool.start))
+
+    async def grade(self, rollouts: list[Rollout]) -> list[Score]:
+        """Scores in the order of the bundle. A grading that fails is a Score with an error, not an exception."""
+        texts = await asyncio.to_thread(self._decode, [rollout.tokens for rollout in rollouts])
+        prompts = [self._prompt(rollout) for rollout in rollouts]
+        grades = await self.pool.grade([Task(text, prompt.answer, prompt.row) for text, prompt in zip(texts, prompts, strict=True)])
+        return [_score(slot, rollout, grade) for slot, (rollout, grade) in enumerate(zip(rollouts, grades, strict=True))]
+
+    async def write_rollouts(self, path: str, step: int, records: list[Record], *bundles: list[Rollout]) -> None:
+        """Write a step's responses to `path`, one JSON object a line; a record names its bundle by position."""
+        await asyncio.to_thread(write_rollouts, Path(path), step, records, bundles, self.prompts, self._decode)
+
+    async def stop(self) -> None:
+        """End the grading processes; they end with this process, too."""
+        await asyncio.to_thread(self.pool.close)
+
+    def _decode(self, responses: list[Tokens]) -> list[str]:
+        # Of an empty batch transformers makes one empty text.
+        return self.tokenizer.batch_decode(responses, skip_special_tokens=True) if responses else []
+
+    def _prompt(self, rollout: Rollout) -> Prompt:
+        if rollout.prompt not in self.prompts:
+            raise RunFailed(f"reward-{self.rank} was given a response to prompt {rollout.prompt}, which is none of its {len(self.prompts)}")
+        return self.prompts[rollout.prompt]
+
+
+def _score(slot: int, rollout: Rollout, grade: Grade) -> Score:
+    return Score(
+        group=rollout.group,
+        index=rollout.index,
+        slot=slot,
+        reward=grade.reward,
+        accuracy=grade.accuracy,
+        parts=grade.parts,
+        error=grade.error,
+        timed_out=grade.timed_out,
+        prompt_tokens=len(rollout.prompt_tokens),
+        response_tokens=len(rollout.tokens),
+        truncated=rollout.truncated,
+        version=rollout.version,
+    )

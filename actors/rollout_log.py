@@ -1,0 +1,50 @@
+"""rollouts/step_NNNNNN.jsonl: written by a grader, which can read the responses, while the next step goes on."""
+
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from actors.supervisor import Supervisor, awaited
+from uec.errors import RunFailed
+from uec.run_folder import RunFolder
+from uec.tracking.rollouts import Record
+from uec.tracking.step import Explored
+
+
+class RolloutLog:
+    """Hands each step's trajectories over by reference; at most one file is being written."""
+
+    def __init__(self, folder: RunFolder, supervisor: Supervisor, enabled: bool) -> None:
+        self.folder = folder
+        self.supervisor = supervisor
+        self.enabled = enabled
+        self._writing: Any = None
+
+    async def write(self, step: int, explored: list[Explored]) -> None:
+        """Have every response of a step written, with what was kept and its advantage; waits for the file before."""
+        if not self.enabled:
+            return
+        await self.flush()
+        bundles: dict[Any, int] = {}
+        records = []
+        for prompt in explored:
+            kept = {(t.score.group, t.score.index): t for t in prompt.retained.kept}  # these know their advantages
+            for trajectory in prompt.trajectories:
+                bundle = bundles.setdefault(trajectory.bundle, len(bundles))
+                final = kept.get((trajectory.score.group, trajectory.score.index))
+                records.append(Record(bundle, replace(final or trajectory, bundle=None), final is not None))
+        path = str(self.folder.rollouts / f"step_{step:06d}.jsonl")
+        self._writing = self.supervisor.graders[0].handle.write_rollouts.remote(path, step, records, *bundles)
+
+    async def flush(self) -> None:
+        """Wait until the file is there."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            await awaited(writing)
+        except ray.exceptions.RayActorError:
+            self.supervisor.tracker.event("a grader died while it wrote the rollouts of a step: that file is missing")
+        except ray.exceptions.RayError as error:
+            raise RunFailed(f"rollouts could not be written: {self.supervisor.account(self.supervisor.graders[0], error)}") from error

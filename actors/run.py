@@ -1,0 +1,101 @@
+"""A training run from config to summary: all checks, then the actors, then the Controller's loop."""
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+
+import ray
+
+from actors.checkpoint import Checkpoints, read_driver
+from actors.cluster import connect
+from actors.controller import Controller
+from actors.exchange import WeightExchange, tolerance
+from actors.rollout_log import RolloutLog
+from actors.supervisor import Supervisor
+from uec.config import Config
+from uec.data.prompts import Dataset, load_dataset
+from uec.errors import EXIT_SIGINT, EXIT_SIGTERM
+from uec.models.source import context_length, load_tokenizer
+from uec.platform import Platform, detect
+from uec.rewards.load import absolute_names, load_reward
+from uec.run_folder import RunFolder
+from uec.tracking.tracker import Tracker, make_tracker
+from uec.types import Interrupted
+from uec.validate import check_cluster, check_context
+
+STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
+
+
+def train(cfg: Config, config_path: str) -> int:
+    """Run a validated config; returns the exit status. Raises BadInput before any actor starts, RunFailed after."""
+    begin = time.perf_counter()
+    reward = load_reward(cfg.reward)
+    cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
+    check_context(cfg, context_length(cfg.model))
+    dataset = load_dataset(cfg, load_tokenizer(cfg.model))
+    reward.check_columns(dataset.train[0].row)
+    tracker = make_tracker(cfg)
+    folder = RunFolder.prepare(cfg, Path(config_path))
+    resources = connect(cfg, namespace=f"uec-{folder.name}")
+    try:
+        check_cluster(cfg, resources.cpus, resources.gpus)
+        platform = detect(cfg, resources.device)
+        checkpoint = folder.open(cfg)
+        with tracker:
+            tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
+            return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin))
+    finally:
+        ray.shutdown()
+
+
+async def _run(
+    cfg: Config, platform: Platform, dataset: Dataset, folder: RunFolder, checkpoint: Path | None, tracker: Tracker, begin: float
+) -> int:
+    supervisor = Supervisor(cfg, platform.device, folder.logs, tracker)
+    exchange = WeightExchange(cfg, supervisor, dataset.train, tolerance(cfg, platform))
+    log = RolloutLog(folder, supervisor, cfg.run.save_rollouts)
+    controller = Controller(cfg, supervisor, dataset, exchange, log, tracker)
+    checkpoints = Checkpoints(cfg, folder, supervisor)
+    _listen(controller)
+    try:
+        await supervisor.start([*dataset.train, *dataset.eval])
+        if checkpoint is not None:
+            await checkpoints.restore(controller, checkpoint)
+        await controller.run(checkpoints)
+        await log.flush()
+    except asyncio.CancelledError:
+        if controller.interrupted is None:
+            raise
+    finally:
+        supervisor.stop()
+    if controller.interrupted is not None:
+        tracker.close(ok=False)
+        _say_how_to_resume(folder, controller)
+        return STATUS[controller.interrupted.signum]
+    tracker.finish(tracker.summary(time.perf_counter() - begin))
+    return 0
+
+
+def _listen(controller: Controller) -> None:
+    """The first Ctrl-C or SIGTERM ends the run after a checkpoint, a second one at once."""
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+    assert main is not None
+
+    def heard(signum: signal.Signals) -> None:
+        if not controller.interrupt(Interrupted(signum)):
+            main.cancel()
+
+    for signum in STATUS:
+        loop.add_signal_handler(signum, heard, signum)
+
+
+def _say_how_to_resume(folder: RunFolder, controller: Controller) -> None:
+    latest = folder.latest_checkpoint()
+    name = signal.Signals(controller.interrupted.signum).name if controller.interrupted else ""
+    if latest is None:
+        print(f"uec: stopped by {name} before the first checkpoint; {folder.path} holds nothing to resume from", file=sys.stderr)
+        return
+    print(f"uec: stopped by {name}, checkpoint {latest}. To go on:\n     uec train {folder.config} run.resume=auto", file=sys.stderr)

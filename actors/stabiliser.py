@@ -1,0 +1,54 @@
+"""The entropy stabiliser from the Controller's side: steps 7 and 8 of the algorithm, on the ReplayActor and the learners."""
+
+from typing import Any
+
+import ray
+
+from actors.learner_group import LearnerGroup, Row, Updated
+from actors.supervisor import Supervisor, awaited
+from uec.algorithm.replay import draw_rows, is_due
+from uec.config import Config
+from uec.errors import RunFailed
+from uec.types import Admission, Replayed, Trajectory
+
+REPORTED = ("loss", "clip_frac", "ratio_mean", "grad_norm")
+
+
+class EntropyStabiliser:
+    """Admits high-advantage trajectories to the shared store, and trains on a draw from it now and then."""
+
+    def __init__(self, cfg: Config, supervisor: Supervisor, learners: LearnerGroup) -> None:
+        self.cfg = cfg
+        self.supervisor = supervisor
+        self.learners = learners
+        self.size = 0
+
+    async def admit(self, step: int, batch: list[Trajectory], admitted: list[bool], updated: Updated) -> int:
+        """Store the admitted trajectories of a batch that was just trained on. Returns how many."""
+        if not any(admitted):
+            return 0
+        stored = self.cfg.replay.logprobs == "stored"
+        data: dict[Any, int] = {}
+        admissions = []
+        for trajectory, enters, (rank, sample) in zip(batch, admitted, updated.places, strict=True):
+            if enters:
+                bundle = data.setdefault(trajectory.bundle, len(data))
+                logprobs = data.setdefault(updated.old_logprobs[rank], len(data)) if stored else None
+                admissions.append(Admission(bundle, trajectory.score.slot, trajectory.advantage, logprobs, sample))
+        self.size = await self.supervisor.call(self.supervisor.replay, "admit", step, admissions, *data)
+        return len(admissions)
+
+    async def update(self, step: int) -> dict[str, float]:
+        """The policy update on replayed trajectories, where it is due; its `replay/` metrics."""
+        if not is_due(step, self.size, self.cfg.replay):
+            return {}
+        replay = self.supervisor.replay
+        drawn, bundle = replay.handle.draw.options(num_returns=2).remote(step, draw_rows(self.cfg))
+        try:
+            records: list[Replayed] = await awaited(drawn)
+        except ray.exceptions.RayError as error:
+            raise RunFailed(self.supervisor.account(replay, error)) from error
+        rows = [Row(bundle, record.slot, record.advantage, record.prompt_tokens, record.response_tokens) for record in records]
+        updated = await self.learners.update(rows, seed=self.cfg.run.seed + step)
+        metrics = {f"replay/{name}": updated.metrics[f"policy/{name}"] for name in REPORTED if f"policy/{name}" in updated.metrics}
+        return metrics | {"replay/used": float(len(rows)), "replay/age_mean": sum(record.age for record in records) / len(records)}

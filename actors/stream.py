@@ -1,0 +1,145 @@
+"""Prompts in, scored groups out: generation and grading of all groups of a run, streaming.
+
+A response is graded as it ends, a group is complete with its last score. Tokens stay in the object store: a bundle of
+finished responses goes from engine to grader by reference, and only scores come here.
+"""
+
+import asyncio
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from actors.coalesce import Coalesced
+from actors.supervisor import Member, Supervisor
+from uec.errors import RunFailed
+from uec.types import Group, Kind, Request, Score, Trajectory
+
+
+class _BundleLost(Exception):
+    """A bundle cannot be had: its engine failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A group of which responses are missing."""
+
+    request: Request
+    trajectories: list[Trajectory | None]
+    complete: asyncio.Future[Group]
+
+
+class RolloutStream:
+    """`await sample(...)` is one group, whatever happens to engines and graders meanwhile."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
+        self.last_bundle_at = self.last_score_at = time.perf_counter()
+        self._ids = itertools.count()
+        self._open: dict[int, _Open] = {}
+        self._submit = Coalesced[Request, asyncio.Future[Group]](self._dispatch)
+        self._streams: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+
+    async def sample(self, prompt: int, n: int, temperature: float, kind: Kind) -> Group:
+        """The scored group of n responses to a prompt."""
+        complete = await self._submit(Request(next(self._ids), prompt, n, temperature, kind))
+        return await complete
+
+    async def _dispatch(self, requests: list[Request]) -> list[asyncio.Future[Group]]:
+        """Hand each request to the engine with the least to do, in one message an engine."""
+        if self._failure is not None:
+            raise self._failure
+        shares: dict[Member, list[Request]] = {}
+        for request in requests:
+            engine = min(self.supervisor.engines, key=lambda member: member.outstanding)
+            engine.outstanding += request.n
+            shares.setdefault(engine, []).append(request)
+            self._open[request.group] = _Open(request, [None] * request.n, asyncio.get_running_loop().create_future())
+        futures = [self._open[request.group].complete for request in requests]
+        for engine, share in shares.items():
+            task = asyncio.create_task(self._follow(engine, share))
+            self._streams.add(task)
+            task.add_done_callback(self._ended)
+        return futures
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._streams.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            for group in self._open.values():
+                if not group.complete.done():
+                    group.complete.set_exception(error)
+            self._open.clear()
+
+    async def _follow(self, engine: Member, requests: list[Request]) -> None:
+        """Have the requests answered by this engine; if it fails, replace it and issue unfinished groups again, whole."""
+        while requests:
+            handle = engine.handle
+            cause = await self._generate(handle, requests)
+            missing = [request for request in requests if request.group in self._open]
+            engine.outstanding -= sum(request.n for request in requests if request not in missing)
+            if missing:
+                await self.supervisor.revive(engine, handle, cause or RunFailed(f"{engine.name} ended before its responses"))
+                for request in missing:
+                    self._open[request.group].trajectories[:] = [None] * request.n
+            requests = missing
+
+    async def _generate(self, handle: Any, requests: list[Request]) -> BaseException | None:
+        """Grade all that an engine yields for the requests; the engine's failure, if there was one."""
+        gradings = []
+        async for bundle in handle.generate.options(num_returns="streaming").remote(requests):
+            self.last_bundle_at = time.perf_counter()
+            gradings.append(asyncio.create_task(self._grade(bundle)))
+        lost = None
+        for result in await asyncio.gather(*gradings, return_exceptions=True):
+            if isinstance(result, _BundleLost):
+                lost = result.__cause__
+            elif isinstance(result, BaseException):
+                raise result
+        return lost
+
+    async def _grade(self, bundle: Any) -> None:
+        """Have a bundle graded; a grader that dies is replaced and the bundle graded again."""
+        scores: list[Score] | None = None
+        while scores is None:
+            grader = min(self.supervisor.graders, key=lambda member: member.outstanding)
+            handle: Any = grader.handle
+            grader.outstanding += 1
+            try:
+                scores = await handle.grade.remote(bundle)
+            except ray.exceptions.RayError as error:
+                try:
+                    await bundle  # a failed engine's last bundle holds its error, which grading only passes on
+                except ray.exceptions.RayError as cause:
+                    raise _BundleLost from cause
+                if not isinstance(error, ray.exceptions.RayActorError):
+                    raise RunFailed(self.supervisor.account(grader, error)) from error
+                await self.supervisor.revive(grader, handle, error)
+            finally:
+                grader.outstanding -= 1
+        self.last_score_at = time.perf_counter()
+        for score in scores:
+            self._take(score, bundle)
+
+    def _take(self, score: Score, bundle: Any) -> None:
+        group = self._open[score.group]
+        request = group.request
+        group.trajectories[score.index] = Trajectory(request.prompt, request.kind, request.temperature, score, bundle)
+        trajectories = [trajectory for trajectory in group.trajectories if trajectory is not None]
+        if len(trajectories) == request.n:
+            del self._open[score.group]
+            if not group.complete.done():  # done: the one who asked was cancelled
+                group.complete.set_result(Group(request, trajectories))
+
+
+def refuse_stale(group: Group, version: int, max_staleness: int) -> None:
+    """Raises RunFailed if a response was sampled by weights more than `max_staleness` versions behind."""
+    oldest = min(trajectory.score.version for trajectory in group.trajectories)
+    if version - oldest > max_staleness:
+        raise RunFailed(
+            f"an engine answered prompt {group.request.prompt} with weight version {oldest}, current is {version} "
+            f"(train.max_staleness={max_staleness}): it missed an update, its responses must not be trained on"
+        )

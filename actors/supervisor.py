@@ -1,0 +1,197 @@
+"""Starts a run's actors side by side, names the one that fails and why, and replaces engines and graders that die."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from actors.difficulty import DifficultyActor
+from actors.learner import LearnerActor
+from actors.learner import environment as learner_environment
+from actors.logs import logged, tail
+from actors.replay import ReplayActor
+from actors.reward import RewardActor
+from actors.rollout import RolloutActor
+from actors.rollout import environment as rollout_environment
+from uec.config import Config
+from uec.errors import RunFailed
+from uec.tracking.tracker import Tracker
+from uec.types import Prompt, Publication
+
+MAX_RESTARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What an actor is and needs."""
+
+    actor: type
+    args: tuple[Any, ...]
+    cpus: float
+    gpus: float = 0
+    concurrency: int = 1  # calls at once, for an async actor
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Member:
+    """An actor by its name; the handle changes when it is replaced."""
+
+    name: str
+    post: Post
+    start: Callable[[ActorHandle], Awaitable[Any]]
+    handle: ActorHandle | None = None
+    restarts: int = 0
+    outstanding: int = 0  # responses or gradings asked of it and not yet answered
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+DEATH = ("The actor is dead because", "Worker exit", "exit type", "exit detail", "was killed", "node died", "node was", "OOM")
+
+
+def reason(error: BaseException) -> str:
+    """An actor error's cause in one line: the end of a traceback, or what Ray knows of a death."""
+    lines = [line.strip() for line in ANSI.sub("", str(error)).splitlines() if line.strip()]
+    if isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed:
+        lines = [line for line in lines if any(word in line for word in DEATH)] or lines
+        return " ".join(lines)[:600] or type(error).__name__
+    return lines[-1][:600] if lines else type(error).__name__
+
+
+class Supervisor:
+    """The actors of a run."""
+
+    def __init__(self, cfg: Config, device: str, logs: Path, tracker: Tracker) -> None:
+        self.cfg = cfg
+        self.logs = logs
+        self.tracker = tracker
+        self.publication: Publication | None = None  # what a replaced engine has to be given
+        self._prompts: Any = None
+        self._rendezvous: Any = None
+        rollout, learner = cfg.rollout, cfg.learner
+        # Colocated: an engine and a rank on each device. Half a GPU of Ray's is a whole device that two actors see.
+        gpus = 0.0 if device == "cpu" else 0.5 if cfg.cluster.placement == "colocated" else 1.0
+        self.engines = [
+            Member(
+                f"rollout-{i}",
+                Post(RolloutActor, (cfg, i), rollout.cpus, gpus * rollout.tensor_parallel, 10_000, rollout_environment(cfg, i)),
+                self._start_engine,
+            )
+            for i in range(rollout.engines)
+        ]
+        self.learners = [
+            Member(f"learner-{i}", Post(LearnerActor, (cfg, i), learner.cpus, gpus, 1, learner_environment(cfg, i)), self._start_learner)
+            for i in range(learner.ranks)
+        ]
+        self.graders = [
+            Member(f"reward-{i}", Post(RewardActor, (cfg, i), cfg.reward.cpus, concurrency=1000), self._start_grader)
+            for i in range(cfg.reward.workers)
+        ]
+        self.difficulty = Member("difficulty", Post(DifficultyActor, (cfg,), cpus=0.01), _ready)
+        self.replay = Member("replay", Post(ReplayActor, (cfg,), cpus=0.01), _ready)
+
+    @property
+    def members(self) -> list[Member]:
+        return [*self.engines, *self.learners, *self.graders, self.difficulty, self.replay]
+
+    def _create(self, member: Member, name: str) -> ActorHandle:
+        post = member.post
+        options: dict[str, Any] = {"name": name, "num_cpus": post.cpus, "num_gpus": post.gpus}
+        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **post.environment}}
+        if post.concurrency > 1:
+            options["max_concurrency"] = post.concurrency
+        return ray.remote(logged(post.actor, self.logs / f"{member.name}.log")).options(**options).remote(*post.args)
+
+    async def _start_engine(self, actor: ActorHandle) -> Any:
+        timings = await actor.start.remote(self._prompts)
+        if self.publication is not None:
+            await actor.update_weights.remote(self.publication)
+        return timings
+
+    async def _start_learner(self, actor: ActorHandle) -> Any:
+        return await actor.start.remote(await self._rendezvous)
+
+    async def _start_grader(self, actor: ActorHandle) -> Any:
+        return await actor.start.remote(self._prompts)
+
+    async def start(self, prompts: list[Prompt]) -> None:
+        """Start every actor at once; an actor that fails or does not get its place ends the run with its name and the cause."""
+        self._prompts = ray.put(prompts)
+        for member in self.members:
+            member.handle = self._create(member, member.name)
+        self._rendezvous = self.learners[0].handle.address.remote()
+        starts = {asyncio.ensure_future(awaited(member.start(member.handle))): member for member in self.members}
+        pending = set(starts)
+        deadline = asyncio.get_running_loop().time() + self.cfg.cluster.start_timeout_s
+        while pending:
+            self.tracker.stage("starting actors: " + ", ".join(sorted(starts[task].name for task in pending)))
+            done, pending = await asyncio.wait(
+                pending, timeout=max(0.0, deadline - asyncio.get_running_loop().time()), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                raise RunFailed(self._not_started([starts[task] for task in pending]))
+            for task in done:
+                if (error := task.exception()) is not None:
+                    raise RunFailed(self.account(starts[task], error)) from error
+
+    def _not_started(self, members: list[Member]) -> str:
+        names = ", ".join(member.name for member in members)
+        free, total = ray.available_resources(), ray.cluster_resources()
+        have = ", ".join(f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU") if kind in total)
+        return (
+            f"not started within cluster.start_timeout_s={self.cfg.cluster.start_timeout_s:g} s: {names}. The cluster has {have}. "
+            "Lower rollout.cpus, learner.cpus or their number, free the cluster, or raise the timeout."
+        )
+
+    def account(self, member: Member, error: BaseException) -> str:
+        """Which actor failed, why, and where to read on."""
+        path = self.logs / f"{member.name}.log"
+        last = tail(path)
+        return f"{member.name} failed: {reason(error)}" + (f"\nlast lines of {path}:\n{last}" if last else "")
+
+    async def revive(self, member: Member, failed: ActorHandle, error: BaseException) -> None:
+        """Replace an engine or grader that failed; the new one has the current weights before anything is asked of it."""
+        async with member.lock:
+            if member.handle is not failed:
+                return  # another of its calls saw the failure first
+            member.restarts += 1
+            if member.restarts > MAX_RESTARTS:
+                raise RunFailed(f"{self.account(member, error)}\nIt was restarted {MAX_RESTARTS} times before.")
+            self.tracker.event(f"{member.name} failed: {reason(error)}; restarting it ({member.restarts} of {MAX_RESTARTS})")
+            ray.kill(failed)
+            member.handle = self._create(member, f"{member.name}.{member.restarts}")
+            try:
+                await asyncio.wait_for(awaited(member.start(member.handle)), self.cfg.cluster.start_timeout_s)
+            except (ray.exceptions.RayError, TimeoutError) as again:
+                raise RunFailed(f"{member.name} could not be restarted: {self.account(member, again)}") from again
+            self.tracker.event(f"{member.name} is back")
+
+    async def call(self, member: Member, method: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """Call an actor whose death ends the run, naming it."""
+        try:
+            return await asyncio.wait_for(awaited(getattr(member.handle, method).remote(*args)), timeout_s)
+        except TimeoutError as error:
+            raise RunFailed(f"{member.name}.{method} did not finish within {timeout_s:g} s; see {self.logs / member.name}.log") from error
+        except ray.exceptions.RayError as error:
+            raise RunFailed(self.account(member, error)) from error
+
+    def stop(self) -> None:
+        """End every actor; a killed actor's child processes go with it."""
+        for member in self.members:
+            if member.handle is not None:
+                ray.kill(member.handle)
+
+
+async def _ready(actor: ActorHandle) -> Any:
+    return await actor.__ray_ready__.remote()
+
+
+async def awaited(awaitable: Awaitable[Any]) -> Any:
+    """A Ray reference as a coroutine, which asyncio's tasks and timeouts ask for."""
+    return await awaitable

@@ -1,0 +1,73 @@
+"""The receiving end of weights.backend=shm inside vLLM's worker: a weight transfer engine of our own.
+
+vLLM's own backends need CUDA. Written against vLLM 0.32: `distributed/weight_transfer/base.py` and
+`model_executor/model_loader/reload/layerwise.py`.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+from actors.weights_shm import read
+
+
+@dataclass
+class ShmInitInfo(WeightTransferInitInfo):
+    """Nothing to agree on beforehand."""
+
+
+@dataclass
+class ShmUpdateInfo(WeightTransferUpdateInfo):
+    """What a Publication says of its file."""
+
+    location: str = ""
+    names: list[str] = field(default_factory=list)
+    dtypes: list[str] = field(default_factory=list)
+    shapes: list[list[int]] = field(default_factory=list)
+
+
+class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
+    """Loads the tensors of a mapped file. What it is given was checked: a failure in here leaves the engine unusable."""
+
+    init_info_cls = ShmInitInfo
+    update_info_cls = ShmUpdateInfo
+
+    def init_transfer_engine(self, init_info: ShmInitInfo) -> None:
+        # It warns at each update that rotary embeddings (which have no weights) and a tied lm_head (see below) got none.
+        logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
+
+    def start_weight_update(self) -> None:
+        with torch.device(self.device):
+            initialize_layerwise_reload(self.model)
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        self.receive_weights(self.parse_update_info(update_info))
+        if self.device.type != "cpu":  # where there is no accelerator, synchronize() raises
+            torch.accelerator.synchronize()
+
+    def receive_weights(self, update_info: ShmUpdateInfo) -> None:
+        tensors = read(update_info.location, update_info.names, update_info.dtypes, update_info.shapes)
+        with torch.device(self.device):
+            self.model.load_weights(tensors)
+
+    def finish_weight_update(self) -> None:
+        with torch.device(self.device):
+            finalize_layerwise_reload(self.model, self.model_config)
+            self.repack()
+
+    def repack(self) -> None:
+        """Renew the packed copies that vLLM's CPU layers compute with, where reloading left the old ones.
+
+        A tied lm_head loads nothing itself: its weight is the embedding's and is new, its packed copy is not.
+        """
+        for module in self.model.modules():
+            if hasattr(module, "cpu_linear") and module.weight.numel():
+                dispatch_cpu_unquantized_gemm(module, remove_weight=False)
+
+    def shutdown(self) -> None:
+        """Nothing is held between updates."""

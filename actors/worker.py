@@ -1,0 +1,46 @@
+"""What runs inside vLLM's workers: methods that its `worker_extension_cls` option adds to them."""
+
+import base64
+import os
+import resource
+from typing import Any
+
+import torch
+
+
+class WorkerExtension:
+    """Mixed into vLLM's Worker, whose attributes it uses; called through collective_rpc."""
+
+    device: torch.device
+    rank: int
+    model_runner: Any
+
+    def limit_vocabulary(self, size: int) -> None:
+        """Cut the logits to the tokenizer's `size` tokens, where the embedding is padded beyond it.
+
+        Cut at their source, so that no such token is sampled, none has probability, and scored sequences agree.
+        """
+        from vllm.model_executor.layers.logits_processor import LogitsProcessor
+
+        heads = [module for module in self.model_runner.get_model().modules() if isinstance(module, LogitsProcessor)]
+        if not heads:
+            raise RuntimeError("this model has no LogitsProcessor of vLLM's: its vocabulary cannot be cut to the tokenizer's")
+        for head in heads:
+            head.org_vocab_size = min(head.org_vocab_size, size)
+
+    def random_state(self) -> str:
+        """State of the generator that samples, as base64 text (JSON-able)."""
+        state = torch.get_rng_state() if self.device.type == "cpu" else torch.cuda.get_rng_state(self.device)
+        return base64.b64encode(state.numpy().tobytes()).decode()
+
+    def load_random_state(self, states: list[str]) -> None:
+        """Take up where `random_state` of all workers left off."""
+        state = torch.frombuffer(bytearray(base64.b64decode(states[self.rank])), dtype=torch.uint8)
+        if self.device.type == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, self.device)
+
+    def peak_memory(self) -> tuple[int, int]:
+        """The worker's process id, and its peak resident memory in bytes."""
+        return os.getpid(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

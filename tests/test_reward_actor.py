@@ -1,0 +1,143 @@
+"""RewardActor in a real Ray cluster: tokens in, scores out, rollout files beside."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from uec.config import Config, Model, Reward
+from uec.tracking.rollouts import Record
+from uec.types import Kind, Prompt, Rollout, Score, Trajectory
+
+pytestmark = pytest.mark.e2e
+
+WORDS = ["<pad>", "<eos>", "the", "answer", "is", "12", "14", "####"]
+ID = {word: i for i, word in enumerate(WORDS)}
+
+GRADER = """
+import os, time
+from uec.rewards.exact import score as exact
+
+def score(response, answer, do="", **row):
+    if do == "hang":
+        time.sleep(1000)
+    if do == "die":
+        os._exit(1)
+    return {"accuracy": exact(response, answer), "short": len(response.split()) <= 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("model")
+    words = Tokenizer(models.WordLevel(ID, unk_token="<pad>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>", pad_token="<pad>").save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    (folder / "model.safetensors").touch()
+    (folder / "mine.py").write_text(GRADER)
+    reward = Reward(fn=f"{folder}/mine.py:score", weights={"accuracy": 0.8, "short": 0.2}, processes=2, timeout_s=3.0, on_error=0.0)
+    return Config(model=Model(path=str(folder)), reward=reward)
+
+
+@pytest.fixture(scope="module")
+def actor(cfg: Config) -> Iterator[Any]:
+    os.environ["RAY_worker_niceness"] = "0"
+    import ray
+
+    from actors.reward import RewardActor
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+    try:
+        made = ray.remote(RewardActor).options(num_cpus=0.1, max_concurrency=100).remote(cfg, 0)
+        ray.get(made.start.remote([prompt(0), prompt(1), prompt(2, do="hang"), prompt(3, do="die")]))
+        yield made
+    finally:
+        ray.shutdown()
+
+
+def prompt(index: int, **row: Any) -> Prompt:
+    return Prompt(index, f"question {index}", np.array([2, 3], np.int32), answer="12" if index != 1 else "14", row=row)
+
+
+def rollout(prompt: int, index: int, text: str, truncated: bool = False) -> Rollout:
+    tokens = np.array([ID[word] for word in text.split()], np.int32)
+    return Rollout(
+        group=prompt + 40,
+        index=index,
+        prompt=prompt,
+        kind=Kind.REGULAR,
+        temperature=1.0,
+        prompt_tokens=np.array([2, 3], np.int32),
+        tokens=tokens,
+        logprobs=np.full(len(tokens), -0.5, np.float32),
+        truncated=truncated,
+        version=5,
+    )
+
+
+BUNDLE = [
+    rollout(0, 0, "the answer is 12 <eos>"),
+    rollout(1, 3, "the answer is 12 <eos>"),
+    rollout(1, 1, "#### 14 <eos>"),
+    rollout(0, 2, "14 14 14 14 12", truncated=True),
+    rollout(1, 0, ""),
+]
+
+
+def test_a_bundle_is_decoded_and_graded_by_each_prompts_answer_and_row(actor: Any) -> None:
+    import ray
+
+    scores: list[Score] = ray.get(actor.grade.remote(ray.put(BUNDLE)))
+    assert [(s.group, s.index, s.slot) for s in scores] == [(40, 0, 0), (41, 3, 1), (41, 1, 2), (40, 2, 3), (41, 0, 4)]
+    assert [s.accuracy for s in scores] == [1.0, 0.0, 1.0, 1.0, 0.0]
+    assert [s.reward for s in scores] == pytest.approx([0.8, 0.0, 1.0, 0.8, 0.2])
+    assert scores[2] == Score(41, 1, 2, 1.0, 1.0, {"accuracy": 1.0, "short": 1.0}, None, False, 2, 3, False, 5)
+    assert [s.truncated for s in scores] == [False, False, False, True, False]
+    assert ray.get(actor.grade.remote([])) == []
+
+
+def test_a_bundle_that_hangs_or_kills_its_grader_does_not_hold_up_another_one(actor: Any) -> None:
+    import ray
+
+    begin = time.monotonic()
+    slow = actor.grade.remote([rollout(2, 0, "12"), rollout(0, 0, "12"), rollout(3, 0, "12")])
+    time.sleep(0.2)
+    assert [s.accuracy for s in ray.get(actor.grade.remote(BUNDLE))] == [1.0, 0.0, 1.0, 1.0, 0.0]
+    assert time.monotonic() - begin < 3.0, "before the other one was stopped"
+    hung, fine, dead = ray.get(slow)
+    assert hung.timed_out and hung.reward == 0.0 and fine.accuracy == 1.0
+    assert not dead.timed_out and "exit status 1" in dead.error
+
+
+def test_a_response_to_an_unknown_prompt_is_an_error_that_names_it(actor: Any) -> None:
+    import ray
+
+    with pytest.raises(ray.exceptions.RayTaskError, match="prompt 99, which is none of its 4"):
+        ray.get(actor.grade.remote([rollout(99, 0, "12")]))
+
+
+def test_the_rollout_file_is_written_from_bundles_that_never_leave_the_object_store(actor: Any, tmp_path: Path) -> None:
+    import ray
+
+    first, second = ray.put(BUNDLE), ray.put([rollout(0, 1, "#### 12 <eos>")])
+    scores = [ray.get(actor.grade.remote(first))[3], ray.get(actor.grade.remote(second))[0]]
+    records = [
+        Record(bundle, Trajectory(0, Kind.REGULAR, 1.0, score, bundle=None, advantage=0.7), kept)
+        for bundle, score, kept in zip((0, 1), scores, (False, True), strict=True)
+    ]
+    path = tmp_path / "rollouts" / "step_000003.jsonl"
+    ray.get(actor.write_rollouts.remote(str(path), 3, records, first, second))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["response"] for row in rows] == ["14 14 14 14 12", "#### 12"]
+    assert [row["advantage"] for row in rows] == [None, 0.7]
+    assert [row["truncated"] for row in rows] == [True, False]
+    assert rows[1]["prompt"] == "question 0" and rows[1]["answer"] == "12" and rows[1]["logprob_mean"] == -0.5

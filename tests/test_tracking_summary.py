@@ -1,0 +1,97 @@
+"""The table at the end."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from uec.config import Config
+from uec.tracking.summary import Line, Summary, compare, plain, show, summarise
+from uec.tracking.tracker import make_tracker
+
+ROWS = [
+    {"step": 0, "eval/pass@1": 0.303, "eval/pass@1_low": 0.28, "eval/pass@1_high": 0.33, "eval/pass@16": 0.711, "eval/entropy": 1.4},
+    {"step": 1, "rollout/tokens": 5000, "policy/entropy": 1.45, "reward/accuracy_mean": 0.29},
+    {"step": 2, "rollout/tokens": 6000, "policy/entropy": 1.20, "reward/accuracy_mean": 0.35, "eval/pass@1": 0.4, "eval/pass@16": 0.8},
+    {"step": 3, "rollout/tokens": 7000, "policy/entropy": 1.10, "reward/accuracy_mean": 0.45}
+    | {"eval/pass@1": 0.458, "eval/pass@1_low": 0.43, "eval/pass@1_high": 0.49, "eval/pass@16": 0.701, "eval/entropy": 1.0},
+]
+
+
+def write(folder: Path, rows: list[dict[str, float]]) -> None:
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_before_is_the_first_evaluation_and_after_the_last(tmp_path: Path) -> None:
+    write(tmp_path, ROWS)
+    summary = summarise(tmp_path, 85.0)
+    assert (summary.steps, summary.tokens, summary.wall_s) == (3, 18000, 85.0)
+    assert compare(summary) == [
+        Line("pass@1", "0.303 (0.28 to 0.33)", "0.458 (0.43 to 0.49)", "+0.155"),
+        Line("pass@16", "0.711", "0.701", "-0.010"),
+        Line("entropy", "1.400", "1.000", "-0.400"),
+    ]
+
+
+def test_without_evaluations_the_training_figures_are_compared(tmp_path: Path) -> None:
+    write(tmp_path, [{key: value for key, value in row.items() if not key.startswith("eval/")} for row in ROWS])
+    assert compare(summarise(tmp_path, 85.0)) == [
+        Line("training accuracy", "0.290", "0.450", "+0.160"),
+        Line("training entropy", "1.450", "1.100", "-0.350"),
+    ]
+
+
+def test_an_end_without_evaluation_is_left_open(tmp_path: Path) -> None:
+    write(tmp_path, ROWS[:2])
+    assert compare(summarise(tmp_path, 85.0))[0] == Line("pass@1", "0.303 (0.28 to 0.33)", "-", "")
+    write(tmp_path, [ROWS[1], ROWS[3]])
+    assert compare(summarise(tmp_path, 85.0))[0] == Line("pass@1", "-", "0.458 (0.43 to 0.49)", "")
+
+
+def test_a_resumed_run_is_compared_with_its_very_beginning(tmp_path: Path) -> None:
+    write(tmp_path, ROWS)
+    with make_tracker(Config(tracking=["jsonl"])) as told:
+        told.start(Config(), tmp_path, step=2)
+        told.log(3, {"rollout/tokens": 9000})
+        told.evaluation(3, {"eval/pass@1": 0.5})
+        summary = told.summary(1.0)
+    assert (summary.steps, summary.tokens) == (3, 20000)
+    assert (summary.before["eval/pass@1"], summary.after["eval/pass@1"]) == (0.303, 0.5)
+    assert summarise(tmp_path, 1.0) == summary
+
+
+def test_a_run_without_metrics_file_has_its_summary_all_the_same(tmp_path: Path) -> None:
+    with make_tracker(Config(tracking=[])) as told:
+        told.start(Config(), tmp_path)
+        for row in ROWS:
+            (told.log if row["step"] else told.evaluation)(int(row["step"]), {key: row[key] for key in row if key != "step"})
+        summary = told.summary(85.0)
+    write(tmp_path, ROWS)
+    assert summary == summarise(tmp_path, 85.0)
+
+
+def test_a_run_of_nothing_still_says_where_it_lies() -> None:
+    assert plain(Summary(Path("runs/x"), 0, 3.0, 0)) == "0 steps, 0 tokens generated, 0:03\nruns/x"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 160])
+def test_the_table_fits_the_terminal(tmp_path: Path, width: int) -> None:
+    write(tmp_path, ROWS)
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width, _environ={})
+    show(summarise(tmp_path, 85.0), console)
+    *lines, folder = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= width
+    assert folder.rstrip() == str(tmp_path), "a path is one word"
+    text = "\n".join(lines)
+    for shown in ("pass@16", "0.458", "+0.155", "3 steps, 18.0k tokens", "1:25"):
+        assert shown in text
+
+
+def test_the_plain_table_is_aligned(tmp_path: Path) -> None:
+    write(tmp_path, ROWS)
+    heading, *lines, totals, folder = plain(summarise(tmp_path, 85.0)).splitlines()
+    assert {len(line) for line in lines} == {len(heading)}
+    assert totals == "3 steps, 18.0k tokens generated, 1:25"
+    assert folder == str(tmp_path)

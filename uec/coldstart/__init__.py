@@ -1,0 +1,1 @@
+"""Supervised training of the small start checkpoints that ship with the project."""

@@ -1,0 +1,94 @@
+"""`python -m uec.coldstart.countdown`: make the start checkpoint of configs/llm.yaml with its data and its model card."""
+
+import argparse
+import hashlib
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from uec.coldstart.card import Making, write_card
+from uec.coldstart.demonstrations import demonstrations
+from uec.coldstart.figures import Figures, measure
+from uec.coldstart.recipe import Recipe, train
+from uec.coldstart.tokenizer import build, save
+from uec.data.countdown import problems, write_jsonl
+
+OUT = Path("assets/countdown")
+HELD_OUT_SEED, HELD_OUT_PROBLEMS = 20261124, 512
+DEV_SEED, DEV_PROBLEMS = 20261125, 256
+"""Other unseen problems: figures and choices come from these, so that the held-out ones stay unused."""
+TRAIN_SEED, TRAIN_PROBLEMS = 20261126, 2048
+LOSS_EVERY = 100
+
+
+def make(out: Path, recipe: Recipe, console: Console) -> Figures:
+    """Train, measure, and write the whole folder; over what is there. One thread, so that the result is the same each time."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    held_out = problems(HELD_OUT_SEED, HELD_OUT_PROBLEMS, avoid=set())
+    held_out_keys = {problem.key for problem in held_out}
+    dev = problems(DEV_SEED, DEV_PROBLEMS, avoid=held_out_keys)
+    unseen = held_out_keys | {problem.key for problem in dev}
+    training = problems(TRAIN_SEED, TRAIN_PROBLEMS, avoid=unseen)
+
+    tokenizer = build()
+    begin = time.process_time()
+    loss_column = TextColumn("loss {task.fields[loss]:.3f}")
+    with Progress(BarColumn(), MofNCompleteColumn(), loss_column, TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task("", total=recipe.steps, loss=float("nan"))
+
+        def on_step(step: int, loss: float) -> None:
+            progress.update(bar, completed=step, loss=loss)
+            if not console.is_terminal and step % LOSS_EVERY == 0:
+                console.print(f"step {step} of {recipe.steps}: loss {loss:.4f}, {time.process_time() - begin:.0f} CPU s")
+
+        model = train(recipe, demonstrations(recipe.seed, recipe.rare_share, unseen), tokenizer, on_step)
+    seconds = time.process_time() - begin
+    console.print(f"measuring on {len(dev)} other unseen problems")
+    figures = measure(model, tokenizer, dev)
+
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    save(out)
+    write_jsonl(out / "data" / "train.jsonl", training)
+    write_jsonl(out / "data" / "eval.jsonl", held_out)
+    making = Making(
+        command=f"python -m uec.coldstart.countdown --out {out} --steps {recipe.steps} --seed {recipe.seed}",
+        seconds=seconds,
+        parameters=model.num_parameters(),
+        sha256=hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
+        train_problems=len(training),
+        eval_problems=len(held_out),
+    )
+    (out / "README.md").write_text(write_card(recipe, making, figures), encoding="utf-8")
+    console.print(f"{making.sha256}  {out / 'model.safetensors'}  ({seconds:.0f} CPU s of training)")
+    return figures
+
+
+def show(figures: Figures, console: Console) -> None:
+    for name, values in (("all", figures.pass_at), *figures.pass_at_by_kind.items()):
+        console.print(f"{name:5} " + "  ".join(f"pass@{k} {value:.3f}" for k, value in values.items()))
+    console.print(f"entropy {figures.entropy:.3f}  difficult prompts {figures.difficult:.3f}")
+    for t, share in figures.mode.items():
+        console.print(f"T = {t:g}: P(?) {share:.4f} where multiplication is needed, then right {figures.mode_success[t]:.3f}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    recipe = Recipe()
+    parser = argparse.ArgumentParser(prog="python -m uec.coldstart.countdown", description="Make the Countdown start checkpoint.")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder to write (default {OUT}); files of the same name are replaced")
+    parser.add_argument("--steps", type=int, default=recipe.steps, help="optimizer steps (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=recipe.seed, help="of weights and demonstrations (default %(default)s)")
+    arguments = parser.parse_args(argv)
+    console = Console(highlight=False, soft_wrap=True)
+    show(make(arguments.out, replace(recipe, steps=arguments.steps, seed=arguments.seed), console), console)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""How the Countdown start checkpoint is trained: size of the model, schedule, and the loop."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+
+from uec.coldstart.tokenizer import BOS, EOS, PAD, WORDS
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Counted in steps, not seconds, so that the same command makes the same checkpoint on any load of the machine."""
+
+    steps: int = 1100
+    batch: int = 64
+    lr: float = 2e-3
+    warmup_steps: int = 50
+    lowest_lr: float = 0.02  # share of `lr` that the linear decay ends at
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    rare_share: float = 0.045  # demonstrations that open with `?` among the unhinted ones that need multiplication
+    seed: int = 0
+
+    def lr_at(self, step: int) -> float:
+        """Linear warm-up, then linear decay over the whole run; `step` counts from 0."""
+        return self.lr * min(1.0, (step + 1) / self.warmup_steps) * max(self.lowest_lr, 1 - step / self.steps)
+
+
+def new_model() -> Qwen2ForCausalLM:
+    """0.80 M parameters, random. Draws from torch's global generator: seed it first.
+
+    Projections start at a standard deviation of 1/sqrt(inputs), those that write into the residual stream at 0.3 of
+    that: the customary 0.02 is small for a model of this width.
+    """
+    config = Qwen2Config(
+        vocab_size=len(WORDS),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=WORDS.index(PAD),
+        bos_token_id=WORDS.index(BOS),
+        eos_token_id=WORDS.index(EOS),
+        dtype="float32",
+    )
+    model = Qwen2ForCausalLM(config)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2 and "embed" not in name:
+            into_residual = "o_proj" in name or "down_proj" in name
+            torch.nn.init.normal_(parameter, std=(0.3 if into_residual else 1.0) / math.sqrt(parameter.shape[1]))
+    return model
+
+
+def train(
+    recipe: Recipe,
+    demonstrations: Iterator[tuple[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    on_step: Callable[[int, float], None],
+) -> Qwen2ForCausalLM:
+    """Next-token loss on the responses. `on_step` is called with the steps done and the loss of the last one."""
+    torch.manual_seed(recipe.seed)
+    model = new_model().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at(step)
+        ids_BT, is_response_BT = collate(list(islice(demonstrations, recipe.batch)), tokenizer)
+        # Padding is on the right, so a causal model needs no mask for it.
+        logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits
+        mask_BT = is_response_BT[:, 1:]
+        loss = F.cross_entropy(logits_BTV[mask_BT], ids_BT[:, 1:][mask_BT])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
+        optimizer.step()
+        on_step(step + 1, float(loss.detach()))
+    return model.eval()
+
+
+def collate(batch: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids, padded on the right, and whether a token belongs to the response or its end-of-text; both [B, T]."""
+    prompts = tokenizer([prompt for prompt, _ in batch]).input_ids
+    responses = tokenizer([response for _, response in batch], add_special_tokens=False).input_ids
+    width = max(len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)) + 1
+    ids_BT = torch.full((len(batch), width), tokenizer.pad_token_id)
+    is_response_BT = torch.zeros(len(batch), width, dtype=torch.bool)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        sequence = [*prompt, *response, tokenizer.eos_token_id]
+        ids_BT[row, : len(sequence)] = torch.tensor(sequence)
+        is_response_BT[row, len(prompt) : len(sequence)] = True
+    return ids_BT, is_response_BT

@@ -1,0 +1,58 @@
+"""Sampling from a small causal model in plain transformers, for the figures of a start checkpoint."""
+
+from collections import defaultdict
+
+import torch
+from transformers import PreTrainedModel
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel, prompts: list[list[int]], n: int, max_tokens: int, temperature: float, seed: int
+) -> tuple[list[list[list[int]]], float]:
+    """n responses (token ids, the end-of-text token left out) to each prompt, and the mean true entropy.
+
+    The entropy is -sum_v p_v log p_v at T = 1, in nats, over all sampled tokens. Prompts of equal length are one batch,
+    so nothing is padded.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, prompt in enumerate(prompts):
+        by_length[len(prompt)].append(index)
+    responses: list[list[list[int]]] = [[] for _ in prompts]
+    entropy_sum, token_count = 0.0, 0
+    for indices in by_length.values():
+        ids_BP = torch.tensor([prompts[i] for i in indices for _ in range(n)])
+        tokens_BT, entropy_BT, alive_BT = _sample_batch(model, ids_BP, max_tokens, temperature, generator)
+        entropy_sum += float((entropy_BT * alive_BT).sum())
+        token_count += int(alive_BT.sum())
+        lengths = alive_BT.sum(1).tolist()
+        for row, (tokens, length) in enumerate(zip(tokens_BT.tolist(), lengths, strict=True)):
+            response = tokens[: int(length)]
+            if response[-1] == model.config.eos_token_id:
+                response = response[:-1]
+            responses[indices[row // n]].append(response)
+    return responses, entropy_sum / token_count
+
+
+def _sample_batch(
+    model: PreTrainedModel, ids_BP: torch.Tensor, max_tokens: int, temperature: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, entropies and whether a token belongs to the response (up to and with its end-of-text), all [B, T]."""
+    alive_B = torch.ones(len(ids_BP), dtype=torch.bool)
+    next_ids, cache = ids_BP, None
+    tokens, entropies, alive = [], [], []
+    for _ in range(max_tokens):
+        output = model(next_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = output.past_key_values
+        logits_BV = output.logits[:, -1]
+        logprobs_BV = logits_BV.log_softmax(-1)
+        drawn_B = torch.multinomial((logits_BV / temperature).softmax(-1), 1, generator=generator)[:, 0]
+        tokens.append(drawn_B)
+        entropies.append(-(logprobs_BV.exp() * logprobs_BV).sum(-1))
+        alive.append(alive_B)
+        alive_B = alive_B & (drawn_B != model.config.eos_token_id)
+        if not alive_B.any():
+            break
+        next_ids = drawn_B[:, None]
+    return torch.stack(tokens, 1), torch.stack(entropies, 1), torch.stack(alive, 1)

@@ -1,0 +1,83 @@
+"""The DeepSpeed engine around a policy: ZeRO stage 0 to 3, AdamW, clipping; and a frozen reference beside it."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uec.config import Learner
+from uec.platform import Platform
+
+Named = tuple[str, Any]
+"""A parameter's name, and the parameter with the attributes that DeepSpeed gives it."""
+
+GATHER_BYTES = 256 << 20
+
+
+def _config(settings: Learner, platform: Platform) -> dict[str, Any]:
+    half = platform.dtype == "bfloat16"
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,  # the update marks the boundary itself: the number of micro-batches varies
+        "gradient_clipping": settings.grad_clip,
+        "steps_per_print": 1 << 60,
+        "zero_optimization": {"stage": settings.zero_stage},
+        "bf16": {"enabled": half},
+        **({"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"} if half else {}),
+    }
+
+
+def make_engine(policy: nn.Module, settings: Learner, platform: Platform) -> Any:
+    """DeepSpeed's engine; torch.distributed must be up. A client AdamW, for DeepSpeed's own would be compiled first."""
+    import deepspeed
+
+    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    beta1, beta2 = settings.betas
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, betas=(beta1, beta2), weight_decay=settings.weight_decay, fused=True)
+    engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=_config(settings, platform))
+    engine.train()
+    return engine
+
+
+def make_reference(policy: nn.Module, settings: Learner, platform: Platform) -> nn.Module:
+    """The frozen start model. Under ZeRO-3 it is partitioned as the policy is, else each rank holds all of it."""
+    policy.requires_grad_(False)
+    if settings.zero_stage < 3:
+        return policy.to(platform.device).eval()
+    import deepspeed
+
+    engine, *_ = deepspeed.initialize(model=policy, config=_config(settings, platform))
+    return engine.eval()
+
+
+def gathered(named: Iterator[Named]) -> Iterator[tuple[str, Tensor]]:
+    """Full parameters one after the other. Under ZeRO-3 all ranks must iterate, and each sees every tensor.
+
+    A partitioned parameter is whole only until the next one is asked for: copy it. Never more than one bucket of
+    GATHER_BYTES (or one larger parameter) is.
+    """
+    bucket: list[Named] = []
+    nbytes = 0
+    for name, parameter in named:
+        size = _numel(parameter) * parameter.element_size()
+        if bucket and nbytes + size > GATHER_BYTES:
+            yield from _open(bucket)
+            bucket, nbytes = [], 0
+        bucket.append((name, parameter))
+        nbytes += size
+    yield from _open(bucket)
+
+
+def _open(bucket: list[Named]) -> Iterator[tuple[str, Tensor]]:
+    import deepspeed
+
+    partitioned = [parameter for _, parameter in bucket if hasattr(parameter, "ds_id")]
+    with deepspeed.zero.GatheredParameters(partitioned) if partitioned else nullcontext():
+        for name, parameter in bucket:
+            yield name, parameter.detach()
+
+
+def _numel(parameter: Any) -> int:
+    return parameter.ds_numel if hasattr(parameter, "ds_id") else parameter.numel()

@@ -1,0 +1,23 @@
+"""A checkpoint that plain transformers loads: safetensors, config, generation config, tokenizer with its chat template."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+def save_pretrained(folder: Path, hf: Any, tokenizer: Any, parameters: Iterator[tuple[str, Tensor]], writes: bool) -> None:
+    """Write the model to `folder`. All ranks go through `parameters`, only the one that `writes` keeps and saves them.
+
+    Parameters come one by one (see uec.models.engine.gathered) and are collected in host memory.
+    """
+    collected = {}
+    for name, tensor in parameters:
+        if writes:
+            collected[name] = tensor.to("cpu", copy=True)
+    if not writes:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    hf.save_pretrained(folder, state_dict=collected)
+    tokenizer.save_pretrained(folder)

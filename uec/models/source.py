@@ -1,0 +1,143 @@
+"""Where a model comes from: a folder in Hugging Face format or a hub name, checked before anything is started."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uec.config import Model
+from uec.errors import BadInput
+from uec.hub import why_unreachable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+FORMS = "a folder in Hugging Face format (config.json, *.safetensors, tokenizer.json), or a hub name such as Qwen/Qwen2.5-0.5B"
+GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+
+
+def resolve_model(model: Model) -> str:
+    """What `from_pretrained` and vLLM take: the absolute path of a complete folder, or a name that the hub knows.
+
+    Where the hub cannot be asked, a model of its cache is taken by its folder. Raises BadInput.
+    """
+    folder = Path(model.path).expanduser()
+    if folder.is_dir():
+        return str(_check_folder(folder.resolve()))
+    if folder.is_file():
+        raise BadInput(f"model.path: {folder} is a file; give {FORMS}")
+    if not _may_be_hub_name(model.path):
+        raise BadInput(f"model.path: there is no folder {folder.absolute()}; give {FORMS}")
+    return _resolve_hub_name(model.path)
+
+
+def load_config(model: Model) -> "PreTrainedConfig":
+    """config.json. Raises BadInput for what transformers cannot read or does not know."""
+    return _read_config(resolve_model(model), model)
+
+
+def context_length(model: Model) -> int:
+    """Most tokens that prompt and response may have together; sys.maxsize where the model sets no limit."""
+    text_config = load_config(model).get_text_config()
+    length = text_config.to_dict().get(text_config.attribute_map.get("max_position_embeddings", "max_position_embeddings"))
+    return sys.maxsize if length is None else int(length)
+
+
+def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
+    """The tokenizer with its chat template. Raises BadInput if there is none.
+
+    A tokenizer that says it is of no special class is loaded as it was saved: for some architectures, Qwen2 among them, AutoTokenizer would
+    rebuild it by the rules of the architecture's own tokenizer.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    path = resolve_model(model)
+    loader = PreTrainedTokenizerFast if _tokenizer_class(path) in GENERIC_TOKENIZERS else AutoTokenizer
+    try:
+        tokenizer = loader.from_pretrained(path, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise BadInput(f"model.path: {model.path} has no tokenizer that can be loaded: {_advise_on_code(error, model)}") from error
+    if tokenizer.eos_token_id is None:
+        raise BadInput(f"model.path: the tokenizer of {model.path} has no eos_token to end a response; set it in tokenizer_config.json")
+    return tokenizer
+
+
+def _check_folder(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"model.path: {folder} has no config.json; give {FORMS}")
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        advice = "; convert them: pickled weights can run code when they are loaded" if pickled else ""
+        raise BadInput(f"model.path: {folder} has no weights as .safetensors{advice}")
+    return folder
+
+
+def _may_be_hub_name(path: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(path)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _resolve_hub_name(name: str) -> str:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    nothing = f"model.path: there is no folder {name}, and as a hub name"
+    instead = "Give a folder in Hugging Face format instead"
+    reason = why_unreachable()
+    if reason is not None:
+        cached = try_to_load_from_cache(name, "config.json")
+        if not isinstance(cached, str):
+            raise BadInput(f"{nothing} it is not in the cache and the hub cannot be asked ({reason}). {instead}")
+        return str(_check_folder(Path(cached).parent))
+    try:
+        hf_hub_download(name, "config.json")
+    except GatedRepoError as error:
+        raise BadInput(f"{nothing} it is gated: accept its licence on the hub, then `hf auth login`") from error
+    except RepositoryNotFoundError as error:
+        raise BadInput(f"{nothing} the hub has no model that you may read (a private one needs `hf auth login`). {instead}") from error
+    except EntryNotFoundError as error:
+        raise BadInput(f"{nothing} it has no config.json, so it is no transformers model. {instead}") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise BadInput(f"{nothing} it cannot be downloaded: {error}. {instead}") from error
+    return name
+
+
+def _read_config(path: str, model: Model) -> "PreTrainedConfig":
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise BadInput(f"model.path: the config.json of {model.path} cannot be used: {_advise_on_code(error, model)}") from error
+
+
+def _advise_on_code(error: Exception, model: Model) -> str:
+    text = str(error).strip()
+    if "trust_remote_code" in text and not model.trust_remote_code:
+        return "it comes with Python code of its own; if you trust its source, set model.trust_remote_code=true"
+    return text
+
+
+def _tokenizer_class(path: str) -> str | None:
+    """What tokenizer_config.json says, or None."""
+    file = Path(path) / "tokenizer_config.json"
+    if not Path(path).is_dir():
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            file = Path(hf_hub_download(path, "tokenizer_config.json"))
+        except EntryNotFoundError:
+            return None
+    if not file.is_file():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8")).get("tokenizer_class")
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise BadInput(f"model.path: {file} is not JSON that can be read: {error}") from error

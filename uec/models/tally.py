@@ -1,0 +1,76 @@
+"""What a policy update reports: sums over tokens, added up over micro-batches and ranks before anything is divided."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from uec.algorithm.entropy import covariance
+
+COVARIANCE = ("cov_n", "cov_l", "cov_a", "cov_la")  # the order of uec.algorithm.entropy.covariance_sums
+SUMS = (
+    "loss", "kl", "ratio_mean", "clip_frac", "dual_clip_frac", "entropy", "gap", "compared", *COVARIANCE,
+    "rows", "response_tokens", "tokens", "padded_tokens",
+)  # fmt: skip
+PEAKS = ("gap_max", "forward_s", "backward_s", "optimizer_s")
+
+
+class Tally:
+    """One rank's sums, and figures of which the largest over ranks counts. All ranks have the same names, whatever they saw."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in SUMS}
+        self._peaks = {name: torch.zeros((), dtype=torch.float64, device=device) for name in PEAKS}
+
+    def add(self, **values: Tensor | float) -> None:
+        for name, value in values.items():
+            self._sums[name] += value
+
+    def raise_to(self, name: str, value: Tensor) -> None:
+        self._peaks[name] = torch.maximum(self._peaks[name], value.double())
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        """Add the seconds of a block; on CUDA those of the device's work, not of its launch."""
+        begin = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._peaks[name] += time.perf_counter() - begin
+
+    def over_ranks(self) -> "Totals":
+        """The one collective: every rank's vector to every rank."""
+        mine = torch.stack([*self._sums.values(), *self._peaks.values()])
+        every = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(every, mine)
+        table = torch.stack(every).cpu()
+        sums = table[:, : len(SUMS)].sum(0).tolist()
+        peaks = table[:, len(SUMS) :].max(0).values.tolist()
+        return Totals(dict(zip(SUMS, sums, strict=True)), dict(zip(PEAKS, peaks, strict=True)))
+
+
+class Totals:
+    """Sums and maxima over all ranks."""
+
+    def __init__(self, sums: dict[str, float], peaks: dict[str, float]) -> None:
+        self.sums = sums
+        self.peaks = peaks
+
+    def metrics(self, with_kl: bool) -> dict[str, float]:
+        """The figures of uec.tracking.metrics that a policy update has; one that it lacks is absent."""
+        sums, peaks = self.sums, self.peaks
+        count = max(1.0, sums["response_tokens"])
+        names = ["loss", "entropy", "clip_frac", "dual_clip_frac", "ratio_mean"] + ["kl"] * with_kl
+        found = {f"policy/{name}": sums[name] / count for name in names}
+        found["policy/entropy_cov"] = covariance(torch.tensor([sums[name] for name in COVARIANCE], dtype=torch.float64))
+        if sums["compared"]:
+            found["policy/rollout_logprob_gap_max"] = peaks["gap_max"]
+            found["policy/rollout_logprob_gap_mean"] = sums["gap"] / sums["compared"]
+        found["learner/rows"] = sums["rows"]
+        found["learner/tokens"] = sums["tokens"]
+        found["learner/padding_frac"] = 1 - sums["tokens"] / max(1.0, sums["padded_tokens"])
+        return found | {f"learner/{name}": peaks[name] for name in ("forward_s", "backward_s", "optimizer_s")}

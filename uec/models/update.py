@@ -1,0 +1,159 @@
+"""One policy update on one rank: forward, GRPO loss, backward, optimizer step."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from uec.algorithm.entropy import TokenScores, covariance_sums
+from uec.algorithm.losses import grpo
+from uec.config import Learner
+from uec.errors import RunFailed
+from uec.models.microbatch import MicroBatch, collate
+from uec.models.policy import score_rows
+from uec.models.tally import COVARIANCE, Tally
+from uec.types import Logprobs, Plan, Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyUpdate:
+    """What stays the same from update to update."""
+
+    engine: Any  # DeepSpeed's, around a uec.models.policy.Policy
+    reference: Callable[..., TokenScores] | None  # the frozen start model, where kl_coef > 0
+    settings: Learner
+    device: torch.device
+
+    def run(self, plan: Plan, rollouts: list[Rollout], done: int, version: int | None) -> tuple[dict[str, float], dict[int, Logprobs]]:
+        """One rank's share of an update. Every rank has to call this with its own, for they wait for each other.
+
+        Args: the plan with a rollout for each of its samples; `done`, the optimizer steps taken so far; the version of the
+        weights that engine and policy share, or None where the engine's log-probabilities are not to be compared.
+        Returns: metrics over all ranks, and the old log-probabilities (T = 1) of the samples to be admitted to the replay store.
+        A plan without steps does nothing.
+        """
+        if not plan.steps:
+            return {}, {}
+        batches = [[self._collate(plan, rollouts, rows) for rows in step] for step in plan.steps]
+        tally = Tally(self.device)
+        old = self._look_back(batches, rollouts, tally, version)
+        norms: list[float] = []
+        admitted: dict[int, Logprobs] = {}
+        for k, step in enumerate(batches):
+            for group in self.engine.optimizer.param_groups:
+                group["lr"] = learning_rate(self.settings, done + k)
+            for j, batch in enumerate(step):
+                with tally.clock("forward_s"):
+                    scores = self._score(batch, tally, version if old is None and k == 0 else None)
+                    old_N = _stored_or(batch, scores.logprobs_N.detach()) if old is None else old[k][j]
+                    loss = self._loss(batch, scores, old_N, plan.tokens[k], tally)
+                    admitted |= _admitted(plan, plan.steps[k][j], batch, old_N)
+                self._backward(loss, j == len(step) - 1, done + k, norms, tally)
+        metrics = tally.over_ranks().metrics(with_kl=self.reference is not None)
+        metrics["policy/grad_norm"] = math.fsum(norms) / len(norms)
+        metrics["policy/lr"] = learning_rate(self.settings, done + len(batches) - 1)
+        metrics["learner/micro_batches"] = float(sum(map(len, batches)))
+        metrics["learner/optimizer_steps"] = float(len(batches))
+        return metrics, admitted
+
+    def _collate(self, plan: Plan, rollouts: list[Rollout], rows: list[int]) -> MicroBatch:
+        return collate([rollouts[i] for i in rows], [plan.samples[i].advantage for i in rows], self.device)
+
+    def _score(self, batch: MicroBatch, tally: Tally, version: int | None) -> TokenScores:
+        """One forward pass, and the comparison of what came out with the engine's figures if `version` is given."""
+        scores = score_rows(self.engine, batch.rows, batch.temperatures_N if version is not None else None)
+        if version is not None:
+            ours_N, theirs_N = (values_N[batch.version_N == version] for values_N in (scores.tempered_N, batch.behaviour_N))
+            if len(ours_N):
+                gap_N = (ours_N - theirs_N).abs()
+                tally.add(gap=gap_N.sum(), compared=float(len(gap_N)))
+                tally.raise_to("gap_max", gap_N.max())
+        return scores
+
+    def _look_back(
+        self, batches: list[list[MicroBatch]], rollouts: list[Rollout], tally: Tally, version: int | None
+    ) -> list[list[Tensor]] | None:
+        """Old log-probabilities of all micro-batches before the first step moves the weights.
+
+        None with a single optimizer step: then those of its own forward pass are the same, at no cost.
+        """
+        if len(batches) == 1:
+            return None
+        missing = torch.tensor(any(rollout.old_logprobs is None for rollout in rollouts), dtype=torch.int32, device=self.device)
+        dist.all_reduce(missing, op=dist.ReduceOp.MAX)  # the ranks forward together, or not at all
+        if not missing:
+            return [[_stored_or(batch, batch.behaviour_N) for batch in step] for step in batches]
+        with torch.no_grad(), tally.clock("forward_s"):
+            return [[_stored_or(batch, self._score(batch, tally, version).logprobs_N) for batch in step] for step in batches]
+
+    def _loss(self, batch: MicroBatch, scores: TokenScores, old_N: Tensor, tokens: int, tally: Tally) -> Tensor:
+        """This micro-batch's share of the optimizer step's loss."""
+        rows = batch.rows
+        reference_N = None
+        if self.reference is not None:
+            with torch.no_grad():
+                reference_N = score_rows(self.reference, rows).logprobs_N
+        loss, sums = grpo(scores.logprobs_N, old_N, batch.advantages_N, reference_N, self.settings, max(1, tokens))
+        tally.add(**sums, entropy=scores.entropies_N.sum())
+        tally.add(**dict(zip(COVARIANCE, covariance_sums(scores.logprobs_N, batch.advantages_N), strict=True)))
+        tally.add(rows=len(rows.counts), response_tokens=len(rows.row_N), tokens=rows.tokens, padded_tokens=rows.ids_BL.numel())
+        return loss
+
+    def _backward(self, loss: Tensor, last: bool, number: int, norms: list[float], tally: Tally) -> None:
+        """Backward pass, and the optimizer step after the last micro-batch."""
+        with tally.clock("backward_s"):
+            # Said before the backward pass: ZeRO takes the gradients for complete in the last one only.
+            self.engine.set_gradient_accumulation_boundary(last)
+            # DeepSpeed averages over ranks, but these are shares of one mean and have to be added up.
+            self.engine.backward(loss * dist.get_world_size())
+        with tally.clock("optimizer_s"):
+            if last and self.settings.zero_stage == 0:  # where DeepSpeed clips without telling the norm
+                gradients = [parameter.grad for parameter in self.engine.parameters() if parameter.grad is not None]
+                norms.append(_finite(torch.nn.utils.get_total_norm(gradients), number))
+            self.engine.step()
+            if last and self.settings.zero_stage > 0:
+                norms.append(_finite(self.engine.get_global_grad_norm(), number))
+
+
+def learning_rate(settings: Learner, done: int) -> float:
+    """Of the optimizer step after `done` others: linear warm-up, then constant."""
+    return settings.lr * min(1.0, (done + 1) / max(1, settings.warmup_steps))
+
+
+def _stored_or(batch: MicroBatch, logprobs_N: Tensor) -> Tensor:
+    """Old log-probabilities: those stored with the rollout, and where there are none, these."""
+    return logprobs_N if batch.stored_N is None else torch.where(batch.stored_N.isnan(), logprobs_N, batch.stored_N)
+
+
+def _admitted(plan: Plan, rows: list[int], batch: MicroBatch, old_N: Tensor) -> dict[int, Logprobs]:
+    """Old log-probabilities of the samples that enter the replay store."""
+    if not any(plan.samples[i].admit for i in rows):
+        return {}
+    return {i: part for i, part in zip(rows, batch.rows.split(old_N), strict=True) if plan.samples[i].admit}
+
+
+def _finite(norm: Any, number: int) -> float:
+    """A gradient norm as a number. Raises RunFailed for infinity or NaN, which Adam's moments would keep for ever."""
+    value = float(norm)
+    if not math.isfinite(value):
+        raise RunFailed(
+            f"the gradient norm of optimizer step {number + 1} is {value}: the loss has left the range of numbers. "
+            "Lower learner.lr or learner.grad_clip, and resume from the last checkpoint"
+        )
+    return value
+
+
+def mean_entropy(engine: Any, plan: Plan, rollouts: list[Rollout], device: torch.device) -> float:
+    """True entropy of the policy, a mean over the response tokens of all ranks' plans, in nats; 0 if there are none."""
+    total = torch.zeros(2, dtype=torch.float64, device=device)
+    with torch.no_grad():
+        for rows in (rows for step in plan.steps for rows in step):
+            batch = collate([rollouts[i] for i in rows], [0.0] * len(rows), device)
+            entropies_N = score_rows(engine, batch.rows).entropies_N
+            total += torch.stack([entropies_N.double().sum(), torch.tensor(float(len(entropies_N)), device=device)])
+    dist.all_reduce(total)
+    return float(total[0] / total[1].clamp(min=1))

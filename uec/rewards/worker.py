@@ -1,0 +1,116 @@
+"""The program of a grading process: loads the reward functions, then grades what comes down a pipe until it closes.
+
+Protocol: uec/rewards/wire.py. It imports neither torch nor NumPy unless a reward function does, to start at once.
+"""
+
+import ctypes
+import faulthandler
+import io
+import json
+import mmap
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+from typing import Any, BinaryIO
+
+from uec.errors import BadInput
+from uec.rewards.load import RewardFunction, load_reward
+from uec.rewards.locate import locate
+from uec.rewards.parts import GradingError
+from uec.rewards.wire import LENGTH, LONGEST_ERROR, POSITION, PROGRESS_BYTES, STARTED
+
+# Results are sent together if they are made faster than this: a write a response would cost more than its grading.
+FLUSH_S = 0.002
+PR_SET_PDEATHSIG = 1
+
+
+def main(commands: int, results: int, progress: int, parent: int) -> None:
+    """Serve until the command pipe closes. The arguments are three file descriptors and the parent's process id."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the driver's to handle, and it may still want these grades
+    faulthandler.enable()
+    # What a grader prints is in the log at once, also when this process is killed.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    for descriptor in (commands, results, progress):
+        os.set_inheritable(descriptor, False)  # else the programs that a grader starts hold the pipes open
+    _die_with(parent)
+    shared = mmap.mmap(progress, PROGRESS_BYTES)
+    with os.fdopen(commands, "rb") as pipe:
+        cfg = _next(pipe)
+        if cfg is None:
+            return
+        _limit_memory(cfg.memory_mb)
+        try:
+            reward = load_reward(cfg)
+        except BadInput as error:
+            _send(results, ["failed", str(error)])
+            return
+        _send(results, ["ready"])
+        while (batch := _next(pipe)) is not None:
+            _grade(reward, batch, shared, results)
+            os.ftruncate(2, 0)  # standard error is a file, kept only to say how this process died
+
+
+def _die_with(parent: int) -> None:
+    """End when the parent does, even in the middle of a grading that never returns."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the parent was gone before the grading process began")
+
+
+def _limit_memory(memory_mb: int | None) -> None:
+    """Past the limit an allocation raises MemoryError; a crash leaves no core file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory_mb is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
+
+
+def _next(pipe: BinaryIO) -> Any:
+    """The next frame, or None at the end of the pipe."""
+    head = pipe.read(LENGTH.size)
+    return pickle.loads(pipe.read(LENGTH.unpack(head)[0])) if len(head) == LENGTH.size else None
+
+
+def _grade(reward: RewardFunction, batch: list[tuple[str, str, dict[str, Any]]], shared: mmap.mmap, results: int) -> None:
+    done: list[list[Any]] = []
+    flushed = time.monotonic()
+    process = os.getpid()
+    for position, (response, answer, row) in enumerate(batch):
+        now = time.monotonic()
+        if now - flushed > FLUSH_S and done:
+            _send(results, done)
+            done, flushed = [], now
+        # The time first: whenever the parent looks, no position seems to have begun earlier than it did.
+        STARTED.pack_into(shared, 8, now)
+        POSITION.pack_into(shared, 0, position)
+        try:
+            done.append([position, reward(response, answer, row), None])
+        except GradingError as error:
+            done.append([position, None, str(error)[:LONGEST_ERROR]])
+        except BaseException as error:  # SystemExit and KeyboardInterrupt too: a grader may call exit()
+            done.append([position, None, _describe(reward, error)])
+        if os.getpid() != process:
+            os._exit(1)  # the grader forked, and its child came back here
+    _send(results, done)
+
+
+def _describe(reward: RewardFunction, error: BaseException) -> str:
+    """Which function failed, how and where: the function whose file the traceback passed."""
+    files = set()
+    trace = error.__traceback__
+    while trace is not None:
+        files.add(trace.tb_frame.f_code.co_filename)
+        trace = trace.tb_next
+    grader = next((grader for grader in reward.graders if grader.file in files), reward.graders[0])
+    limit = "; reward.memory_mb limits it" if isinstance(error, MemoryError) else ""
+    return f"{grader.name}: {locate(error, grader.file)}{limit}"[:LONGEST_ERROR]
+
+
+def _send(results: int, message: list[Any]) -> None:
+    line = json.dumps(message, allow_nan=False).encode() + b"\n"
+    while line:
+        line = line[os.write(results, line) :]

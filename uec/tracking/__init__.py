@@ -1,0 +1,1 @@
+"""What a run tells: its figures' names, and the console, files and services that show them."""

@@ -1,0 +1,57 @@
+"""metrics.jsonl, one JSON object a step, and events.jsonl, what happened beside the figures."""
+
+import json
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from uec.config import Config
+from uec.tracking.metrics_file import METRICS_FILE, cut, encode
+from uec.tracking.sink import Sink
+
+EVENTS_FILE = "events.jsonl"
+
+
+class JsonlSink(Sink):
+    """Each line is flushed, so that the file can be followed and outlives the process."""
+
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
+        self._events: Path | None = None
+        self._last: dict[str, float] = {}  # the last line and where it begins: an evaluation adds to its step's line
+        self._last_at = 0
+
+    def start(self, cfg: Config, folder: Path, step: int) -> None:
+        path = folder / METRICS_FILE
+        path.touch()
+        rows = cut(path, step)
+        self._events = folder / EVENTS_FILE
+        self._file = path.open("r+b")
+        if rows:
+            self._last = rows[-1]
+            self._last_at = self._file.seek(0, 2) - len(encode(rows[-1]))
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        assert self._file is not None
+        if self._last.get("step") == step:
+            self._last = self._last | metrics
+            self._file.seek(self._last_at)
+        else:
+            self._last = {"step": step} | metrics
+            self._last_at = self._file.seek(0, 2)
+        self._file.write(encode(self._last))
+        self._file.flush()
+
+    def evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        self.log(step, metrics)
+
+    def event(self, text: str) -> None:
+        assert self._events is not None
+        event = {"time": round(time.time(), 3), "step": self._last.get("step", 0), "event": text}
+        with self._events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event, ensure_ascii=False) + "\n")
+
+    def close(self, ok: bool) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
