@@ -23,7 +23,7 @@ from uec.rewards.load import absolute_names, load_reward
 from uec.run_folder import RunFolder
 from uec.tracking.tracker import Tracker, make_tracker
 from uec.types import Interrupted
-from uec.validate import check_cluster, check_context
+from uec.validate import check_cluster, check_context, check_disk, notes
 
 STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
 
@@ -31,23 +31,41 @@ STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
 def train(cfg: Config, config_path: str) -> int:
     """Run a validated config; returns the exit status. Raises BadInput before any actor starts, RunFailed after."""
     begin = time.perf_counter()
-    reward = load_reward(cfg.reward)
-    cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
-    check_context(cfg, context_length(cfg.model))
-    dataset = load_dataset(cfg, load_tokenizer(cfg.model))
-    reward.check_columns(dataset.train[0].row)
-    tracker = make_tracker(cfg)
     folder = RunFolder.prepare(cfg, Path(config_path))
-    resources = connect(cfg, namespace=f"uec-{folder.name}")
+    check_disk(cfg, folder.path)
+    dataset, tracker = _prepare(cfg), make_tracker(cfg)
+    resources = connect(cfg, f"uec-{folder.name}")
     try:
         check_cluster(cfg, resources.cpus, resources.gpus)
         platform = detect(cfg, resources.device)
         checkpoint = folder.open(cfg)
         with tracker:
             tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
+            for note in [*notes(cfg), *dropped(dataset, cfg)]:
+                tracker.event(note)
             return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin))
     finally:
         ray.shutdown()
+
+
+def _prepare(cfg: Config) -> Dataset:
+    """Everything that the run takes from outside, checked: reward function, model, data."""
+    reward = load_reward(cfg.reward)
+    cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
+    check_context(cfg, context_length(cfg.model))
+    dataset = load_dataset(cfg, load_tokenizer(cfg.model))
+    reward.check_columns(dataset.train[0].row)
+    return dataset
+
+
+def dropped(dataset: Dataset, cfg: Config) -> list[str]:
+    """A line for each data set that lost prompts to data.max_prompt_tokens."""
+    sets = (("data.train", dataset.train, dataset.dropped_train), ("data.eval", dataset.eval, dataset.dropped_eval))
+    return [
+        f"{name}: {lost} of {len(kept) + lost} prompts dropped, longer than data.max_prompt_tokens={cfg.data.max_prompt_tokens}"
+        for name, kept, lost in sets
+        if lost
+    ]
 
 
 async def _run(
@@ -98,4 +116,5 @@ def _say_how_to_resume(folder: RunFolder, controller: Controller) -> None:
     if latest is None:
         print(f"uec: stopped by {name} before the first checkpoint; {folder.path} holds nothing to resume from", file=sys.stderr)
         return
-    print(f"uec: stopped by {name}, checkpoint {latest}. To go on:\n     uec train {folder.config} run.resume=auto", file=sys.stderr)
+    program = "python -m launch.train" if sys.argv[0].endswith(".py") else f"{sys.argv[0]} train"
+    print(f"uec: stopped by {name}, checkpoint {latest}. To go on:\n     {program} {folder.config} run.resume=auto", file=sys.stderr)

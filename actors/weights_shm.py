@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "uec-weights-"
+LOCK = "lock"
 ALIGNMENT = 64  # bytes
 
 
@@ -64,8 +65,9 @@ class ShmPublisher:
             _remove_abandoned(shared_memory)
             # The host's name tells an engine elsewhere why it does not see the file.
             self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{socket.gethostname()}-", dir=shared_memory))
-            self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self._folder / "new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
+            (self._folder / "new").rename(self._folder / LOCK)  # there is no lock file that nobody holds and that is not abandoned
             atexit.register(self.close)
 
     def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Publication | None:
@@ -183,7 +185,7 @@ def _remove_abandoned(shared_memory: Path) -> None:
         try:
             if folder.stat().st_uid != os.getuid():
                 continue
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
         except OSError:  # removed, or being made, by another publisher at this moment
             continue
         try:

@@ -5,6 +5,7 @@ vLLM's own backends need CUDA. Written against vLLM 0.32: `distributed/weight_tr
 """
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +43,7 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
         logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
 
     def start_weight_update(self) -> None:
-        with torch.device(self.device):
+        with self._on_device():
             initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
@@ -52,13 +53,17 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
 
     def receive_weights(self, update_info: ShmUpdateInfo) -> None:
         tensors = read(update_info.location, update_info.names, update_info.dtypes, update_info.shapes)
-        with torch.device(self.device):
+        with self._on_device():
             self.model.load_weights(tensors)
 
     def finish_weight_update(self) -> None:
-        with torch.device(self.device):
+        with self._on_device():
             finalize_layerwise_reload(self.model, self.model_config)
             self.repack()
+
+    def _on_device(self) -> AbstractContextManager[object]:
+        """New tensors are made where the model is. The CPU is the default: naming it would slow every torch call of the update."""
+        return nullcontext() if self.device.type == "cpu" else self.device
 
     def repack(self) -> None:
         """Renew the packed copies that vLLM's CPU layers compute with, where reloading left the old ones.
