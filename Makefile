@@ -29,7 +29,7 @@ lint: setup ## ruff, and mypy on uec/
 	@.venv/bin/mypy
 
 coldstart: setup ## make the start model of configs/llm.yaml anew
-	@.venv/bin/python -m uec.coldstart $(ARGS)
+	@.venv/bin/python -m uec.coldstart.countdown $(ARGS)
 
 bench: setup ## measure the parts against bare vLLM and bare torch
 	@.venv/bin/uec bench $(ARGS)

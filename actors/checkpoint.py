@@ -72,13 +72,17 @@ class Checkpoints:
         controller.tracker.event(f"checkpoint {path}")
         return path
 
-    async def restore(self, controller: "Controller", path: Path) -> None:
-        """Bring the Controller and all actors to the state of a checkpoint."""
-        supervisor = self.supervisor
+    def take_up(self, controller: "Controller", path: Path) -> None:
+        """Bring the Controller itself to the state of a checkpoint. Raises BadInput if the data is not the same."""
         driver = read_driver(path)
+        controller.order.load(driver["order"])
         controller.steps_done = driver["step"]
         controller.exchange.version = driver["version"]
-        controller.order.load(driver["order"])
+
+    async def restore(self, controller: "Controller", path: Path) -> None:
+        """Bring all actors to the state of a checkpoint."""
+        supervisor = self.supervisor
+        driver = read_driver(path)
         await asyncio.gather(
             *(supervisor.call(rank, "load", str(path / "learner")) for rank in supervisor.learners),
             supervisor.call(supervisor.difficulty, "load", json.loads((path / "difficulty.json").read_text())),

@@ -12,7 +12,7 @@ class AsyncEngine:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._tasks: dict[Stream, list[asyncio.Task[None]]] = {}
+        self._tasks: dict[asyncio.Task[None], Stream] = {}
 
     async def start(self, arguments: dict[str, Any]) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -22,11 +22,14 @@ class AsyncEngine:
 
     def submit(self, jobs: list[Job]) -> Stream:
         stream = Stream(job.id for job in jobs)
-        self._tasks[stream] = [asyncio.create_task(self._follow(job, stream)) for job in jobs]
+        for job in jobs:
+            task = asyncio.create_task(self._follow(job, stream))
+            self._tasks[task] = stream
+            task.add_done_callback(self._tasks.pop)
         return stream
 
     def abort(self, stream: Stream) -> None:
-        for task in self._tasks.pop(stream, []):
+        for task in [task for task, of in self._tasks.items() if of is stream]:
             task.cancel()  # vLLM's generator aborts the request
 
     async def workers(self, method: str, **kwargs: Any) -> list[Any]:
@@ -53,9 +56,6 @@ class AsyncEngine:
             stream.fail(RunFailed(f"{self.name}: vLLM refuses a request: {error}"))
         except Exception as error:
             stream.fail(error)
-        finally:
-            if stream.ended.is_set():
-                self._tasks.pop(stream, None)
 
     async def _guarded(self, call: Any) -> Any:
         from vllm.v1.engine.exceptions import EngineDeadError

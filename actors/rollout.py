@@ -29,14 +29,15 @@ WHOLE = 1 << 30  # tokens between two outputs of a response: vLLM then sends its
 
 def environment(cfg: Config, rank: int) -> dict[str, str]:
     """Environment variables of this actor's process, to be set before it starts."""
-    return {
+    variables = {
         "OMP_NUM_THREADS": str(cfg.rollout.threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines that bind themselves all take the same cores
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if cfg.rollout.tensor_parallel > 1 else "0",  # on CPU, 1 forbids the executor "uni"
         "VLLM_NO_USAGE_STATS": "1",
-        # AsyncLLM hands CUDA IPC handles (weights.backend=ipc) to its own child process by pickle.
-        "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
     }
+    if cfg.weights.backend == "ipc" or cfg.cluster.placement == "colocated":
+        variables["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # AsyncLLM pickles CUDA handles on their way to its own child process
+    return variables
 
 
 class _Gate:
@@ -97,7 +98,7 @@ class RolloutActor:
         """Build the engine for these prompts and warm it up; seconds that each part took."""
         begin = time.perf_counter()
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # vLLM lets it override the size that the config gives
-        self._prompts = {prompt.index: prompt for prompt in prompts}
+        self._prompts = {prompt.index: prompt.tokens for prompt in prompts}
         platform = detect(self.cfg)
         tokenizer = load_tokenizer(self.cfg.model)
         self._stop_tokens = stop_tokens(self.cfg.model, tokenizer)
@@ -107,7 +108,7 @@ class RolloutActor:
         imported = time.perf_counter()
         self._sampling = vllm.SamplingParams
         self._delta, self._final = RequestOutputKind.DELTA, RequestOutputKind.FINAL_ONLY
-        self._engine: Engine = {"in_actor": InActorEngine, "async": AsyncEngine}[platform.engine](self.name)
+        self._engine: Engine = InActorEngine(self.name) if platform.engine == "in_actor" else AsyncEngine(self.name)
         model = resolve_model(self.cfg.model)
         arguments = engine_arguments(self.cfg, platform, self.rank, model, context_length(self.cfg.model))
         self._longest = arguments["max_model_len"]
@@ -136,13 +137,13 @@ class RolloutActor:
         self._refuse_if_broken()
         async with self._gate.running():
             by_id = {str(next(self._ids)): request for request in requests}
-            jobs = [Job(id, self._prompts[request.prompt].tokens.tolist(), self._sampling_params(request)) for id, request in by_id.items()]
+            jobs = [Job(id, self._prompts[request.prompt].tolist(), self._sampling_params(request)) for id, request in by_id.items()]
             stream = self._engine.submit(jobs)
             try:
                 async for bundle in self._bundles(stream, by_id):
                     yield bundle
             finally:
-                if not stream.ended.is_set():
+                if stream.pending:
                     self._engine.abort(stream)
 
     async def _bundles(self, stream: Stream, requests: dict[str, Request]) -> AsyncIterator[list[Rollout]]:
@@ -180,7 +181,7 @@ class RolloutActor:
                         prompt=request.prompt,
                         kind=request.kind,
                         temperature=request.temperature,
-                        prompt_tokens=self._prompts[request.prompt].tokens,
+                        prompt_tokens=self._prompts[request.prompt],
                         tokens=np.array(tokens, np.int32),
                         logprobs=np.array(logprobs, np.float32),
                         truncated=part.finish_reason == "length",
@@ -225,7 +226,7 @@ class RolloutActor:
             try:
                 await self._receiver.take(self._engine, publication)
                 await self._engine.renew(publication.version)
-            except Exception as error:
+            except BaseException as error:  # being cancelled is a failure, too
                 self._broken = RunFailed(
                     f"{self.name} is unusable and has to be replaced: taking weights version {publication.version} failed: "
                     f"{type(error).__name__}: {error}"

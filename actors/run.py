@@ -76,6 +76,8 @@ async def _run(
     log = RolloutLog(folder, supervisor, cfg.run.save_rollouts)
     controller = Controller(cfg, supervisor, dataset, exchange, log, tracker)
     checkpoints = Checkpoints(cfg, folder, supervisor)
+    if checkpoint is not None:
+        checkpoints.take_up(controller, checkpoint)
     _listen(controller)
     try:
         await supervisor.start([*dataset.train, *dataset.eval])

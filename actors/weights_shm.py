@@ -88,7 +88,7 @@ class ShmPublisher:
         file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             for name, tensor in parameters:
-                data = memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+                data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
                 padding = bytes(aligned(end) - end)
                 self._reserve(file, path, end + len(padding) + len(data))
                 for piece in (padding, data):

@@ -54,7 +54,7 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
     def receive_weights(self, update_info: ShmUpdateInfo) -> None:
         tensors = read(update_info.location, update_info.names, update_info.dtypes, update_info.shapes)
         with self._on_device():
-            self.model.load_weights(tensors)
+            self.model.load_weights(tensors)  # type: ignore[operator]
 
     def finish_weight_update(self) -> None:
         with self._on_device():
@@ -71,7 +71,8 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
         A tied lm_head loads nothing itself: its weight is the embedding's and is new, its packed copy is not.
         """
         for module in self.model.modules():
-            if hasattr(module, "cpu_linear") and module.weight.numel():
+            weight = module._parameters.get("weight")
+            if hasattr(module, "cpu_linear") and weight is not None and weight.numel():
                 dispatch_cpu_unquantized_gemm(module, remove_weight=False)
 
     def shutdown(self) -> None:

@@ -71,12 +71,12 @@ echo "$accel" >.venv/.uec-accel
 log=.venv/setup.log
 : >"$log"
 step() { # step TEXT COMMAND...: runs it with its output in the log, and says how long it takes
-    local text=$1 begin=$SECONDS said=0
+    local text=$1 begin=$SECONDS said=0 job=
     shift
+    trap '[ -z "$job" ] || kill "$job"; exit 130' INT TERM # a job in the background does not hear Ctrl-C
     say "$text"
     "$@" >>"$log" 2>&1 9<&- &
-    local job=$!
-    trap 'kill $job 2>/dev/null; exit 130' INT TERM # a job in the background does not hear Ctrl-C
+    job=$!
     while kill -0 $job 2>/dev/null; do
         sleep 0.5
         if [ $((SECONDS - begin - said)) -ge 30 ]; then

@@ -249,7 +249,7 @@ GOOD = {"prompt": "p", "answer": "a"}
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([GOOD, {"question": "p", "answer": "a"}], "rows.jsonl, row 2: no column 'prompt' (data.prompt_key); there are 'question', 'answer'"),
+        ([GOOD, {"question": "p", "answer": "a"}], "row 2: no column 'prompt' (data.prompt_key); there are 'question', 'answer'"),
         ([GOOD, {"prompt": "p", "solution": "a"}], "row 2: no column 'answer' (data.answer_key); there are 'prompt', 'solution'"),
         ([{**GOOD, "answer": None}], "row 1: the answer in 'answer' is NoneType; expected text or a number"),
         ([{**GOOD, "answer": ["a"]}], "row 1: the answer in 'answer' is list"),

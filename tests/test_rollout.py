@@ -55,6 +55,31 @@ class Faulty(RolloutActor):
 
         ShmWeightTransferEngine.receive_weights = fail
 
+    async def order(self, early: list[Request], late: list[Request]) -> list[str]:
+        """Kinds of responses in the order in which they end, `late` being asked for with the first end of `early`."""
+        ends: list[str] = []
+
+        async def follow(requests: list[Request], ended: asyncio.Event) -> None:
+            async for bundle in self.generate(requests):
+                ends.extend(r.kind.value for r in bundle)
+                ended.set()
+
+        one_ended = asyncio.Event()
+        task = asyncio.create_task(follow(early, one_ended))
+        await one_ended.wait()
+        await follow(late, asyncio.Event())
+        await task
+        return ends
+
+    async def fail_in_steps(self) -> None:
+        """Fault: the engine's model fails."""
+
+        def fail() -> None:
+            raise ArithmeticError("injected")
+
+        self._broken = None
+        await self._engine._call(lambda engine: setattr(engine, "step", fail))
+
     async def pid(self) -> int:
         return os.getpid()
 
@@ -222,17 +247,13 @@ def test_responses_come_before_the_slowest_of_their_group_ends(engine):
     assert sum(len(bundle) for bundle in found) == 32
 
 
-def test_a_late_request_joins_those_that_run(engine):
-    """Continuous batching: a short request that comes later ends first."""
-    first = engine.generate.options(num_returns="streaming").remote([request(i, 64) for i in range(8)])
-    time.sleep(0.05)
-    begin = time.perf_counter()
-    bundles(engine, [request(0, 2)])
-    late = time.perf_counter() - begin
-    for bundle in first:
-        ray.get(bundle)
-    both = time.perf_counter() - begin
-    assert late < both
+@pytest.mark.parametrize("kind", [0, 1], ids=["in_actor", "async"])
+def test_a_late_request_joins_those_that_run(actors, kind):
+    """Continuous batching: its first response does not wait for the last of those that came earlier."""
+    early, late = [request(i, 16) for i in range(8)], [request(i, 2, kind=Kind.EXPLORATION) for i in range(8)]
+    ends = ray.get(actors[kind].order.remote(early, late))
+    assert len(ends) == 8 * 16 + 8 * 2
+    assert ends.index("exploration") < len(ends) - 1 - ends[::-1].index("regular")
 
 
 def test_score_gives_the_learners_logprobs(engine, learner, prompts):
@@ -400,6 +421,13 @@ def test_a_failure_in_the_middle_of_an_update_makes_the_engine_say_that_it_is_lo
     ]
     for call in calls:
         with pytest.raises(RunFailed, match="rollout-0 is unusable and has to be replaced.*injected"):
+            call()
+
+
+def test_an_engine_that_fails_in_a_step_is_named_with_its_cause(engine):
+    ray.get(engine.fail_in_steps.remote())
+    for call in (lambda: sample(engine, [request(0)]), lambda: ray.get(engine.rng_state.remote())):
+        with pytest.raises(RunFailed, match="rollout-0: vLLM failed in a step: ArithmeticError: injected"):
             call()
 
 

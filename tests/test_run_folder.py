@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_made_is_bad_input(make_config, tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     with pytest.raises(BadInput, match="run.dir"):
-        RunFolder.prepare(make_config(f"run.dir={place}", "run.name=a"), CONFIG)
+        opened(make_config(f"run.dir={place}", "run.name=a"))
 
 
 # --- resuming

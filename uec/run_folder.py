@@ -20,7 +20,6 @@ from uec.atomic import sync_folder
 from uec.config import Config
 from uec.config_file import SAVED_HEADER, save_config
 from uec.errors import BadInput
-from uec.validate import check_disk
 
 UNFINISHED = ".unfinished-"
 REPLACED = ".replaced-"
@@ -80,7 +79,6 @@ class RunFolder:
                 f"the run folder {folder.path} exists; go on with it by run.resume=auto, replace it by run.overwrite=true, "
                 "or choose another run.name"
             )
-        check_disk(cfg, folder.path)
         return folder
 
     def open(self, cfg: Config) -> Path | None:

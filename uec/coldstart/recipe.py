@@ -16,7 +16,7 @@ from uec.coldstart.tokenizer import BOS, EOS, PAD, WORDS
 class Recipe:
     """Counted in steps, not seconds, so that the same command makes the same checkpoint on any load of the machine."""
 
-    steps: int = 1100
+    steps: int = 1400
     batch: int = 64
     lr: float = 2e-3
     warmup_steps: int = 50
@@ -24,7 +24,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     grad_clip: float = 1.0
-    rare_share: float = 0.045  # demonstrations that open with `?` among the unhinted ones that need multiplication
+    rare_share: float = 0.1  # demonstrations that open with `?` among the unhinted ones that need multiplication
     seed: int = 0
 
     def lr_at(self, step: int) -> float:

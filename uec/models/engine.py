@@ -49,7 +49,8 @@ def make_reference(policy: nn.Module, settings: Learner, platform: Platform) -> 
     import deepspeed
 
     engine, *_ = deepspeed.initialize(model=policy, config=_config(settings, platform))
-    return engine.eval()
+    engine.eval()  # returns nothing, unlike torch's
+    return engine
 
 
 def gathered(named: Iterator[Named]) -> Iterator[tuple[str, Tensor]]:

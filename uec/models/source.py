@@ -57,6 +57,8 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
         tokenizer = loader.from_pretrained(path, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise BadInput(f"model.path: {model.path} has no tokenizer that can be loaded: {_advise_on_code(error, model)}") from error
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes where no file of it is there
+        raise BadInput(f"model.path: {model.path} has no tokenizer (tokenizer.json and tokenizer_config.json); save one beside the model")
     if tokenizer.eos_token_id is None:
         raise BadInput(f"model.path: the tokenizer of {model.path} has no eos_token to end a response; set it in tokenizer_config.json")
     return tokenizer

@@ -139,7 +139,7 @@ def _restore(engine: Any, parameter: Any, kind: str, saved: Any) -> None:
         mapping = parameter._hp_mapping
         if mapping is not None:  # else another rank has all of it
             part = mapping.lp_fragment_address
-            mapping.get_hp_fragment(None if kind == "weight" else kind).copy_(saved[part.start : part.start + part.numel])
+            mapping.get_hp_fragment(None if kind == "weight" else kind).data.copy_(saved[part.start : part.start + part.numel])
     else:
         import deepspeed
         from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state

@@ -1,0 +1,112 @@
+"""vLLM without an actor around it: the bound that RolloutActor is held against."""
+
+import asyncio
+import itertools
+import os
+import time
+from typing import Any
+
+from bench.processes import cpu_seconds, tree
+from bench.turns import Block
+from uec.config import Config
+
+
+def _arguments(cfg: Config) -> dict[str, Any]:
+    """The same engine arguments as RolloutActor's."""
+    from actors.engine import engine_arguments
+    from uec.models.source import context_length, resolve_model
+    from uec.platform import detect
+
+    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would override the size that the config gives
+    return engine_arguments(cfg, detect(cfg), 0, resolve_model(cfg.model), context_length(cfg.model))
+
+
+def _sampling(cfg: Config) -> Any:
+    """RolloutActor's sampling parameters, each request's output in one piece at its end: vLLM's cheapest way."""
+    import vllm
+    from vllm.sampling_params import RequestOutputKind
+
+    from uec.models.source import load_tokenizer
+    from uec.models.vocabulary import stop_tokens
+
+    settings = cfg.rollout
+    return vllm.SamplingParams(
+        n=settings.n,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        min_p=settings.min_p,
+        max_tokens=settings.max_tokens,
+        stop_token_ids=stop_tokens(cfg.model, load_tokenizer(cfg.model)),
+        detokenize=False,
+        logprobs=0,
+        flat_logprobs=True,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def _tokens(output: Any) -> int:
+    return sum(len(part.token_ids) for part in output.outputs)
+
+
+def _cpu() -> float:
+    """CPU time of this process and the engine's own, if it has one."""
+    return cpu_seconds(tree(os.getpid()))
+
+
+class BareLLM:
+    """`vllm.LLM.generate` in the process that calls it."""
+
+    def __init__(self, cfg: Config) -> None:
+        import vllm
+
+        self._llm = vllm.LLM(**_arguments(cfg))
+        self._params = _sampling(cfg)
+
+    def load_random_state(self, states: list[str]) -> None:
+        """Sample from here on what an engine with this state would."""
+        self._llm.collective_rpc("load_random_state", kwargs={"states": states})
+
+    def sample(self, batches: list[list[list[int]]]) -> Block:
+        """Batches of prompts one after the other, each handed over at once."""
+        begin, cpu_begin = time.perf_counter(), _cpu()
+        outputs = [self._llm.generate([{"prompt_token_ids": p} for p in batch], self._params, use_tqdm=False) for batch in batches]
+        seconds = time.perf_counter() - begin
+        return Block(seconds, sum(_tokens(output) for batch in outputs for output in batch), _cpu() - cpu_begin)
+
+
+class BareAsyncLLM:
+    """vLLM's AsyncLLM, its engine in a process of its own, a task for each request."""
+
+    def __init__(self, cfg: Config) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._params = _sampling(cfg)
+        self._ids = itertools.count()
+        self._loop.run_until_complete(self._start(_arguments(cfg)))
+
+    def load_random_state(self, states: list[str]) -> None:
+        """Sample from here on what an engine with this state would."""
+        self._loop.run_until_complete(self._llm.collective_rpc("load_random_state", kwargs={"states": states}))
+
+    def sample(self, batches: list[list[list[int]]]) -> Block:
+        """Batches of prompts one after the other, the requests of each at once."""
+        return self._loop.run_until_complete(self._sample(batches))
+
+    async def _start(self, arguments: dict[str, Any]) -> None:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+    async def _sample(self, batches: list[list[list[int]]]) -> Block:
+        begin, cpu_begin = time.perf_counter(), _cpu()
+        outputs = [await asyncio.gather(*(self._one(prompt) for prompt in batch)) for batch in batches]
+        seconds = time.perf_counter() - begin
+        return Block(seconds, sum(_tokens(output) for batch in outputs for output in batch), _cpu() - cpu_begin)
+
+    async def _one(self, prompt: list[int]) -> Any:
+        final = None
+        async for output in self._llm.generate({"prompt_token_ids": prompt}, self._params, str(next(self._ids))):
+            final = output
+        return final

@@ -1,0 +1,106 @@
+"""The actors of a run under its own Controller, for a bench to drive; and a single one of them."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+
+from actors.cluster import connect
+from actors.controller import Controller
+from actors.exchange import WeightExchange, tolerance
+from actors.logs import logged
+from actors.rollout_log import RolloutLog
+from actors.supervisor import Post, Supervisor
+from bench.processes import cpu_seconds, tree
+from bench.turns import Block
+from uec.config import Config
+from uec.data.prompts import Dataset, load_dataset
+from uec.models.source import load_tokenizer
+from uec.platform import Platform, detect
+from uec.run_folder import RunFolder
+from uec.tracking.step import Explored
+from uec.tracking.tracker import Tracker
+
+Recast = Callable[[Supervisor], None]
+"""Puts other actors on some of the posts, before they start."""
+
+
+class NoLearner:
+    """Stands on a learner's post where nothing is learned, so that nobody waits for DeepSpeed; it can only be started."""
+
+    def __init__(self, cfg: Config, rank: int) -> None: ...
+
+    def address(self) -> tuple[str, int]:
+        return "", 0
+
+    def start(self, address: tuple[str, int]) -> dict[str, float]:
+        return {}
+
+
+def without_learners(supervisor: Supervisor) -> None:
+    """A Recast: rollouts and gradings are real, learners are NoLearner."""
+    for learner in supervisor.learners:
+        learner.post = replace(learner.post, actor=NoLearner, cpus=0.01, environment={})
+
+
+@contextmanager
+def cluster(cfg: Config) -> Iterator[Platform]:
+    """A local Ray for a bench."""
+    resources = connect(cfg, namespace=f"uec-bench-{os.getpid()}")
+    try:
+        yield detect(cfg, resources.device)
+    finally:
+        ray.shutdown()
+
+
+@asynccontextmanager
+async def crew(cfg: Config, scratch: Path, recast: Recast = lambda supervisor: None) -> AsyncIterator[Controller]:
+    """A Controller with its actors started, as a training run has them; logs go to `scratch`."""
+    dataset = load_dataset(cfg, load_tokenizer(cfg.model))
+    with cluster(cfg) as platform:
+        tracker = Tracker([])
+        supervisor = Supervisor(cfg, platform.device, scratch / "logs", tracker)
+        recast(supervisor)
+        try:
+            await supervisor.start(dataset.train)
+            exchange = WeightExchange(cfg, supervisor, dataset.train, tolerance(cfg, platform))
+            log = RolloutLog(RunFolder(scratch), supervisor, enabled=False)
+            yield Controller(cfg, supervisor, dataset, exchange, log, tracker)
+        finally:
+            supervisor.stop()
+
+
+async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Explored], Block]:
+    """Steps 1 to 5 of the algorithm for some prompts, as Controller.step does them; and what they took."""
+    everyone_regular = asyncio.Barrier(len(prompts))
+    begin = time.perf_counter()
+    explored = await asyncio.gather(*(controller.explore(prompt, everyone_regular) for prompt in prompts))
+    seconds = time.perf_counter() - begin
+    return explored, Block(seconds, sum(t.score.response_tokens for prompt in explored for t in prompt.trajectories))
+
+
+def create(post: Post, log: Path) -> Any:
+    """One actor of a run, by itself."""
+    environment = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **post.environment}}
+    actor = ray.remote(logged(post.actor, log)).options(
+        num_cpus=post.cpus, num_gpus=post.gpus, max_concurrency=post.concurrency, runtime_env=environment
+    )
+    return actor.remote(*post.args)
+
+
+def cpu_of(actor: Any) -> Callable[[], float]:
+    """A clock of the CPU time that an actor with its child processes and this process, which drives it, use."""
+    pid = ray.get(actor.__ray_call__.remote(lambda self: os.getpid()))
+    return lambda: cpu_seconds([psutil.Process(), *tree(pid)])
+
+
+def prompts_of(dataset: Dataset, k: int, count: int) -> list[int]:
+    """The k-th `count` training prompts, from the start again after the last."""
+    return [dataset.train[i % len(dataset.train)].index for i in range(k * count, (k + 1) * count)]

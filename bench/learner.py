@@ -1,0 +1,106 @@
+"""LearnerActor's tokens/s in a policy update against a bare PyTorch loop on the same rows.
+
+Rows are what the default run keeps of real rollouts by the start model. Ours is timed as the Controller sees it: dealing the
+rows, the call, fetching the bundles, metrics, entropy and the comparison with the engine's log-probabilities included. The bare
+loop has the same micro-batches, threads and process environment. Tokens: prompts and responses without padding.
+"""
+
+import asyncio
+import time
+from pathlib import Path
+
+from actors.controller import Controller
+from actors.learner_group import Row as LearnerRow
+from actors.learner_group import row
+from bench.bare import Bare
+from bench.crew import cpu_of, crew, explore, prompts_of
+from bench.figure import Figure, Target, compared
+from bench.rows import Row, Trained
+from bench.task import default_config
+from bench.turns import Block, in_turns, total
+from uec.algorithm.replay import admits
+from uec.errors import RunFailed
+from uec.models.packing import plan
+from uec.types import Rollout
+
+PAIRS = 9
+UPDATES = 3
+"""Updates in a block, on as many batches."""
+
+SAME_NORM = 1e-2
+"""Largest relative difference of the two sides' gradient norms: beyond it they did not do the same."""
+
+
+def measure(scratch: Path, pairs: int = PAIRS, updates: int = UPDATES) -> list[Figure]:
+    return asyncio.run(_measure(scratch, pairs, updates))
+
+
+async def _measure(scratch: Path, pairs: int, updates: int) -> list[Figure]:
+    cfg = default_config()
+    async with crew(cfg, scratch) as controller:
+        environment = controller.supervisor.learners[0].post.environment
+        with Bare("bench.bare_loop:BareLoop", (cfg,), environment, scratch / "logs/bare_loop.log") as bare:
+            await controller.exchange.start()
+            batches = [await _batch(controller, k) for k in range(updates)]
+            micro_batches = [await _by_hand(controller, batch) for batch in batches]
+            norms: list[tuple[float, float]] = []
+            ours_norms: list[float] = []
+
+            cpu = cpu_of(controller.supervisor.learners[0].handle)
+
+            async def ours(k: int) -> Block:
+                blocks = []
+                for i, batch in enumerate(batches):
+                    await controller.exchange.publish()  # not timed; an update after it compares engine and learner, as in training
+                    begin, cpu_begin = time.perf_counter(), cpu()
+                    updated = await controller.learners.update(batch, seed=i)
+                    seconds, cpu_s = time.perf_counter() - begin, cpu() - cpu_begin
+                    blocks.append(Block(seconds, sum(one.prompt_tokens + one.response_tokens for one in batch), cpu_s))
+                    ours_norms.append(updated.metrics["policy/grad_norm"])
+                return total(blocks)
+
+            def theirs(k: int) -> Block:
+                trained: list[Trained] = [bare.call("update", batch) for batch in micro_batches]
+                norms.extend(zip(ours_norms[-len(trained) :], (one.norm for one in trained), strict=True))
+                return total([one.block for one in trained])
+
+            mine, bares = await in_turns(ours, theirs, pairs)
+    _refuse_other_work(norms[:updates])
+    rows = sum(map(len, batches)) / len(batches)
+    return [
+        compared(
+            "LearnerActor.update",
+            mine,
+            bares,
+            lambda block: block.rate,
+            "tokens/s",
+            "bare PyTorch loop",
+            Target(0.85, at_most=False),
+            f"{rows:.0f} rows and {mine[0].tokens / updates:.0f} tokens an update",
+        )
+    ]
+
+
+async def _batch(controller: Controller, k: int) -> list[LearnerRow]:
+    """What the default run would train on in a step."""
+    cfg = controller.cfg
+    explored, _ = await explore(controller, prompts_of(controller.dataset, k, cfg.train.prompts_per_step))
+    return [row(kept, admits(kept, cfg.replay)) for prompt in explored for kept in prompt.retained.kept]
+
+
+async def _by_hand(controller: Controller, batch: list[LearnerRow]) -> list[list[Row]]:
+    """The same rows with their tokens, in the micro-batches that the learner will make of them."""
+    bundles = {reference: await reference for reference in {one.bundle for one in batch}}
+    rollouts: list[Rollout] = [bundles[one.bundle][one.slot] for one in batch]
+    lengths, responses = [one.prompt_tokens + one.response_tokens for one in batch], [one.response_tokens for one in batch]
+    [share] = plan(lengths, responses, 1, controller.cfg.learner.micro_batch_tokens, 1, 0)
+    [micro_batches] = share.steps
+    places = [[share.rows[i] for i in rows] for rows in micro_batches]
+    return [[Row(rollouts[i].prompt_tokens, rollouts[i].tokens, batch[i].advantage) for i in rows] for rows in places]
+
+
+def _refuse_other_work(norms: list[tuple[float, float]]) -> None:
+    """Both sides began with the same weights: on the first batches their gradients have to agree."""
+    for ours, theirs in norms:
+        if abs(ours - theirs) > SAME_NORM * theirs:
+            raise RunFailed(f"the bare loop does not do the learner's work: gradient norms {ours:.4g} and {theirs:.4g} on the same rows")

@@ -1,0 +1,35 @@
+"""Peak memory of a run, sampled while it goes on."""
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from bench.processes import memory_bytes
+
+INTERVAL_S = 0.5
+
+
+class PeakMemory:
+    """Samples a process tree in a thread while the `with` block runs: `peak` in bytes, `cpu_s` what the sampling itself cost."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0
+        self.cpu_s = 0.0
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(INTERVAL_S):
+            begin = time.thread_time()
+            self.peak = max(self.peak, memory_bytes(self._pid))
+            self.cpu_s += time.thread_time() - begin

@@ -1,0 +1,39 @@
+"""CPU time and memory of a process with all its descendants."""
+
+from pathlib import Path
+
+import psutil
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """The process and its descendants; none if it is gone."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    """CPU time that they have used so far, to the system's tick (10 ms)."""
+    total = 0.0
+    for process in processes:
+        try:
+            used = process.cpu_times()
+        except psutil.NoSuchProcess:  # ended since it was listed
+            continue
+        total += used.user + used.system
+    return total
+
+
+def memory_bytes(pid: int) -> int:
+    """Proportional set size of the tree: a page that k processes share counts once."""
+    return sum(_pss(process.pid) for process in tree(pid))
+
+
+def _pss(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):  # ended since it was listed
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)

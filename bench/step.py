@@ -1,0 +1,83 @@
+"""A step of the default run: its time and where it goes, the Controller's share, start-up, peak memory.
+
+`uec train configs/llm.yaml` as a user starts it, cut to STEPS steps and without evaluations; figures from its metrics.jsonl.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import fmean, median
+
+from bench.figure import Figure, Target
+from bench.memory import PeakMemory
+from bench.task import CONFIG
+from uec.config_file import PROJECT, load_config
+from uec.errors import RunFailed
+from uec.tracking.metrics_file import METRICS_FILE, read_metrics
+
+STEPS = 25
+LOOK_S = 0.02
+STEP_S, START_S, CONTROLLER_SHARE, MEMORY_GIB = 0.75, 30.0, 0.04, 5.0
+SPLIT = ("generate", "reward", "learn", "sync")
+
+
+def measure(scratch: Path, steps: int = STEPS) -> list[Figure]:
+    every = load_config(CONFIG, []).replay.every
+    rows, start_s, memory = _run(scratch, steps)
+    # The first period of `replay.every` steps warms up; whole periods after it, so that replay updates have their true share.
+    counted = rows[every : len(rows) - len(rows) % every] or rows[1:]
+    step_s = [row["time/step_s"] for row in counted]
+    parts = {part: fmean(row.get(f"time/{part}_s", 0.0) for row in counted) for part in SPLIT}
+    parts["rest"] = fmean(step_s) - sum(parts.values())
+    tokens = fmean(row["rollout/tokens"] for row in counted)
+    split = "mean split: " + ", ".join(f"{part} {seconds:.3f} s" for part, seconds in parts.items())
+    return [
+        Figure(
+            "step, median",
+            median(step_s),
+            "s",
+            Target(STEP_S),
+            note=f"steps {counted[0]['step']:.0f} to {counted[-1]['step']:.0f}; {split}",
+        ),
+        Figure("step, mean (replay updates at their share)", fmean(step_s), "s", Target(STEP_S)),
+        Figure("generated tokens over the whole step", tokens / fmean(step_s), "tokens/s", note=f"{tokens:.0f} tokens a step"),
+        Figure(
+            "Controller's CPU time of the step",
+            median(row["time/controller_s"] / row["time/step_s"] for row in counted),
+            "of the step",
+            Target(CONTROLLER_SHARE),
+        ),
+        Figure("start of `uec train` to first step", start_s, "s", Target(START_S)),
+        Figure(
+            "peak memory of all processes (PSS)",
+            memory.peak / 2**30,
+            "GiB",
+            Target(MEMORY_GIB),
+            note=f"sampled; the sampling took {memory.cpu_s:.1f} s of CPU time beside the run",
+        ),
+    ]
+
+
+def _run(scratch: Path, steps: int) -> tuple[list[dict[str, float]], float, PeakMemory]:
+    """metrics.jsonl of a run, seconds from its start to its first step, and its memory."""
+    settings = [f"train.steps={steps}", "data.eval=null", "checkpoint.every=0", "tracking=[jsonl]", "cluster.address=local"]
+    command = [sys.executable, "-m", "uec.cli", "train", str(CONFIG), *settings, f"run.dir={scratch}", "run.name=run"]
+    log, metrics = scratch / "run.log", scratch / "run" / METRICS_FILE
+    first_line_s = None
+    with log.open("wb") as output:
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            with PeakMemory(process.pid) as memory:
+                while process.poll() is None:
+                    if first_line_s is None and metrics.exists() and metrics.stat().st_size:
+                        first_line_s = time.perf_counter() - begin
+                    time.sleep(LOOK_S)
+        finally:
+            process.terminate()
+            process.wait()
+    if process.returncode != 0 or first_line_s is None:
+        raise RunFailed(f"{' '.join(command)} ended with status {process.returncode}; see {log}\n{log.read_text(errors='replace')[-2000:]}")
+    rows = read_metrics(metrics)
+    return rows, first_line_s - rows[0]["time/step_s"], memory

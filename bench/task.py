@@ -1,0 +1,21 @@
+"""The work that all benches do: the default run of configs/llm.yaml."""
+
+from pathlib import Path
+
+from uec.config import Config
+from uec.config_file import PROJECT, load_config
+
+CONFIG = PROJECT / "configs/llm.yaml"
+
+
+def default_config(*overrides: str) -> Config:
+    """The default run's settings, on a Ray of its own and from any working directory."""
+    cfg = load_config(CONFIG, ["cluster.address=local", *overrides])
+    cfg.model.path = _absolute(cfg.model.path)
+    cfg.data.train = _absolute(cfg.data.train)
+    cfg.data.eval = None
+    return cfg
+
+
+def _absolute(path: str) -> str:
+    return str(Path(PROJECT) / path)

@@ -1,0 +1,253 @@
+"""Log-probabilities and entropies against plain transformers, and what stands between a rollout and a forward pass."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from uec.config import Model
+from uec.errors import BadInput
+from uec.models.microbatch import Rows, collate, pad
+from uec.models.policy import Policy, load_model, score_rows, score_sequences, verify, without_dropout
+from uec.types import Kind, Rollout
+
+CPU = torch.device("cpu")
+VOCAB = 37
+SIZES = {
+    "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "initializer_range": 0.3,
+}  # fmt: skip
+
+
+def qwen2(**changes) -> Qwen2ForCausalLM:
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(Qwen2Config(**{**SIZES, "tie_word_embeddings": True, **changes}))
+
+
+def sequences(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    return [tuple(rng.integers(3, VOCAB, rng.integers(1, 9), dtype=np.int32) for _ in range(2)) for _ in range(count)]
+
+
+def plain_logits(hf: torch.nn.Module, prompt: np.ndarray, response: np.ndarray) -> Tensor:
+    """Logits [T, V] of a response's tokens from transformers alone: one row, no padding."""
+    ids = torch.from_numpy(np.concatenate([prompt, response])).long()[None]
+    return hf(input_ids=ids).logits[0, len(prompt) - 1 : -1].double()
+
+
+def rollout(**changes) -> Rollout:
+    fields = {
+        "group": 0, "index": 0, "prompt": 0, "kind": Kind.REGULAR, "temperature": 1.0, "prompt_tokens": np.array([5, 6], np.int32),
+        "tokens": np.array([7, 8, 9], np.int32), "logprobs": np.array([-1, -2, -3], np.float32), "truncated": False, "version": 0,
+    }  # fmt: skip
+    return Rollout(**{**fields, **changes})
+
+
+def test_scores_are_those_of_plain_transformers_row_by_row():
+    hf, rows = qwen2(), sequences(12)
+    temperatures = [1.0, 1.2, 0.7] * 4
+    for chunk_mb, hidden_rows in ((256, None), (1, 5)):
+        policy = Policy(hf, chunk_mb, VOCAB)
+        if hidden_rows:
+            policy._rows = hidden_rows  # several pieces, the last one short
+        batch = pad([p for p, _ in rows], [r for _, r in rows], CPU)
+        spread = torch.tensor(np.repeat(np.float32(temperatures), [len(r) for _, r in rows]))
+        with torch.no_grad():
+            scores = score_rows(policy, batch, spread)
+            for k, (prompt, response) in enumerate(rows):
+                logits_TV = plain_logits(hf, prompt, response)
+                chosen = torch.from_numpy(response).long()[:, None]
+                for ours_N, temperature in ((scores.logprobs_N, 1.0), (scores.tempered_N, temperatures[k])):
+                    expected = (logits_TV / temperature).log_softmax(-1).gather(1, chosen)[:, 0]
+                    np.testing.assert_allclose(batch.split(ours_N)[k], expected, atol=2e-5)
+                p_TV = logits_TV.softmax(-1)
+                np.testing.assert_allclose(batch.split(scores.entropies_N)[k], -(p_TV * p_TV.log()).sum(-1), atol=2e-5)
+
+
+def test_gradients_are_those_of_the_full_forward_with_a_mask():
+    rows = sequences(6, seed=1)
+    batch = pad([p for p, _ in rows], [r for _, r in rows], CPU)
+    weights = torch.linspace(-1, 1, len(batch.row_N))
+    ours, theirs = qwen2(), qwen2()
+    policy = Policy(ours, 256, VOCAB)
+    policy._rows = 4
+    (score_rows(policy, batch).logprobs_N * weights).sum().backward()
+    mask_BL = torch.zeros_like(batch.ids_BL)
+    for row, (prompt, response) in enumerate(rows):
+        mask_BL[row, : len(prompt) + len(response)] = 1
+    logprobs_BLV = theirs(input_ids=batch.ids_BL, attention_mask=mask_BL).logits.log_softmax(-1)
+    (logprobs_BLV[batch.row_N, batch.col_N - 1].gather(1, batch.targets_N()[:, None])[:, 0] * weights).sum().backward()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, atol=2e-5, rtol=1e-4)
+
+
+def test_a_uniform_policy_has_the_entropy_of_its_vocabulary():
+    hf = qwen2(tie_word_embeddings=False)
+    torch.nn.init.zeros_(hf.lm_head.weight)
+    [logprobs], [entropies] = score_sequences(Policy(hf, 256, VOCAB), [(np.array([3, 4]), np.array([5, 6, 7]))], 100, CPU)
+    np.testing.assert_allclose(entropies, math.log(VOCAB), rtol=1e-6)
+    np.testing.assert_allclose(logprobs, -math.log(VOCAB), rtol=1e-6)
+
+
+def test_ids_beyond_the_tokenizer_get_no_probability():
+    hf = qwen2(tie_word_embeddings=False)
+    torch.nn.init.zeros_(hf.lm_head.weight)
+    [logprobs], [entropies] = score_sequences(Policy(hf, 256, 30), [(np.array([3]), np.array([5, 6]))], 100, CPU)
+    np.testing.assert_allclose(logprobs, -math.log(30), rtol=1e-6)
+    np.testing.assert_allclose(entropies, math.log(30), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "hf",
+    [
+        pytest.param(lambda: qwen2(), id="qwen2"),
+        pytest.param(lambda: qwen2(tie_word_embeddings=False), id="qwen2-untied"),
+        pytest.param(lambda: Gemma2ForCausalLM(Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=0.5)), id="gemma2-caps-logits"),
+        pytest.param(lambda: CohereForCausalLM(CohereConfig(**SIZES, logit_scale=3.0)), id="cohere-scales-logits"),
+        pytest.param(lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=0.1)), id="granite-divides-logits"),
+        pytest.param(lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4)), id="gpt2-absolute-positions"),
+    ],
+)
+def test_architectures_are_scored_as_their_own_forward_does(hf):
+    torch.manual_seed(0)
+    model = hf()
+    without_dropout(model)
+    policy = Policy(model, 256, VOCAB)
+    verify(policy, policy, CPU)
+
+
+def test_a_model_that_does_more_to_its_logits_is_refused_by_name():
+    class Sharpened(Qwen2ForCausalLM):
+        def forward(self, *args, **kwargs):
+            out = super().forward(*args, **kwargs)
+            out.logits = out.logits * 1.01
+            return out
+
+    torch.manual_seed(0)
+    policy = Policy(Sharpened(Qwen2Config(**SIZES)), 256, VOCAB)
+    with pytest.raises(BadInput, match="Sharpened cannot be trained"):
+        verify(policy, policy, CPU)
+
+
+@pytest.mark.parametrize(
+    "hf",
+    [
+        pytest.param(lambda: qwen2(attention_dropout=0.5), id="attention"),
+        pytest.param(lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0.5)), id="modules"),
+    ],
+)
+def test_a_model_in_training_mode_drops_nothing_and_keeps_its_config(hf):
+    model = hf()
+    config = model.config.to_dict()
+    without_dropout(model)
+    policy = Policy(model, 256, VOCAB).train()
+    rows = sequences(3)
+    training, _ = score_sequences(policy, rows, 100, CPU)
+    evaluating, _ = score_sequences(policy.eval(), rows, 100, CPU)
+    for a, b in zip(training, evaluating, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert model.config.to_dict() == config
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    batch = pad(*zip(*sequences(4), strict=True), CPU)
+    gradients = []
+    for on in (False, True):
+        policy = Policy(qwen2(), 256, VOCAB).train()
+        if on:
+            policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        score_rows(policy, batch).logprobs_N.sum().backward()
+        gradients.append([parameter.grad for parameter in policy.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed, atol=1e-6, rtol=1e-6)
+
+
+def test_sequences_come_back_in_their_order_whatever_the_budget():
+    policy = Policy(qwen2(), 256, VOCAB)
+    rows = [*sequences(9), (np.array([3, 4]), np.empty(0, np.int32))]
+    together = score_sequences(policy, rows, 10_000, CPU)
+    apart = score_sequences(policy, rows, 1, CPU)
+    for one, other in zip(together, apart, strict=True):
+        assert [len(values) for values in one] == [len(response) for _, response in rows]
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_rows_are_padded_on_the_right_and_point_at_their_response_tokens():
+    rows = pad([np.array([5, 6]), np.array([7])], [np.array([8]), np.array([9, 10, 11])], CPU)
+    assert rows.ids_BL.tolist() == [[5, 6, 8, 0], [7, 9, 10, 11]]
+    assert (rows.row_N.tolist(), rows.col_N.tolist()) == ([0, 1, 1, 1], [2, 1, 2, 3])
+    assert rows.targets_N().tolist() == [8, 9, 10, 11]
+    assert (rows.counts, rows.tokens) == ([1, 3], 7)
+
+
+def test_no_rows_still_make_a_forward_and_a_backward_pass():
+    policy = Policy(qwen2(), 256, VOCAB)
+    batch = collate([], [], CPU)
+    scores = score_rows(policy, batch.rows, batch.temperatures_N)
+    assert scores.logprobs_N.shape == (0,)
+    scores.logprobs_N.sum().backward()
+    assert all(float(parameter.grad.abs().max()) == 0 for parameter in policy.parameters())
+
+
+def test_a_prompt_without_tokens_is_refused():
+    with pytest.raises(BadInput, match="a prompt without tokens"):
+        pad([np.array([3]), np.empty(0, np.int32)], [np.array([4]), np.array([5])], CPU)
+
+
+def test_a_micro_batch_spreads_each_rows_figures_over_its_tokens():
+    stored = rollout(tokens=np.array([7], np.int32), logprobs=np.array([-4], np.float32), temperature=1.2, version=3)
+    batch = collate([rollout(), stored], [0.5, -1.0], CPU)
+    assert batch.advantages_N.tolist() == [0.5, 0.5, 0.5, -1.0]
+    assert batch.temperatures_N is not None and batch.temperatures_N.tolist() == pytest.approx([1, 1, 1, 1.2])
+    assert batch.behaviour_N.tolist() == [-1, -2, -3, -4]
+    assert batch.version_N.tolist() == [0, 0, 0, 3]
+    assert batch.stored_N is None
+
+
+def test_rows_without_stored_logprobs_are_marked_beside_those_with():
+    batch = collate([rollout(), rollout(old_logprobs=np.array([-7, -8, -9], np.float32))], [1.0, 1.0], CPU)
+    assert batch.stored_N is not None
+    assert batch.stored_N.isnan().tolist() == [True] * 3 + [False] * 3
+    assert batch.stored_N[3:].tolist() == [-7, -8, -9]
+    assert batch.temperatures_N is None
+
+
+def test_pickled_weights_are_not_read(tmp_path: Path):
+    hf = qwen2()
+    hf.config.save_pretrained(tmp_path)
+    torch.save(hf.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="transformers loads no causal language model"):
+        load_model(Model(path=str(tmp_path)), str(tmp_path), "float32")
+
+
+def test_a_loaded_model_has_the_dtype_asked_for(tmp_path: Path):
+    qwen2(attention_dropout=0.1).save_pretrained(tmp_path)
+    hf = load_model(Model(path=str(tmp_path)), str(tmp_path), "bfloat16")
+    assert {parameter.dtype for parameter in hf.parameters()} == {torch.bfloat16}
+    assert hf.model.layers[0].self_attn.attention_dropout == 0.0
+    assert hf.config.attention_dropout == 0.1
+
+
+def test_rows_keep_a_copy_of_what_they_split():
+    rows = Rows(torch.zeros(1, 3, dtype=torch.long), torch.zeros(2, dtype=torch.long), torch.tensor([1, 2]), [2], 3)
+    values = torch.tensor([1.0, 2.0])
+    [part] = rows.split(values)
+    values.zero_()
+    assert part.tolist() == [1.0, 2.0]
