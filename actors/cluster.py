@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -33,27 +34,26 @@ def connect(cfg: Config, namespace: str) -> Resources:
     local = {"num_cpus": cfg.cluster.cpus or os.cpu_count(), "object_store_memory": store, "include_dashboard": False}
     address = None if cfg.cluster.address == "auto" else cfg.cluster.address
     try:
-        if address not in (None, "local"):
-            ray.init(address=address, **common)
-            joined = True
-        else:
-            joined = _init_here(address, common, local)
-    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        joined = _init(address, common, local)
+    except Exception as error:  # Ray raises bare Exceptions too, for a node that does not come up in its 30 seconds
         raise BadInput(
-            f"cannot reach the Ray cluster (cluster.address={cfg.cluster.address}, RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')!r}): "
-            f"{str(error).strip().splitlines()[0]}. Start one with `ray start --head`, or pass cluster.address=local."
+            f"cannot reach or start a Ray cluster (cluster.address={cfg.cluster.address}, "
+            f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')!r}): "
+            f"{str(error).strip().splitlines()[0]} "
+            "Start one with `ray start --head`, pass cluster.address=local, or try again when the machine has less to do."
         ) from error
     total = ray.cluster_resources()
     return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), joined=joined)
 
 
-def _init_here(address: str | None, common: dict[str, object], local: dict[str, object]) -> bool:
-    """Start a local cluster, or join the one that Ray finds; True if joined."""
-    try:
-        ray.init(address=address, **common, **local)
-        return False
-    except ValueError as error:  # Ray's way to say that it found a cluster, which has its own resources
-        if "existing cluster" not in str(error):
-            raise
+def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) -> bool:
+    """Start a local cluster, or join the one that Ray finds or that is named; True if joined."""
+    if address in (None, "local"):
+        try:
+            ray.init(address=address, **common, **local)
+            return False
+        except ValueError as error:  # Ray's way to say that it found a cluster, which has its own resources
+            if "existing cluster" not in str(error):
+                raise
     ray.init(address=address, **common)
     return True

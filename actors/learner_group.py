@@ -50,11 +50,11 @@ class LearnerGroup:
     async def update(self, rows: list[Row], seed: int) -> Updated:
         """One policy update of `learner.optimizer_steps` optimizer steps on these rows (at least one)."""
         plans, bundles, places = self._deal(rows, self.settings.optimizer_steps, seed)
+        ranks = self.supervisor.learners
         answers = [
-            rank.handle.update.options(num_returns=2).remote(share, *refs)
-            for rank, share, refs in zip(self.supervisor.learners, plans, bundles, strict=True)
+            rank.handle.update.options(num_returns=2).remote(share, *refs) for rank, share, refs in zip(ranks, plans, bundles, strict=True)
         ]
-        metrics = await asyncio.gather(*(self._answer(rank, answer[0]) for rank, answer in zip(self.supervisor.learners, answers, strict=True)))
+        metrics = await asyncio.gather(*(self._answer(rank, answer[0]) for rank, answer in zip(ranks, answers, strict=True)))
         return Updated(metrics[0], [answer[1] for answer in answers], places)
 
     async def entropy(self, rows: list[Row]) -> float:

@@ -1,6 +1,7 @@
 """The other side of a ratio: plain code without Ray, in a process of its own, driven through a pipe.
 
-`python -m bench.bare FD` is that process; `Bare` starts it.
+`python -m bench.bare FD` is that process; `Bare` starts it. It may run in another environment than the project's: nothing that
+has to be installed is imported here.
 """
 
 import contextlib
@@ -16,30 +17,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from uec.config_file import PROJECT
 from uec.errors import RunFailed
 
+PROJECT = Path(__file__).resolve().parent.parent
 STOP_S = 10.0
 
 
 class Bare:
     """An object in another process: `with Bare("bench.bare_loop:BareLoop", args, environment, log) as loop: loop.call("update", ...)`.
 
-    It is made while the caller goes on; the first call waits for it. `log` takes its output.
+    It is made while the caller goes on; the first call waits for it. `log` takes its output, `python` is the interpreter to use.
     """
 
-    def __init__(self, factory: str, args: tuple[Any, ...], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, factory: str, args: tuple[Any, ...], environment: dict[str, str], log: Path, python: str | Path = sys.executable
+    ) -> None:
         self.name = factory.rpartition(":")[2]
         self._log = log
         self._args = (factory, args)
         self._environment = environment
+        self._python = python
 
     def __enter__(self) -> Self:
         self._pipe, theirs = Pipe()
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.bare", str(theirs.fileno())],
+                [self._python, "-m", "bench.bare", str(theirs.fileno())],
                 cwd=PROJECT,
                 env=os.environ | self._environment,
                 stdin=subprocess.DEVNULL,

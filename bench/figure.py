@@ -67,7 +67,7 @@ def compared(
     value: Callable[[Block], float],
     unit: str,
     against: str,
-    target: Target,
+    target: Target | None = None,
     note: str = "",
 ) -> Figure:
     """A figure of blocks measured in turns: the i-th of ours and of theirs did the same work, one right after the other.

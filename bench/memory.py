@@ -7,7 +7,7 @@ from typing import Self
 
 from bench.processes import memory_bytes
 
-INTERVAL_S = 0.5
+INTERVAL_S = 2.0  # a sample takes about 30 ms
 
 
 class PeakMemory:

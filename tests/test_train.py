@@ -124,9 +124,8 @@ def interrupted_run(folder: Path) -> tuple[Path, subprocess.CompletedProcess]:
     """A long run that gets SIGTERM after its second step, with another kind of replay and a leftover batch."""
     project = Path(__file__).resolve().parent.parent
     overrides = ["train.steps=500", "eval.prompts=16", "batch.accumulate=true", "replay.min_rows=8", "replay.every=2"]
-    process = subprocess.Popen(
-        command(folder, "interrupted", *overrides), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(folder, "interrupted", *overrides), cwd=project, start_new_session=True, **pipes)
     metrics = folder / "interrupted/metrics.jsonl"
     _wait_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 3, process)
     os.kill(process.pid, signal.SIGTERM)

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from uec import caches
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGINT, BadInput, RunFailed
 
 EXAMPLES = """examples:
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.update(caches.environment())  # before Ray starts: its workers inherit it
     from uec.config_file import load_config
     from uec.validate import validate
 
