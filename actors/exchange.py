@@ -22,11 +22,11 @@ PROBE_SEQUENCES = 8
 PROBE_TOKENS = 64
 
 
-def probe_sequences(prompts: list[Prompt]) -> list[tuple[Tokens, Tokens]]:
-    """Fixed (prompt, response) pairs for the probe: each prompt is continued by the next one's tokens."""
+def probe_sequences(prompts: list[Prompt], max_response: int) -> list[tuple[Tokens, Tokens]]:
+    """Fixed (prompt, response) pairs for the probe: each prompt is continued by the next one's tokens, as far as a response may go."""
     texts = [prompt.tokens[:PROBE_TOKENS] for prompt in prompts[: PROBE_SEQUENCES + 1]]
     texts = texts if len(texts) > 1 else texts * 2
-    return list(zip(texts, texts[1:], strict=False))
+    return [(prompt, response[:max_response]) for prompt, response in zip(texts, texts[1:], strict=False)]
 
 
 def gap(ours: list[Logprobs], theirs: list[Logprobs]) -> float:
@@ -57,7 +57,7 @@ class WeightExchange:
         self.supervisor = supervisor
         self.version = version
         self._tolerance = tolerance
-        self._probe = probe_sequences(prompts)
+        self._probe = probe_sequences(prompts, cfg.rollout.max_tokens)
         self._updates = 0
 
     async def start(self) -> None:

@@ -112,6 +112,10 @@ class LearnerActor:
         self.version = self._shared = version
         return publication
 
+    def close(self) -> None:
+        """Free what the weight exchange holds outside this process."""
+        self.publisher.close()
+
     def save(self, folder: str) -> None:
         """Write the exact training state to a folder that all ranks see."""
         from uec.models.state import save_state

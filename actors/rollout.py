@@ -134,8 +134,8 @@ class RolloutActor:
 
     async def generate(self, requests: list[Request]) -> AsyncIterator[list[Rollout]]:
         """Sample every request's n responses, one vLLM request each; yields whatever responses ended since the last bundle."""
-        self._refuse_if_broken()
         async with self._gate.running():
+            self._refuse_if_broken()
             by_id = {str(next(self._ids)): request for request in requests}
             jobs = [Job(id, self._prompts[request.prompt].tolist(), self._sampling_params(request)) for id, request in by_id.items()]
             stream = self._engine.submit(jobs)
@@ -239,11 +239,11 @@ class RolloutActor:
 
         Asking vLLM for a prompt's log-probabilities makes it leave its prefix cache alone.
         """
-        self._refuse_if_broken()
         for prompt, response in sequences:
             if len(prompt) + len(response) >= self._longest:
                 raise ValueError(f"{self.name} scores up to {self._longest - 1} tokens, got {len(prompt)} + {len(response)}")
         async with self._gate.running():
+            self._refuse_if_broken()
             params = self._sampling(
                 temperature=1.0, max_tokens=1, prompt_logprobs=0, flat_logprobs=True, detokenize=False, output_kind=self._final
             )

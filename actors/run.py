@@ -89,7 +89,7 @@ async def _run(
         if controller.interrupted is None:
             raise
     finally:
-        supervisor.stop()
+        await supervisor.stop()
     if controller.interrupted is not None:
         tracker.close(ok=False)
         _say_how_to_resume(folder, controller)

@@ -24,6 +24,7 @@ from uec.tracking.tracker import Tracker
 from uec.types import Prompt, Publication
 
 MAX_RESTARTS = 3
+CLOSE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +182,13 @@ class Supervisor:
         except ray.exceptions.RayError as error:
             raise RunFailed(self.account(member, error)) from error
 
-    def stop(self) -> None:
-        """End every actor; a killed actor's child processes go with it."""
+    async def stop(self) -> None:
+        """End every actor; a killed actor's child processes go with it, what the learners hold in shared memory does not."""
+        closing = (awaited(member.handle.close.remote()) for member in self.learners if member.handle is not None)
+        try:
+            await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), CLOSE_TIMEOUT_S)  # a dead learner raises
+        except TimeoutError:
+            self.tracker.event("the learners were busy at the end: their weights may stay in shared memory until the next run")
         for member in self.members:
             if member.handle is not None:
                 ray.kill(member.handle)

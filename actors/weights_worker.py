@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
 from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from actors.weights_shm import read
+from uec.errors import BadInput
 
 
 @dataclass
@@ -39,6 +41,12 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
     update_info_cls = ShmUpdateInfo
 
     def init_transfer_engine(self, init_info: ShmInitInfo) -> None:
+        """Raises BadInput for a model of which an update would leave a part stale."""
+        if self.device.type == "cpu" and any(isinstance(module, RoutedExperts) for module in self.model.modules()):
+            raise BadInput(
+                "model.path: vLLM's CPU kernels keep a packed copy of a mixture-of-experts model's experts that an update does not "
+                "renew, so it cannot be trained on CPU; take a dense model, or GPUs"
+            )
         # It warns at each update that rotary embeddings (which have no weights) and a tied lm_head (see below) got none.
         logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
 

@@ -74,7 +74,7 @@ async def crew(cfg: Config, scratch: Path, recast: Recast = lambda supervisor: N
             log = RolloutLog(RunFolder(scratch), supervisor, enabled=False)
             yield Controller(cfg, supervisor, dataset, exchange, log, tracker)
         finally:
-            supervisor.stop()
+            await supervisor.stop()
 
 
 async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Explored], Block]:

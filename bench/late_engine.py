@@ -19,8 +19,15 @@ MEDIAN_LENGTH, SIGMA = 20.0, 1.2  # mean 41; one response in a hundred is longer
 DIFFICULT_EVERY = 3  # prompts: about the share of the default task
 
 
+def response_lengths(request: Request, longest: int) -> list[int]:
+    """Tokens of each response: the same whenever a prompt is asked for the same kind."""
+    rng = np.random.default_rng([request.prompt, request.kind is Kind.EXPLORATION])
+    lengths = MEDIAN_LENGTH * np.exp(SIGMA * rng.standard_normal(request.n))
+    return np.clip(lengths.astype(int), 1, longest).tolist()
+
+
 class LateEngine:
-    """Stands on a RolloutActor's post. A prompt's responses have the same lengths whenever it is asked."""
+    """Stands on a RolloutActor's post."""
 
     def __init__(self, cfg: Config, rank: int) -> None:
         self._longest = cfg.rollout.max_tokens
@@ -33,7 +40,11 @@ class LateEngine:
         """Each response when its time has come; those that have come together in one bundle."""
         begin = time.perf_counter()
         due = sorted(
-            ((begin + STEP_S * length, request, i, length) for request in requests for i, length in enumerate(self._lengths(request))),
+            (
+                (begin + STEP_S * length, request, i, length)
+                for request in requests
+                for i, length in enumerate(response_lengths(request, self._longest))
+            ),
             key=itemgetter(0),
         )
         while due:
@@ -42,11 +53,6 @@ class LateEngine:
             ripe = [self._rollout(request, i, length) for when, request, i, length in due if when <= now]
             due = due[len(ripe) :]
             yield ripe
-
-    def _lengths(self, request: Request) -> list[int]:
-        rng = np.random.default_rng([request.prompt, request.kind is Kind.EXPLORATION])
-        lengths = MEDIAN_LENGTH * np.exp(SIGMA * rng.standard_normal(request.n))
-        return np.clip(lengths.astype(int), 1, self._longest).tolist()
 
     def _rollout(self, request: Request, index: int, length: int) -> Rollout:
         return Rollout(

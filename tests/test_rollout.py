@@ -414,7 +414,15 @@ def test_a_cancelled_request_leaves_the_engine_free(actors):
 
 def test_a_failure_in_the_middle_of_an_update_makes_the_engine_say_that_it_is_lost(engine, learner):
     ray.get(engine.fail_in_the_middle.remote())
+    old = engine.generate.options(num_returns="streaming").remote([request(i, 32) for i in range(8)])
+    time.sleep(0.1)  # the actor takes calls in the order in which they come
+    update = engine.update_weights.remote(learner.learn())
+    time.sleep(0.1)
+    waiting = engine.generate.options(num_returns="streaming").remote([request(0)])
+    assert sum(len(ray.get(bundle)) for bundle in old) == 8 * 32
     calls = [
+        lambda: ray.get(update),
+        lambda: ray.get(next(waiting)),
         lambda: ray.get(engine.update_weights.remote(learner.learn())),
         lambda: ray.get(engine.score.remote([(np.arange(4), np.arange(4))])),
         lambda: sample(engine, [request(0)]),
