@@ -71,7 +71,9 @@ class ReplayActor:
         save_rollouts(Path(folder) / STORE, [e.rollout for e in entries], notes)
         (Path(folder) / RNG).write_text(json.dumps(self.store.rng_state()))
         waiting = [bundles[t.bundle][t.score.slot] for t in leftover]
-        save_rollouts(Path(folder) / LEFTOVER, waiting, [asdict(replace(t, bundle=None)) for t in leftover])
+        # A slot counts in the bundle, and the file becomes the bundle.
+        rows = [replace(t, bundle=None, score=replace(t.score, slot=slot)) for slot, t in enumerate(leftover)]
+        save_rollouts(Path(folder) / LEFTOVER, waiting, [asdict(row) for row in rows])
 
     def load(self, folder: str) -> tuple[list[Trajectory], list[Rollout]]:
         """Read what `save` wrote, for `num_returns=2`: the leftover trajectories, and the one bundle of their rollouts.
@@ -83,8 +85,8 @@ class ReplayActor:
         self.store.load(entries, json.loads((Path(folder) / RNG).read_text()))
         waiting, rows = load_rollouts(Path(folder) / LEFTOVER)
         leftover = []
-        for slot, row in enumerate(rows):
-            score = Score(**{**row.pop("score"), "slot": slot})
+        for row in rows:
+            score = Score(**row.pop("score"))
             leftover.append(Trajectory(**{**row, "kind": Kind(row["kind"]), "score": score}))
         return leftover, waiting
 

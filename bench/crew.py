@@ -43,6 +43,8 @@ class NoLearner:
     def start(self, address: tuple[str, int]) -> dict[str, float]:
         return {}
 
+    def close(self) -> None: ...
+
 
 def without_learners(supervisor: Supervisor) -> None:
     """A Recast: rollouts and gradings are real, learners are NoLearner."""

@@ -1,8 +1,9 @@
-"""Exploration streamed (a difficult prompt at once) against as a second phase (`exploration.stream: false`), the same prompts in turns.
+"""Exploration streamed (a difficult prompt at once) against exploration as a second phase.
 
-First on the default task with the real engine: responses are short and alike, so that no difference is expected. Then with a
-skew of response lengths injected by a stand-in engine (bench/late_engine.py); graders, stream and Controller are real there, too.
-Nothing is learned in between. Only rollouts are timed: steps 1 to 5 of the algorithm.
+The second phase is `exploration.stream: false`; the same prompts in turns. First on the default task with the real engine:
+responses are short and alike, so that no difference is expected. Then with a skew of response lengths injected by a stand-in
+engine (bench/late_engine.py); graders, stream and Controller are real there, too. Nothing is learned in between. Only rollouts are
+timed: steps 1 to 5 of the algorithm.
 """
 
 import asyncio

@@ -5,6 +5,7 @@ import difflib
 import importlib
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def run(names: list[str], folder: Path = Path("runs")) -> int:
     """
     chosen = check(names)
     os.environ.update(caches.environment())
-    console = Console() if os.isatty(1) else Console(width=WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     surroundings = machine.look()
     console.print(f"{surroundings}", highlight=False)
     if surroundings.warning:
@@ -39,7 +40,7 @@ def run(names: list[str], folder: Path = Path("runs")) -> int:
     report, scratch = folder / f"{stem}.json", (folder / stem).resolve()
     results: list[Result] = []
     for name in chosen:
-        console.print(f"{name}: {summary(name)} ...", highlight=False)
+        console.print(f"{name}: {summary(name)}", highlight=False, markup=False)
         results.append(_measure(name, scratch / name))
         console.print(f"{name}: {results[-1].error or 'done'}, {results[-1].seconds:.0f} s", highlight=False, markup=False)
         write_json(report, surroundings, results)  # each time: a later bench may be interrupted

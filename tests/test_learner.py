@@ -5,6 +5,7 @@ import math
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -202,6 +203,12 @@ def trained(learner: LearnerActor, batches: list[tuple[list[Plan], list[Rollout]
     return SimpleNamespace(metrics=[m for m, _ in answers], old=[old for _, old in answers], weights=weights(learner))
 
 
+def trained_in_pieces(learner: LearnerActor, batches: list[tuple[list[Plan], list[Rollout]]]) -> SimpleNamespace:
+    """With logits of at most seven tokens at once, so that the ranks have different numbers of pieces."""
+    learner.policy.head.rows = 7
+    return trained(learner, batches)
+
+
 def published_then_trained(learner: LearnerActor, batches: list[tuple[list[Plan], list[Rollout]]]) -> SimpleNamespace:
     learner.publish(7)
     return trained(learner, batches)
@@ -391,10 +398,7 @@ def test_the_gap_to_the_engine_is_taken_at_the_sampling_temperature(one, cfg, mo
     with torch.no_grad():
         engine = [plain.logprobs(row, 1.2).numpy() for row in ROWS]
     engine[3] = engine[3] + np.float32([0.25] + [0] * (len(engine[3]) - 1))
-    rows = [
-        Rollout(0, i, 0, Kind.EXPLORATION, 1.2, r.prompt_tokens, r.tokens, logprobs, False, 7)
-        for i, (r, logprobs) in enumerate(zip(ROWS, engine, strict=True))
-    ]
+    rows = [replace(row, temperature=1.2, logprobs=logprobs, version=7) for row, logprobs in zip(ROWS, engine, strict=True)]
     stale = rollouts(3, seed=4, version=6)  # sampled with other weights: not to be compared
     everything = [*rows, *stale]
     share = plans(everything, [*ADVANTAGES, 1, 1, 1])
@@ -475,6 +479,15 @@ def test_a_rank_without_rows_takes_part_and_adds_nothing(one, two, cfg, stage):
     equal(first.weights, second.weights)
     assert first.metrics[0]["learner/rows"] == 1
     assert first.metrics[0]["policy/entropy"] == pytest.approx(alone.metrics[0]["policy/entropy"], rel=1e-5)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("stage", [1, 3])
+def test_logits_in_pieces_and_checkpointed_layers_change_nothing(two, cfg, stage):
+    batches = [(plans(ROWS, ADVANTAGES, ranks=2, budget=60), ROWS)] * 2
+    whole, _ = two.run(trained, cfg(), batches)
+    pieces, _ = two.run(trained_in_pieces, cfg(f"learner.zero_stage={stage}", "learner.gradient_checkpointing=true"), batches)
+    close(pieces.weights, whole.weights, atol=1e-5)
 
 
 RUNS = [("float32", 0), ("float32", 1), ("float32", 3), ("bfloat16", 1), ("bfloat16", 3)]

@@ -65,7 +65,7 @@ def test_scores_are_those_of_plain_transformers_row_by_row():
     for chunk_mb, hidden_rows in ((256, None), (1, 5)):
         policy = Policy(hf, chunk_mb, VOCAB)
         if hidden_rows:
-            policy._rows = hidden_rows  # several pieces, the last one short
+            policy.head.rows = hidden_rows  # several pieces, the last one short
         batch = pad([p for p, _ in rows], [r for _, r in rows], CPU)
         spread = torch.tensor(np.repeat(np.float32(temperatures), [len(r) for _, r in rows]))
         with torch.no_grad():
@@ -86,7 +86,7 @@ def test_gradients_are_those_of_the_full_forward_with_a_mask():
     weights = torch.linspace(-1, 1, len(batch.row_N))
     ours, theirs = qwen2(), qwen2()
     policy = Policy(ours, 256, VOCAB)
-    policy._rows = 4
+    policy.head.rows = 4
     (score_rows(policy, batch).logprobs_N * weights).sum().backward()
     mask_BL = torch.zeros_like(batch.ids_BL)
     for row, (prompt, response) in enumerate(rows):

@@ -19,8 +19,7 @@ class Policy(nn.Module):
     """Wraps a transformers causal LM so that `forward` gives scores at response positions.
 
     Its own forward makes logits of every position [B, L, V]; this one asks the decoder for hidden states and
-    runs the head on the N response positions, a chunk of `logits_chunk_mb` MiB at a time. It is one module with one forward
-    so that DeepSpeed's ZeRO-3 hooks see every parameter's use.
+    runs the head on the N response positions, a chunk of `logits_chunk_mb` MiB at a time.
     """
 
     hf: Any  # transformers' PreTrainedModel
@@ -31,8 +30,7 @@ class Policy(nn.Module):
         self.hf = hf
         self.vocabulary = vocabulary
         text = self.hf.config.get_text_config()
-        self._rows = rows_per_chunk(text.vocab_size, logits_chunk_mb)
-        self._finish = _after_head(text.to_dict())
+        self.head = Head(self.hf.get_output_embeddings(), text.to_dict(), vocabulary, rows_per_chunk(text.vocab_size, logits_chunk_mb))
 
     def forward(self, ids_BL: Tensor, row_N: Tensor, col_N: Tensor, temperatures_N: Tensor | None = None) -> TokenScores:
         """Scores of the tokens at (row, col); see `uec.models.microbatch.Rows` for the layout.
@@ -41,26 +39,37 @@ class Policy(nn.Module):
         fast causal path.
         """
         hidden_BLD = self.hf.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
-        return token_scores(hidden_BLD[row_N, col_N - 1], self._logits, ids_BL[row_N, col_N], self._rows, temperatures_N)
+        return self.head(hidden_BLD[row_N, col_N - 1], ids_BL[row_N, col_N], temperatures_N)
+
+
+class Head(nn.Module):
+    """From hidden states to scores, through the model's own output embedding.
+
+    A module of its own, which holds the embedding's parameters: ZeRO-3 then gathers them once, however many chunks there are.
+    Calling the embedding for each chunk would gather it each time, and ranks with unequal chunks would wait for each other for ever.
+    """
+
+    def __init__(self, embedding: nn.Linear, config: dict[str, Any], vocabulary: int, rows: int) -> None:
+        super().__init__()
+        self.weight, self.bias = embedding.weight, embedding.bias
+        self.vocabulary = vocabulary
+        self.rows = rows
+        # What some architectures do to logits: Granite divides, Cohere multiplies, Gemma caps.
+        self.divisor, self.factor = config.get("logits_scaling"), config.get("logit_scale")
+        self.cap = config.get("final_logit_softcapping")
+
+    def forward(self, hidden_ND: Tensor, targets_N: Tensor, temperatures_N: Tensor | None) -> TokenScores:
+        return token_scores(hidden_ND, self._logits, targets_N, self.rows, temperatures_N)
 
     def _logits(self, hidden_CD: Tensor) -> Tensor:
-        return self._finish(self.hf.get_output_embeddings()(hidden_CD)[:, : self.vocabulary])
-
-
-def _after_head(config: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-    """What some architectures do to logits after the head: Granite divides, Cohere multiplies, Gemma caps."""
-    divisor, factor, cap = config.get("logits_scaling"), config.get("logit_scale"), config.get("final_logit_softcapping")
-
-    def finish(logits_CV: Tensor) -> Tensor:
-        if divisor is not None:
-            logits_CV = logits_CV / divisor
-        if factor is not None:
-            logits_CV = logits_CV * factor
-        if cap is not None:
-            logits_CV = torch.tanh(logits_CV / cap) * cap
+        logits_CV = nn.functional.linear(hidden_CD, self.weight, self.bias)[:, : self.vocabulary]
+        if self.divisor is not None:
+            logits_CV = logits_CV / self.divisor
+        if self.factor is not None:
+            logits_CV = logits_CV * self.factor
+        if self.cap is not None:
+            logits_CV = torch.tanh(logits_CV / self.cap) * self.cap
         return logits_CV
-
-    return finish
 
 
 def load_model(settings: Model, path: str, dtype: str) -> nn.Module:

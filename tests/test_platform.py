@@ -1,0 +1,52 @@
+"""What the hardware decides."""
+
+import pytest
+
+from uec.config import Config
+from uec.errors import BadInput
+from uec.platform import Platform, detect
+
+
+def config(**changes: object) -> Config:
+    cfg = Config()
+    for path, value in changes.items():
+        section, field = path.split("__")
+        setattr(getattr(cfg, section), field, value)
+    return cfg
+
+
+def test_a_cpu_computes_in_float32_with_gloo_shared_memory_and_an_engine_in_the_actor():
+    assert detect(Config(), "cpu") == Platform("cpu", "float32", "gloo", "shm", "in_actor")
+
+
+def test_a_gpu_computes_in_bfloat16_with_nccl_and_asyncllm():
+    assert detect(Config(), "cuda") == Platform("cuda", "bfloat16", "nccl", "nccl", "async")
+    assert detect(config(cluster__placement="colocated"), "cuda").weights == "ipc"
+
+
+def test_what_the_config_names_is_taken():
+    platform = detect(config(model__dtype="bfloat16", rollout__backend="async"), "cpu")
+    assert (platform.dtype, platform.engine) == ("bfloat16", "async")
+    assert detect(config(weights__backend="shm", model__dtype="float32"), "cuda").weights == "shm"
+
+
+def test_without_a_device_this_process_is_asked(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert detect(Config()).device == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert detect(Config()).device == "cpu"
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        ({"weights__backend": "nccl"}, "weights.backend=nccl"),
+        ({"model__dtype": "float16"}, "model.dtype=float16"),
+        ({"model__dtype": "bfloat16", "learner__zero_stage": 0}, "learner.zero_stage=0"),
+    ],
+)
+def test_what_a_cpu_or_the_learner_cannot_do_is_refused(changes, field):
+    with pytest.raises(BadInput, match=field):
+        detect(config(**changes), "cpu")
