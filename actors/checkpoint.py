@@ -44,7 +44,7 @@ class Checkpoints:
         store.mkdir()
         leftover = controller.batch.leftover()
         bundles: dict[Any, int] = {}
-        waiting = [replace(t, bundle=bundles.setdefault(t.bundle, len(bundles))) for t in leftover]
+        waiting = [replace(t, bundle=bundles.setdefault(t.bundle, len(bundles)), scores=None) for t in leftover]
         try:
             engines = await asyncio.gather(*(supervisor.call(engine, "rng_state") for engine in supervisor.engines))
             _, _, difficulty = await asyncio.gather(

@@ -69,7 +69,7 @@ class Controller:
 
     async def step(self, step: int) -> dict[str, float]:
         """One UEC-RL step; its metrics."""
-        begin, cpu_begin = time.perf_counter(), time.process_time()
+        begin, cpu_begin = time.perf_counter(), time.thread_time()
         everyone_regular = asyncio.Barrier(self.cfg.train.prompts_per_step)
         prompts = self.order.take(self.cfg.train.prompts_per_step)
         explored = await asyncio.gather(*(self.explore(prompt, everyone_regular) for prompt in prompts))  # 1 to 5
@@ -95,7 +95,7 @@ class Controller:
             "time/reward_s": rolled - self.stream.last_bundle_at,
             "time/learn_s": learned - rolled,
             "time/idle_s": rolled - begin,
-            "time/controller_s": time.process_time() - cpu_begin,
+            "time/controller_s": time.thread_time() - cpu_begin,
         }
 
     async def explore(self, prompt: int, everyone_regular: asyncio.Barrier) -> Explored:

@@ -72,7 +72,7 @@ class ReplayActor:
         (Path(folder) / RNG).write_text(json.dumps(self.store.rng_state()))
         waiting = [bundles[t.bundle][t.score.slot] for t in leftover]
         # A slot counts in the bundle, and the file becomes the bundle.
-        rows = [replace(t, bundle=None, score=replace(t.score, slot=slot)) for slot, t in enumerate(leftover)]
+        rows = [replace(t, bundle=None, scores=None, score=replace(t.score, slot=slot)) for slot, t in enumerate(leftover)]
         save_rollouts(Path(folder) / LEFTOVER, waiting, [asdict(row) for row in rows])
 
     def load(self, folder: str) -> tuple[list[Trajectory], list[Rollout]]:

@@ -8,7 +8,7 @@ from uec.errors import RunFailed
 from uec.models.source import load_tokenizer
 from uec.rewards.pool import Grade, GradingPool
 from uec.rewards.wire import Task
-from uec.tracking.rollouts import Record, write_rollouts
+from uec.tracking.rollouts import Page, write_rollouts
 from uec.types import Prompt, Rollout, Score, Tokens
 
 
@@ -34,9 +34,10 @@ class RewardActor:
         grades = await self.pool.grade([Task(text, prompt.answer, prompt.row) for text, prompt in zip(texts, prompts, strict=True)])
         return [_score(slot, rollout, grade) for slot, (rollout, grade) in enumerate(zip(rollouts, grades, strict=True))]
 
-    async def write_rollouts(self, path: str, step: int, records: list[Record], *bundles: list[Rollout]) -> None:
-        """Write a step's responses to `path`, one JSON object a line; a record names its bundle by position."""
-        await asyncio.to_thread(write_rollouts, Path(path), step, records, bundles, self.prompts, self._decode)
+    async def write_rollouts(self, path: str, step: int, pages: list[Page], *data: list[Rollout] | list[Score]) -> None:
+        """Write a step's responses to `path`, one JSON object a line; `data` are each page's rollouts, then each page's scores."""
+        rollouts, scores = data[: len(pages)], data[len(pages) :]
+        await asyncio.to_thread(write_rollouts, Path(path), step, pages, rollouts, scores, self.prompts, self._decode)
 
     async def stop(self) -> None:
         """End the grading processes; they end with this process, too."""

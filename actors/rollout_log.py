@@ -1,6 +1,5 @@
-"""rollouts/step_NNNNNN.jsonl: written by a grader, which can read the responses, while the next step goes on."""
+"""rollouts/step_NNNNNN.jsonl: written by a grader, which can read the responses and scores, while the next step goes on."""
 
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -8,12 +7,12 @@ import ray
 from actors.supervisor import Supervisor, awaited
 from uec.errors import RunFailed
 from uec.run_folder import RunFolder
-from uec.tracking.rollouts import Record
+from uec.tracking.rollouts import Page
 from uec.tracking.step import Explored
 
 
 class RolloutLog:
-    """Hands each step's trajectories over by reference; at most one file is being written."""
+    """Hands each step's responses and scores over by reference; at most one file is being written."""
 
     def __init__(self, folder: RunFolder, supervisor: Supervisor, enabled: bool) -> None:
         self.folder = folder
@@ -26,16 +25,16 @@ class RolloutLog:
         if not self.enabled:
             return
         await self.flush()
-        bundles: dict[Any, int] = {}
-        records = []
+        pages: dict[Any, Page] = {}
+        scores: dict[Any, Any] = {}
         for prompt in explored:
-            kept = {(t.score.group, t.score.index): t for t in prompt.retained.kept}  # these know their advantages
             for trajectory in prompt.trajectories:
-                bundle = bundles.setdefault(trajectory.bundle, len(bundles))
-                final = kept.get((trajectory.score.group, trajectory.score.index))
-                records.append(Record(bundle, replace(final or trajectory, bundle=None), final is not None))
+                pages.setdefault(trajectory.bundle, Page([], {})).slots.append(trajectory.score.slot)
+                scores[trajectory.bundle] = trajectory.scores
+            for trajectory in prompt.retained.kept:
+                pages[trajectory.bundle].advantages[trajectory.score.slot] = trajectory.advantage
         path = str(self.folder.rollouts / f"step_{step:06d}.jsonl")
-        self._writing = self.supervisor.graders[0].handle.write_rollouts.remote(path, step, records, *bundles)
+        self._writing = self.supervisor.graders[0].handle.write_rollouts.remote(path, step, list(pages.values()), *pages, *scores.values())
 
     async def flush(self) -> None:
         """Wait until the file is there."""

@@ -104,12 +104,14 @@ class RolloutStream:
     async def _grade(self, bundle: Any) -> None:
         """Have a bundle graded; a grader that dies is replaced and the bundle graded again."""
         scores: list[Score] | None = None
+        graded: Any = None
         while scores is None:
             grader = min(self.supervisor.graders, key=lambda member: member.outstanding)
             handle: Any = grader.handle
             grader.outstanding += 1
             try:
-                scores = await handle.grade.remote(bundle)
+                graded = handle.grade.remote(bundle)
+                scores = await graded
             except ray.exceptions.RayError as error:
                 try:
                     await bundle  # a failed engine's last bundle holds its error, which grading only passes on
@@ -122,12 +124,12 @@ class RolloutStream:
                 grader.outstanding -= 1
         self.last_score_at = time.perf_counter()
         for score in scores:
-            self._take(score, bundle)
+            self._take(score, bundle, graded)
 
-    def _take(self, score: Score, bundle: Any) -> None:
+    def _take(self, score: Score, bundle: Any, graded: Any) -> None:
         group = self._open[score.group]
         request = group.request
-        group.trajectories[score.index] = Trajectory(request.prompt, request.kind, request.temperature, score, bundle)
+        group.trajectories[score.index] = Trajectory(request.prompt, request.kind, request.temperature, score, bundle, graded)
         trajectories = [trajectory for trajectory in group.trajectories if trajectory is not None]
         if len(trajectories) == request.n:
             del self._open[score.group]

@@ -408,6 +408,10 @@ def test_the_gap_to_the_engine_is_taken_at_the_sampling_temperature(one, cfg, mo
     assert first["policy/rollout_logprob_gap_mean"] == pytest.approx(0.25 / sum(len(r.tokens) for r in rows), abs=1e-4)
     # The policy has moved, the engines hold version 7 still: nothing to compare.
     assert "policy/rollout_logprob_gap_max" not in second
+    two_steps = plans(everything, [*ADVANTAGES, 1, 1, 1], steps=2)
+    [split] = one.run(published_then_trained, cfg("learner.lr=1e-2"), [(two_steps, everything)])
+    for name in ("policy/rollout_logprob_gap_max", "policy/rollout_logprob_gap_mean"):  # taken before the first step moves the weights
+        assert split.metrics[0][name] == pytest.approx(first[name], abs=1e-5)
     [cut] = one.run(published_then_trained, cfg("rollout.top_p=0.9"), [(share, everything)])
     assert "policy/rollout_logprob_gap_mean" not in cut.metrics[0]
 

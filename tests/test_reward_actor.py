@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from uec.config import Config, Model, Reward
-from uec.tracking.rollouts import Record
-from uec.types import Kind, Prompt, Rollout, Score, Trajectory
+from uec.tracking.rollouts import Page
+from uec.types import Kind, Prompt, Rollout, Score
 
 pytestmark = pytest.mark.e2e
 
@@ -129,14 +129,12 @@ def test_the_rollout_file_is_written_from_bundles_that_never_leave_the_object_st
     import ray
 
     first, second = ray.put(BUNDLE), ray.put([rollout(0, 1, "#### 12 <eos>")])
-    scores = [ray.get(actor.grade.remote(first))[3], ray.get(actor.grade.remote(second))[0]]
-    records = [
-        Record(bundle, Trajectory(0, Kind.REGULAR, 1.0, score, bundle=None, advantage=0.7), kept)
-        for bundle, score, kept in zip((0, 1), scores, (False, True), strict=True)
-    ]
+    graded = [actor.grade.remote(first), actor.grade.remote(second)]
+    pages = [Page([3], {}), Page([0], {0: 0.7})]
     path = tmp_path / "rollouts" / "step_000003.jsonl"
-    ray.get(actor.write_rollouts.remote(str(path), 3, records, first, second))
+    ray.get(actor.write_rollouts.remote(str(path), 3, pages, first, second, *graded))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows.sort(key=lambda row: row["kept"])
     assert [row["response"] for row in rows] == ["14 14 14 14 12", "#### 12"]
     assert [row["advantage"] for row in rows] == [None, 0.7]
     assert [row["truncated"] for row in rows] == [True, False]

@@ -23,7 +23,7 @@ class Kind(StrEnum):
     EVAL = "eval"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prompt:
     """One row of a data set, templated and tokenised."""
 
@@ -34,7 +34,7 @@ class Prompt:
     row: dict[str, Any]  # the row's other columns, handed to the reward function
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """n responses wanted for one prompt; the engine knows the prompt by its index."""
 
@@ -45,7 +45,7 @@ class Request:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rollout:
     """One finished response, as the engine made it."""
 
@@ -62,7 +62,7 @@ class Rollout:
     old_logprobs: Logprobs | None = None  # [T], the learner's at T = 1 when this was first trained on (replay)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Score:
     """All that the Controller learns of a response: its reward and its size, not its tokens."""
 
@@ -80,7 +80,7 @@ class Score:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Trajectory:
     """A scored response with its place in the data plane and, once known, its advantage."""
 
@@ -89,6 +89,7 @@ class Trajectory:
     temperature: float
     score: Score
     bundle: Any  # reference to a list[Rollout]; the tokens are at [score.slot]
+    scores: Any = None  # reference to the bundle's list[Score]
     advantage: float = 0.0
 
     @property
@@ -97,7 +98,7 @@ class Trajectory:
         return self.score.prompt_tokens + self.score.response_tokens
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
     """The G (or G') scored responses to one request."""
 
@@ -109,7 +110,7 @@ class Group:
         return max(t.score.accuracy for t in self.trajectories)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outcome:
     """What the DifficultyActor reads of a finished group."""
 
@@ -120,7 +121,7 @@ class Outcome:
     max_accuracy: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Verdict:
     """The DifficultyActor's answer: is the prompt difficult, and how to explore it."""
 
@@ -129,7 +130,7 @@ class Verdict:
     temperature: float  # t'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sample:
     """One row of a training batch: where its tokens are, and what they are worth."""
 
@@ -139,7 +140,7 @@ class Sample:
     admit: bool = False  # return its old log-probabilities: it goes to the replay store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """One rank's share of a policy update: optimizer steps of micro-batches of indices into `samples`.
 
@@ -151,7 +152,7 @@ class Plan:
     tokens: list[int]  # response tokens of each optimizer step, over all ranks: the token mean's denominator
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Publication:
     """A version of the weights, ready to be taken by every engine."""
 
@@ -166,14 +167,14 @@ class Publication:
     handles: dict[str, Any] = field(default_factory=dict)  # ipc: CUDA handles
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Interrupted:
     """A signal asked the run to end."""
 
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Admission:
     """A kept response that enters the replay store; positions count in the data handed over with it."""
 
@@ -184,7 +185,7 @@ class Admission:
     sample: int = 0  # its key in that dict: the index in that rank's Plan.samples
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Replayed:
     """What the Controller learns of a response drawn from the replay store."""
 

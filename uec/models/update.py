@@ -48,7 +48,7 @@ class PolicyUpdate:
                 group["lr"] = learning_rate(self.settings, done + k)
             for j, batch in enumerate(step):
                 with tally.clock("forward_s"):
-                    scores = self._score(batch, tally, version if old is None and k == 0 else None)
+                    scores = self._score(batch, tally, version if old is None else None)
                     old_N = _stored_or(batch, scores.logprobs_N.detach()) if old is None else old[k][j]
                     loss = self._loss(batch, scores, old_N, plan.tokens[k], tally)
                     admitted |= _admitted(plan, plan.steps[k][j], batch, old_N)

@@ -56,7 +56,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("time/learn_s", "s", "Policy updates, that on replayed trajectories included"),
     Metric("time/sync_s", "s", "Publishing the weights and taking them into every engine"),
     Metric("time/idle_s", "s", "The learners waited for data"),
-    Metric("time/controller_s", "s", "CPU time of the driver process during the step"),
+    Metric("time/controller_s", "s", "CPU time of the driver's own thread during the step; Ray's threads beside it are not counted"),
     Metric("rollout/tokens", "tokens", "Response tokens generated"),
     Metric("rollout/tokens_per_s", "tokens/s", "Response tokens generated a second of time/generate_s"),
     Metric("rollout/response_len_mean", "tokens", "Mean length of a regular response"),

@@ -8,35 +8,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uec.types import Prompt, Rollout, Tokens, Trajectory
+from uec.types import Prompt, Rollout, Score, Tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A line to be written: a scored response, and where its tokens are."""
+@dataclass(frozen=True)
+class Page:
+    """What to write of a bundle: the driver knows which responses count, the bundle and its scores have all else."""
 
-    bundle: int  # index into the bundles handed over with it; the tokens are at [trajectory.score.slot]
-    trajectory: Trajectory  # its own `bundle` is not read: None spares a reference
-    kept: bool  # trained on, or waiting for it; its advantage is known then
+    slots: list[int]
+    advantages: dict[int, float]  # of the slots that were kept for training
 
 
 def write_rollouts(
     path: Path,
     step: int,
-    records: Sequence[Record],
+    pages: Sequence[Page],
     bundles: Sequence[Sequence[Rollout]],
+    scores: Sequence[Sequence[Score]],
     prompts: Mapping[int, Prompt],
     decode: Callable[[list[Tokens]], list[str]],
 ) -> None:
-    """Write the file, folder and all, in the records' order; it is there whole or not at all.
+    """Write the file, folder and all, by group; it is there whole or not at all.
 
-    `decode` turns responses [T] into texts. Raises OSError if the disk refuses.
+    A bundle's page, rollouts and scores have the same position in their lists. `decode` turns responses [T] into texts.
+    Raises OSError if the disk refuses.
     """
-    rollouts = [bundles[record.bundle][record.trajectory.score.slot] for record in records]
-    texts = decode([rollout.tokens for rollout in rollouts])
+    found = [
+        (bundle[slot], graded[slot], page.advantages.get(slot))
+        for page, bundle, graded in zip(pages, bundles, scores, strict=True)
+        for slot in page.slots
+    ]
+    found.sort(key=lambda row: (row[1].group, row[1].index))
+    texts = decode([rollout.tokens for rollout, _, _ in found])
     lines = [
-        _line(step, record, rollout, prompts[record.trajectory.prompt], text)
-        for record, rollout, text in zip(records, rollouts, texts, strict=True)
+        _line(step, rollout, score, advantage, prompts[rollout.prompt], text)
+        for (rollout, score, advantage), text in zip(found, texts, strict=True)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -48,24 +54,23 @@ def write_rollouts(
         unfinished.unlink(missing_ok=True)
 
 
-def _line(step: int, record: Record, rollout: Rollout, prompt: Prompt, response: str) -> str:
-    trajectory, score = record.trajectory, record.trajectory.score
+def _line(step: int, rollout: Rollout, score: Score, advantage: float | None, prompt: Prompt, response: str) -> str:
     row: dict[str, Any] = {
         "step": step,
-        "prompt_index": trajectory.prompt,
+        "prompt_index": rollout.prompt,
         "group": score.group,
         "index": score.index,
         "prompt": prompt.text,
         "response": response,
         "answer": prompt.answer,
-        "kind": trajectory.kind.value,
-        "temperature": _finite(trajectory.temperature),
+        "kind": rollout.kind.value,
+        "temperature": _finite(rollout.temperature),
         "version": score.version,
         "reward": _finite(score.reward),
         "accuracy": _finite(score.accuracy),
         "parts": {part: _finite(value) for part, value in score.parts.items()},
-        "advantage": _finite(trajectory.advantage) if record.kept else None,
-        "kept": record.kept,
+        "advantage": None if advantage is None else _finite(advantage),
+        "kept": advantage is not None,
         "truncated": score.truncated,
         "error": score.error,
         "tokens": score.response_tokens,
