@@ -35,7 +35,7 @@ def test_the_example_config_and_reward_work(readme, tmp_path, monkeypatch):
 
 
 def test_every_file_and_target_that_it_names_exists(readme, project):
-    for target in re.findall(r"(?:^|`)make ([a-z][a-z-]+)", readme, re.MULTILINE):
+    for target in re.findall(r"(?:^|`)make ([a-z][a-z0-9-]+)", readme, re.MULTILINE):
         assert re.search(rf"^{target}:", (project / "Makefile").read_text(), re.MULTILINE), target
     for path in re.findall(r"\]\(([^)#]+)\)", readme):
         assert (project / path).exists(), path
