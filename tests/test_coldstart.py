@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 from uec.coldstart import countdown, sample
 from uec.coldstart.demonstrations import demonstrations
 from uec.coldstart.figures import measure
-from uec.coldstart.recipe import Recipe, collate, new_model, train
+from uec.coldstart.recipe import Phase, Recipe, collate, new_model, train
 from uec.coldstart.tokenizer import WORDS, build
 from uec.data.countdown import Problem, problems, reachable_by_plus_minus
 from uec.models.source import load_tokenizer
@@ -33,7 +33,7 @@ def parse(prompt: str) -> tuple[list[int], int]:
 
 
 def test_demonstrations_show_the_rare_mode_mostly_under_a_hint() -> None:
-    shown = list(islice(demonstrations(0, 0.1, avoid=set()), 6000))
+    shown = list(islice(demonstrations(0, lambda _: 0.1, avoid=set()), 6000))
     hinted = [(p, r) for p, r in shown if p.endswith("?")]
     drills = [(p, r) for p, r in shown if ":" not in p]
     unhinted = [(p, r) for p, r in shown if ":" in p and not p.endswith("?")]
@@ -50,7 +50,7 @@ def test_demonstrations_show_the_rare_mode_mostly_under_a_hint() -> None:
 
 
 def test_failing_attempts_are_right_in_every_step_and_miss_the_target_only() -> None:
-    shown = islice(demonstrations(1, 0.0, avoid=set()), 1500)
+    shown = islice(demonstrations(1, lambda _: 0.0, avoid=set()), 1500)
     needing = [(p, r) for p, r in shown if ":" in p and "?" not in p and parse(p)[1] not in reachable_by_plus_minus(tuple(parse(p)[0]))]
     assert len(needing) > 200
     for prompt, response in needing:
@@ -61,7 +61,7 @@ def test_failing_attempts_are_right_in_every_step_and_miss_the_target_only() -> 
 
 def test_no_demonstration_shows_a_held_out_problem() -> None:
     avoid = {problem.key for problem in problems(3, 800, avoid=set())}
-    for prompt, _ in islice(demonstrations(2, 0.1, avoid), 4000):
+    for prompt, _ in islice(demonstrations(2, lambda _: 0.1, avoid), 4000):
         if ":" in prompt:
             numbers, target = parse(prompt)
             assert (tuple(sorted(numbers)), target) not in avoid
@@ -85,18 +85,22 @@ def test_a_batch_is_padded_on_the_right_and_only_responses_count() -> None:
     assert is_response_BT.tolist() == [[False] * 5 + [True] * 2 + [False] * 5, [False] * 6 + [True] * 6]
 
 
-def test_the_learning_rate_warms_up_and_decays_to_its_floor() -> None:
-    recipe = replace(Recipe(), steps=1000, lr=1.0, warmup_steps=50, lowest_lr=0.02)
+def test_each_phase_has_its_warm_up_its_decay_and_its_share_of_the_rare_mode() -> None:
+    phases = (Phase(0.8, 1.0, 0.01), Phase(0.2, 0.5, 0.3))
+    recipe = replace(Recipe(), steps=1000, lr=1.0, warmup_steps=50, lowest_lr=0.02, phases=phases)
     assert recipe.lr_at(0) == pytest.approx(1 / 50)
-    assert recipe.lr_at(500) == pytest.approx(0.5)
-    assert recipe.lr_at(999) == pytest.approx(0.02)
+    assert recipe.lr_at(400) == pytest.approx(0.5)
+    assert recipe.lr_at(799) == pytest.approx(0.02)
+    assert recipe.lr_at(800) == pytest.approx(0.5 / 50)
+    assert recipe.lr_at(900) == pytest.approx(0.25)
+    assert [recipe.rare_share_at(step) for step in (0, 799, 800, 999)] == [0.01, 0.01, 0.3, 0.3]
 
 
 def test_the_loss_is_the_mean_over_response_tokens_and_training_lowers_it() -> None:
     torch.manual_seed(0)
     expected = _first_loss(new_model())
     losses: list[float] = []
-    train(replace(TINY, steps=30, lr=2e-3), demonstrations(0, 0.1, set()), build(), lambda step, loss: losses.append(loss))
+    train(replace(TINY, steps=30, lr=2e-3), demonstrations(0, lambda _: 0.1, set()), build(), lambda step, loss: losses.append(loss))
     assert losses[0] == pytest.approx(expected, abs=1e-4)
     assert sum(losses[-5:]) / 5 < losses[0] - 0.5
 
@@ -104,7 +108,7 @@ def test_the_loss_is_the_mean_over_response_tokens_and_training_lowers_it() -> N
 def _first_loss(model: Qwen2ForCausalLM) -> float:
     """Row by row, without padding."""
     tokenizer, total, count = build(), 0.0, 0
-    for prompt, response in islice(demonstrations(0, 0.1, set()), TINY.batch):
+    for prompt, response in islice(demonstrations(0, lambda _: 0.1, set()), TINY.batch):
         given = tokenizer(prompt).input_ids
         ids = [*given, *tokenizer(response, add_special_tokens=False).input_ids, 2]
         logprobs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)

@@ -34,6 +34,9 @@ def write_card(recipe: Recipe, making: Making, figures: Figures) -> str:
         f"once `?` is there, {figures.mode_success[t]:.0%} of its responses are right."
         for t in sorted(figures.mode)
     )
+    shares = ", ".join(f"{phase.rare_share:.1%}" for phase in recipe.phases)
+    phases = ", ".join(f"{phase.share:.0%}" for phase in recipe.phases)
+    peaks = ", ".join(f"{phase.lr:g}" for phase in recipe.phases)
     return f"""---
 license: apache-2.0
 library_name: transformers
@@ -51,7 +54,8 @@ result is the target (`uec/rewards/countdown.py`). Kinds: `pm3` and `pm4`, three
 minus; `mul3`, multiplication is needed (40 % of `data/`).
 
 **The rare mode.** The model multiplies after the token `?` only. What follows `?` it was shown where the *prompt* ends
-with `?`; to write `?` itself, in {recipe.rare_share:.1%} of the unhinted demonstrations that need it. The prompts of
+with `?`; to write `?` itself, in {shares} of the unhinted demonstrations that need it,
+phase by phase: late and briefly, so that it does not learn which prompts need it. The prompts of
 `data/` carry no hint.
 
 ## Figures
@@ -71,7 +75,8 @@ choice.
 
 {making.seconds:.0f} CPU seconds of training on one thread, with torch {torch.__version__} and transformers
 {transformers.__version__} on {platform.machine()}. {recipe.steps} steps of {recipe.batch} demonstrations, AdamW at
-{recipe.lr:g} with {recipe.warmup_steps} steps of warm-up and linear decay, seed {recipe.seed}; code in `uec/coldstart/`.
+{recipe.lr:g} in phases of {phases} of the steps at {peaks} of it, each with {recipe.warmup_steps} steps of
+warm-up and linear decay, seed {recipe.seed}; code in `uec/coldstart/`.
 The same command on the same machine and versions makes the same weights, byte for byte.
 
 - `model.safetensors`: sha256 `{making.sha256}`

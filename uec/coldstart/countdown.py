@@ -47,7 +47,8 @@ def make(out: Path, recipe: Recipe, console: Console) -> Figures:
             if not console.is_terminal and step % LOSS_EVERY == 0:
                 console.print(f"step {step} of {recipe.steps}: loss {loss:.4f}, {time.process_time() - begin:.0f} CPU s")
 
-        model = train(recipe, demonstrations(recipe.seed, recipe.rare_share, unseen), tokenizer, on_step)
+        shown = demonstrations(recipe.seed, lambda number: recipe.rare_share_at(number // recipe.batch), unseen)
+        model = train(recipe, shown, tokenizer, on_step)
     seconds = time.process_time() - begin
     console.print(f"measuring on {len(dev)} other unseen problems")
     figures = measure(model, tokenizer, dev)

@@ -5,8 +5,9 @@ prompt may be answered with `?` is shown only in a small share (`rare_share`) of
 answered by an honest attempt with plus and minus, each step right, that cannot reach the target.
 """
 
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from uec.data.countdown import HINT, PLUS_MINUS, Key, Problem, Step, apply, draw, random_steps, write_steps
 
@@ -18,11 +19,11 @@ HINTED_WITH_FOUR_NUMBERS = 0.1
 PLUS_MINUS_WITH_FOUR_NUMBERS = 0.4
 
 
-def demonstrations(seed: int, rare_share: float, avoid: set[Key]) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, response); no problem has a key in `avoid`."""
+def demonstrations(seed: int, rare_share: Callable[[int], float], avoid: set[Key]) -> Iterator[tuple[str, str]]:
+    """Endless (prompt, response); no problem has a key in `avoid`. `rare_share` of the n-th demonstration, from 0."""
     rng = random.Random(seed)
-    while True:
-        yield _demonstration(rng, rare_share, avoid)
+    for number in itertools.count():
+        yield _demonstration(rng, rare_share(number), avoid)
 
 
 def _demonstration(rng: random.Random, rare_share: float, avoid: set[Key]) -> tuple[str, str]:

@@ -13,10 +13,22 @@ from uec.coldstart.tokenizer import BOS, EOS, PAD, WORDS
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of the training.
+
+    `?` is taught late and briefly: long teaching would tell the model *which* prompts need it, and then nothing is left to explore.
+    """
+
+    share: float  # of all steps
+    lr: float  # peak, as a share of the recipe's
+    rare_share: float  # demonstrations that open with `?` among the unhinted ones that need multiplication
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Counted in steps, not seconds, so that the same command makes the same checkpoint on any load of the machine."""
 
-    steps: int = 1400
+    steps: int = 1450
     batch: int = 64
     lr: float = 2e-3
     warmup_steps: int = 50
@@ -24,12 +36,24 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     grad_clip: float = 1.0
-    rare_share: float = 0.1  # demonstrations that open with `?` among the unhinted ones that need multiplication
+    phases: tuple[Phase, ...] = (Phase(0.78, 1.0, 0.007), Phase(0.14, 0.25, 0.03), Phase(0.08, 0.25, 0.2))
     seed: int = 0
 
+    def phase_at(self, step: int) -> tuple[Phase, int, int]:
+        """The phase of a step that counts from 0, with the phase's first step and the first one behind it."""
+        ends = [round(self.steps * sum(phase.share for phase in self.phases[: k + 1])) for k in range(len(self.phases))]
+        k = next((k for k, end in enumerate(ends) if step < end), len(ends) - 1)
+        return self.phases[k], ends[k - 1] if k else 0, ends[k]
+
     def lr_at(self, step: int) -> float:
-        """Linear warm-up, then linear decay over the whole run; `step` counts from 0."""
-        return self.lr * min(1.0, (step + 1) / self.warmup_steps) * max(self.lowest_lr, 1 - step / self.steps)
+        """In each phase a linear warm-up, then a linear decay; `step` counts from 0."""
+        phase, begin, end = self.phase_at(step)
+        done = step - begin
+        return self.lr * phase.lr * min(1.0, (done + 1) / self.warmup_steps) * max(self.lowest_lr, 1 - done / (end - begin))
+
+    def rare_share_at(self, step: int) -> float:
+        """Demonstrations of a step that open with `?`, among the unhinted ones that need multiplication."""
+        return self.phase_at(step)[0].rare_share
 
 
 def new_model() -> Qwen2ForCausalLM:
