@@ -22,6 +22,7 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
     """Environment variables of a rank's process, to be set before it starts."""
     return {
         "OMP_NUM_THREADS": str(cfg.learner.threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin between passes take the core of an engine or of anything else
         # glibc gives large blocks back to the system and fetches them again, page by page, in each forward pass.
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
