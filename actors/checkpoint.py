@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from actors.supervisor import Supervisor, awaited
-from uec.algorithm.replay import capacity
 from uec.config import Config
 from uec.errors import BadInput, RunFailed
 from uec.run_folder import RunFolder
@@ -99,7 +98,7 @@ class Checkpoints:
         except ray.exceptions.RayError as error:
             raise RunFailed(supervisor.account(supervisor.replay, error)) from error
         controller.batch.add(replace(t, bundle=bundle) for t in waiting)
-        controller.stabiliser.size = min(await supervisor.call(supervisor.replay, "size"), capacity(self.cfg))
+        controller.stabiliser.size = await supervisor.call(supervisor.replay, "size")
 
 
 def read_driver(path: Path) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from uec.algorithm.replay import capacity
 from uec.config import Config
 from uec.tracking.bars import Part, Pen, fill_bar, legend, split_bar
 from uec.tracking.figures import count, decimal, duration, seconds, share
-from uec.tracking.plain import capacity, pass_keys, solved
+from uec.tracking.plain import pass_keys, solved
 from uec.tracking.trend import Trend, sparkline
 
 LABEL = 10

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from uec.algorithm.replay import capacity
 from uec.config import Config
 from uec.tracking.figures import count, decimal, duration, share
 from uec.tracking.sink import Sink
@@ -111,11 +112,6 @@ def cells(cfg: Config, step: int, metrics: dict[str, float]) -> list[Cell]:
 def solved(metrics: dict[str, float]) -> str:
     """How many prompts exploration solved."""
     return f"{metrics.get('explore/groups', 0.0) * metrics.get('explore/solved_frac', 0.0):.0f}"
-
-
-def capacity(cfg: Config) -> int:
-    """Trajectories that the replay store holds when full."""
-    return cfg.replay.capacity or 2 * cfg.train.prompts_per_step * cfg.rollout.n
 
 
 def fitted(line: list[Cell], width: int) -> str:
