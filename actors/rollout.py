@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import os
-import resource
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -44,7 +43,6 @@ class _Gate:
     """Many callers run at once, or one alone."""
 
     def __init__(self) -> None:
-        self.busy_s = 0.0  # in which something ran
         self._running = 0
         self._open = asyncio.Event()
         self._idle = asyncio.Event()
@@ -58,15 +56,12 @@ class _Gate:
         while not self._open.is_set():
             await self._open.wait()
         self._running += 1
-        if self._running == 1:
-            self._idle.clear()
-            self._since = time.perf_counter()
+        self._idle.clear()
         try:
             yield
         finally:
             self._running -= 1
             if self._running == 0:
-                self.busy_s += time.perf_counter() - self._since
                 self._idle.set()
 
     @asynccontextmanager
@@ -92,7 +87,6 @@ class RolloutActor:
         self._ids = itertools.count()
         self._gate = _Gate()
         self._broken: RunFailed | None = None
-        self._tokens = 0
 
     async def start(self, prompts: list[Prompt]) -> dict[str, float]:
         """Build the engine for these prompts and warm it up; seconds that each part took."""
@@ -188,7 +182,6 @@ class RolloutActor:
                         version=int(part.weight_versions[0].version),
                     )
                 )
-                self._tokens += len(tokens)
         return rollouts
 
     def _sampling_params(self, request: Request) -> Any:
@@ -267,12 +260,6 @@ class RolloutActor:
         async with self._gate.alone():
             await self._engine.workers("load_random_state", states=states)
 
-    async def stats(self) -> dict[str, float]:
-        """Tokens sampled, seconds in which the engine had something to do, peak resident bytes of its processes, weight version."""
-        memory = {os.getpid(): resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}
-        memory.update(await self._engine.workers("peak_memory"))
-        return {"tokens": self._tokens, "busy_s": self._gate.busy_s, "peak_rss": sum(memory.values()), "version": self.version}
-
     async def stop(self) -> None:
         """End the engine and its processes."""
         await self._engine.stop()
@@ -281,7 +268,6 @@ class RolloutActor:
         """The first sampling compiles kernels; let no group wait for it."""
         async for _ in self.generate([Request(-1, prompt.index, 2, 1.0, Kind.REGULAR)]):
             pass
-        self._tokens = 0
 
     def _refuse_if_broken(self) -> None:
         if self._broken is not None:

@@ -1,8 +1,6 @@
 """What runs inside vLLM's workers: methods that its `worker_extension_cls` option adds to them."""
 
 import base64
-import os
-import resource
 from typing import Any
 
 import torch
@@ -40,7 +38,3 @@ class WorkerExtension:
             torch.set_rng_state(state)
         else:
             torch.cuda.set_rng_state(state, self.device)
-
-    def peak_memory(self) -> tuple[int, int]:
-        """The worker's process id, and its peak resident memory in bytes."""
-        return os.getpid(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

@@ -169,7 +169,11 @@ def make_train(checkout: Checkout, program: str, *words: str) -> "subprocess.Pop
     uec = checkout.folder / ".venv/bin/uec"
     uec.write_text(program)
     uec.chmod(0o755)
-    return subprocess.Popen(["make", "train-llm", *words], cwd=checkout.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Under `make test` these are set, and an inner make would announce each folder that it enters.
+    env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.Popen(
+        ["make", "train-llm", *words], cwd=checkout.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_train_llm_passes_the_settings_on(checkout: Checkout) -> None:

@@ -92,11 +92,6 @@ class Trajectory:
     scores: Any = None  # reference to the bundle's list[Score]
     advantage: float = 0.0
 
-    @property
-    def length(self) -> int:
-        """Prompt and response tokens: what the learner has to forward."""
-        return self.score.prompt_tokens + self.score.response_tokens
-
 
 @dataclass(frozen=True)
 class Group:
@@ -195,8 +190,3 @@ class Replayed:
     age: int  # steps since it was admitted
     prompt_tokens: int
     response_tokens: int
-
-    @property
-    def length(self) -> int:
-        """Prompt and response tokens: what the learner has to forward."""
-        return self.prompt_tokens + self.response_tokens
