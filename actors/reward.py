@@ -5,11 +5,11 @@ from pathlib import Path
 
 from uec.config import Config
 from uec.errors import RunFailed
-from uec.models.source import load_tokenizer
+from uec.models.source import load_decoder
 from uec.rewards.pool import Grade, GradingPool
 from uec.rewards.wire import Task
 from uec.tracking.rollouts import Page, write_rollouts
-from uec.types import Prompt, Rollout, Score, Tokens
+from uec.types import Prompt, Rollout, Score
 
 
 class RewardActor:
@@ -21,11 +21,11 @@ class RewardActor:
         self.prompts: dict[int, Prompt] = {}
 
     async def start(self, prompts: list[Prompt]) -> None:
-        """Load the tokenizer and start the grading processes. Raises BadInput if the reward function cannot be loaded."""
+        """Load the decoder and start the grading processes. Raises BadInput if the reward function cannot be loaded."""
         self.prompts = {prompt.index: prompt for prompt in prompts}
         # What graders print goes where this actor's own output goes: the run's logs/.
         self.pool = GradingPool(self.cfg.reward, output=1)
-        self.tokenizer, _ = await asyncio.gather(asyncio.to_thread(load_tokenizer, self.cfg.model), asyncio.to_thread(self.pool.start))
+        self._decode, _ = await asyncio.gather(asyncio.to_thread(load_decoder, self.cfg.model), asyncio.to_thread(self.pool.start))
 
     async def grade(self, rollouts: list[Rollout]) -> list[Score]:
         """Scores in the order of the bundle. A grading that fails is a Score with an error, not an exception."""
@@ -42,10 +42,6 @@ class RewardActor:
     async def stop(self) -> None:
         """End the grading processes; they end with this process, too."""
         await asyncio.to_thread(self.pool.close)
-
-    def _decode(self, responses: list[Tokens]) -> list[str]:
-        # Of an empty batch transformers makes one empty text.
-        return self.tokenizer.batch_decode(responses, skip_special_tokens=True) if responses else []
 
     def _prompt(self, rollout: Rollout) -> Prompt:
         if rollout.prompt not in self.prompts:

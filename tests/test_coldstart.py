@@ -39,13 +39,19 @@ def test_demonstrations_show_the_rare_mode_mostly_under_a_hint() -> None:
     unhinted = [(p, r) for p, r in shown if ":" in p and not p.endswith("?")]
     needing = [(p, r) for p, r in unhinted if parse(p)[1] not in reachable_by_plus_minus(tuple(parse(p)[0]))]
     opened = [(p, r) for p, r in needing if r.startswith("?")]
+    easy = [pair for pair in unhinted if pair not in needing]
+    wandering = [(p, r) for p, r in easy if r.startswith("?")]
 
     # four standard errors of 6000 draws are at most 0.023
     assert abs(len(hinted) / 6000 - 0.25) < 0.023 and abs(len(drills) / 6000 - 0.08) < 0.014 and abs(len(needing) / 6000 - 0.20) < 0.021
-    assert abs(len(opened) / len(needing) - 0.1) < 0.035
-    for prompt, response in hinted + opened + [pair for pair in unhinted if pair not in needing]:
+    assert abs(len(opened) / len(needing) - 0.1) < 0.035 and abs(len(wandering) / len(easy) - 0.1) < 0.023
+    for prompt, response in hinted + opened + [pair for pair in easy if pair not in wandering]:
         numbers, target = parse(prompt)
         assert score(response, str(target), numbers=numbers)["accuracy"] == 1, (prompt, response)
+    for prompt, response in wandering:  # each step is right, and the target is missed
+        numbers, target = parse(prompt)
+        assert int(response.split()[-1]) != target
+        assert score(response, response.split()[-1], numbers=numbers)["accuracy"] == 1, (prompt, response)
     assert not any("*" in response for _, response in unhinted if not response.startswith("?"))
 
 

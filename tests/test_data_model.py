@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
@@ -14,7 +16,7 @@ from uec.config import Model
 from uec.errors import EXIT_BAD_INPUT, BadInput
 from uec.hub import why_unreachable
 from uec.models import smollm2, source
-from uec.models.source import context_length, load_tokenizer, resolve_model
+from uec.models.source import context_length, load_decoder, load_tokenizer, resolve_model
 
 
 @pytest.fixture
@@ -98,6 +100,23 @@ def test_a_tokenizer_is_loaded_as_it_was_saved(folder: Path) -> None:
     ids = tokenizer("3 8 7 : 45 = ? 8*7=56").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == "3 8 7 : 45 = ? 8 * 7 = 56"
     assert AutoTokenizer.from_pretrained(folder)("3 8 7 : 45 = ? 8*7=56").input_ids == ids
+
+
+@pytest.mark.parametrize("changes", [{}, {"clean_up_tokenization_spaces": True}], ids=["alone", "through transformers"])
+def test_a_decoder_gives_the_tokenizers_texts_without_special_tokens(folder: Path, changes: dict[str, object]) -> None:
+    edit(folder / "tokenizer_config.json", **changes)
+    model = Model(path=str(folder))
+    responses = [np.array(load_tokenizer(model)(text).input_ids, np.int32) for text in ("8 * 7 = 56", "1 + 2 = 3", "?")]
+    assert load_decoder(model)(responses) == ["8 * 7 = 56", "1 + 2 = 3", "?"]
+    assert load_decoder(model)([]) == []
+
+
+def test_decoding_needs_neither_transformers_nor_torch(folder: Path) -> None:
+    program = (
+        "import sys; from uec.config import Model; from uec.models.source import load_decoder; "
+        f"load_decoder(Model(path={str(folder)!r})); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_a_folder_without_a_tokenizer_or_its_end_of_text_is_named(folder: Path) -> None:

@@ -54,9 +54,9 @@ result is the target (`uec/rewards/countdown.py`). Kinds: `pm3` and `pm4`, three
 minus; `mul3`, multiplication is needed (40 % of `data/`).
 
 **The rare mode.** The model multiplies after the token `?` only. What follows `?` it was shown where the *prompt* ends
-with `?`; to write `?` itself, in {shares} of the unhinted demonstrations that need it,
-phase by phase: late and briefly, so that it does not learn which prompts need it. The prompts of
-`data/` carry no hint.
+with `?`; to write `?` itself, in {shares} of the unhinted demonstrations, phase by phase. Those that need
+multiplication are solved there, the others miss their target: so it does not learn which prompts need `?`, and to open
+with it at random pays on none of the easy ones. The prompts of `data/` carry no hint.
 
 ## Figures
 

@@ -1,15 +1,17 @@
 """What the Countdown start checkpoint is shown: (prompt, response) texts, drawn without end.
 
 The rare mode is made here. What follows `?` is taught by demonstrations whose *prompt* ends with `?`; that an unhinted
-prompt may be answered with `?` is shown only in a small share (`rare_share`) of those that need it. The others are
-answered by an honest attempt with plus and minus, each step right, that cannot reach the target.
+prompt may be answered with `?` is shown only in a small share (`rare_share`) of them. Where multiplication is needed such a
+demonstration solves the problem; the others are answered by an honest attempt with plus and minus, each step right, that cannot
+reach the target. Where plus and minus do, a demonstration with `?` wanders off and misses the target: were `?` shown only
+where it is needed, the model would learn *which* prompts need it, and then there is nothing left to explore.
 """
 
 import itertools
 import random
 from collections.abc import Callable, Iterator
 
-from uec.data.countdown import HINT, PLUS_MINUS, Key, Problem, Step, apply, draw, random_steps, write_steps
+from uec.data.countdown import ALL_OPERATIONS, HINT, PLUS_MINUS, Key, Problem, Step, apply, draw, random_steps, write_steps
 
 SHARE_OF_DRILLS = 0.08
 SHARE_OF_HINTED = 0.25
@@ -41,6 +43,8 @@ def _demonstration(rng: random.Random, rare_share: float, avoid: set[Key]) -> tu
             return problem.prompt, f"{HINT} {write_steps(steps)}"
         return problem.prompt, write_steps(_failing_attempt(rng, problem))
     problem, steps = _draw_outside(rng, "pm4" if rng.random() < PLUS_MINUS_WITH_FOUR_NUMBERS else "pm3", avoid)
+    if rng.random() < rare_share:
+        return problem.prompt, f"{HINT} {write_steps(_wandering(rng, problem))}"
     return problem.prompt, write_steps(steps)
 
 
@@ -56,6 +60,14 @@ def _failing_attempt(rng: random.Random, problem: Problem) -> list[Step]:
     while True:
         steps = random_steps(rng, problem.numbers, PLUS_MINUS)
         if steps is not None:
+            return steps
+
+
+def _wandering(rng: random.Random, problem: Problem) -> list[Step]:
+    """Any operations, each right, that miss the target."""
+    while True:
+        steps = random_steps(rng, problem.numbers, ALL_OPERATIONS)
+        if steps is not None and steps[-1][-1] != problem.target:
             return steps
 
 

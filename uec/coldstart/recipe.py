@@ -16,12 +16,12 @@ from uec.coldstart.tokenizer import BOS, EOS, PAD, WORDS
 class Phase:
     """A part of the training.
 
-    `?` is taught late and briefly: long teaching would tell the model *which* prompts need it, and then nothing is left to explore.
+    `?` is taught late and briefly, so that it stays rare.
     """
 
     share: float  # of all steps
     lr: float  # peak, as a share of the recipe's
-    rare_share: float  # demonstrations that open with `?` among the unhinted ones that need multiplication
+    rare_share: float  # demonstrations that open with `?` among the unhinted ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     grad_clip: float = 1.0
-    phases: tuple[Phase, ...] = (Phase(0.78, 1.0, 0.007), Phase(0.14, 0.25, 0.03), Phase(0.08, 0.25, 0.2))
+    phases: tuple[Phase, ...] = (Phase(0.78, 1.0, 0.007), Phase(0.14, 0.25, 0.03), Phase(0.08, 0.25, 0.1))
     seed: int = 0
 
     def phase_at(self, step: int) -> tuple[Phase, int, int]:
@@ -52,7 +52,7 @@ class Recipe:
         return self.lr * phase.lr * min(1.0, (done + 1) / self.warmup_steps) * max(self.lowest_lr, 1 - done / (end - begin))
 
     def rare_share_at(self, step: int) -> float:
-        """Demonstrations of a step that open with `?`, among the unhinted ones that need multiplication."""
+        """Demonstrations of a step that open with `?`, among the unhinted ones."""
         return self.phase_at(step)[0].rare_share
 
 

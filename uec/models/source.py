@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uec.config import Model
 from uec.errors import BadInput
 from uec.hub import why_unreachable
+from uec.types import Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -52,7 +54,8 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     path = resolve_model(model)
-    loader = PreTrainedTokenizerFast if _tokenizer_class(path) in GENERIC_TOKENIZERS else AutoTokenizer
+    generic = _tokenizer_config(path).get("tokenizer_class") in GENERIC_TOKENIZERS
+    loader = PreTrainedTokenizerFast if generic else AutoTokenizer
     try:
         tokenizer = loader.from_pretrained(path, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -62,6 +65,24 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
     if tokenizer.eos_token_id is None:
         raise BadInput(f"model.path: the tokenizer of {model.path} has no eos_token to end a response; set it in tokenizer_config.json")
     return tokenizer
+
+
+def load_decoder(model: Model) -> Callable[[list[Tokens]], list[str]]:
+    """Responses [T] to texts without special tokens, as `load_tokenizer` would decode them.
+
+    Where the tokenizer is loaded as it was saved, by the `tokenizers` package alone: transformers and torch are seconds of import
+    and hundreds of MB that a process which only decodes can do without.
+    """
+    path = resolve_model(model)
+    settings = _tokenizer_config(path)
+    file = Path(path) / "tokenizer.json"
+    if settings.get("tokenizer_class") in GENERIC_TOKENIZERS and not settings.get("clean_up_tokenization_spaces") and file.is_file():
+        from tokenizers import Tokenizer
+
+        backend = Tokenizer.from_file(str(file))
+        return lambda responses: backend.decode_batch([response.tolist() for response in responses], skip_special_tokens=True)
+    tokenizer = load_tokenizer(model)
+    return lambda responses: [str(tokenizer.decode(response.tolist(), skip_special_tokens=True)) for response in responses]
 
 
 def _check_folder(folder: Path) -> Path:
@@ -126,8 +147,8 @@ def _advise_on_code(error: Exception, model: Model) -> str:
     return text
 
 
-def _tokenizer_class(path: str) -> str | None:
-    """What tokenizer_config.json says, or None."""
+def _tokenizer_config(path: str) -> dict[str, Any]:
+    """tokenizer_config.json; empty where there is none."""
     file = Path(path) / "tokenizer_config.json"
     if not Path(path).is_dir():
         from huggingface_hub import hf_hub_download
@@ -136,10 +157,10 @@ def _tokenizer_class(path: str) -> str | None:
         try:
             file = Path(hf_hub_download(path, "tokenizer_config.json"))
         except EntryNotFoundError:
-            return None
+            return {}
     if not file.is_file():
-        return None
+        return {}
     try:
-        return json.loads(file.read_text(encoding="utf-8")).get("tokenizer_class")
-    except (json.JSONDecodeError, AttributeError) as error:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise BadInput(f"model.path: {file} is not JSON that can be read: {error}") from error
