@@ -224,4 +224,4 @@ def test_the_shipped_checkpoint_solves_easy_problems_and_seldom_multiplies(proje
     model = AutoModelForCausalLM.from_pretrained(project / "assets/countdown").eval()
     figures = measure(model, build(), problems(countdown.TRAIN_SEED, 60, avoid=set()), samples=8, ks=(1, 8))
     assert 0.2 < figures.pass_at[1] < 0.45
-    assert 0.02 < figures.mode[1.0] < 0.09 and figures.pass_at_by_kind["mul3"][1] < 0.08
+    assert 0.05 < figures.mode[1.0] < 0.14 and figures.pass_at_by_kind["mul3"][1] < 0.08
