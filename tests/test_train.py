@@ -37,9 +37,9 @@ def command(folder: Path, name: str, *overrides: str, config: str = "configs/llm
     return [program, "train", config, f"run.dir={folder}", f"run.name={name}", "cluster.address=local", *overrides]
 
 
-def train(project: Path, folder: Path, name: str, *overrides: str) -> tuple[Path, str]:
+def train(project: Path, folder: Path, name: str, *overrides: str, config: str = "configs/llm.yaml") -> tuple[Path, str]:
     """A run to its end; its folder and what it printed."""
-    done = subprocess.run(command(folder, name, *overrides), cwd=project, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command(folder, name, *overrides, config=config), cwd=project, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / name, done.stdout
 
