@@ -16,7 +16,7 @@ class Resources:
 
     cpus: float
     gpus: float
-    joined: bool  # an existing cluster, rather than one of our own
+    joined: str | None  # address of the existing cluster; None: one of our own
 
     @property
     def device(self) -> str:
@@ -43,7 +43,8 @@ def connect(cfg: Config, namespace: str) -> Resources:
             "Start one with `ray start --head`, pass cluster.address=local, or try again when the machine has less to do."
         ) from error
     total = ray.cluster_resources()
-    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), joined=joined)
+    address = ray.get_runtime_context().gcs_address if joined else None
+    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), joined=address)
 
 
 def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) -> bool:

@@ -41,6 +41,8 @@ def train(cfg: Config, config_path: str) -> int:
         checkpoint = folder.open(cfg)
         with tracker:
             tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
+            if resources.joined:
+                tracker.event(f"joined the Ray cluster at {resources.joined}: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
             for note in [*notes(cfg), *dropped(dataset, cfg)]:
                 tracker.event(note)
             return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin))
