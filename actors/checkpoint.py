@@ -24,7 +24,7 @@ from uec.run_folder import RunFolder
 if TYPE_CHECKING:
     from actors.controller import Controller
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Checkpoints:
@@ -60,6 +60,7 @@ class Checkpoints:
                         "step": controller.steps_done,
                         "version": controller.exchange.version,
                         "order": controller.order.state(),
+                        "pulse": controller.pulse.state(),
                         "engines": engines,
                         "config": asdict(self.cfg),
                     }
@@ -76,6 +77,7 @@ class Checkpoints:
         """Bring the Controller itself to the state of a checkpoint. Raises BadInput if the data is not the same."""
         driver = read_driver(path)
         controller.order.load(driver["order"])
+        controller.pulse.load(driver["pulse"])
         controller.steps_done = driver["step"]
         controller.exchange.version = driver["version"]
 

@@ -9,17 +9,21 @@ from actors.evaluation import evaluate
 from actors.exchange import WeightExchange
 from actors.learner_group import LearnerGroup, row
 from actors.rollout_log import RolloutLog
+from actors.sampling import sample_prompts, sample_rounds
 from actors.stabiliser import EntropyStabiliser
 from actors.stream import RolloutStream, refuse_stale
 from actors.supervisor import Supervisor
+from uec.algorithm.advantage import load_estimator
 from uec.algorithm.batch import BatchBuffer
+from uec.algorithm.pulse import Pulse
 from uec.algorithm.replay import admits
-from uec.algorithm.retention import retain
+from uec.algorithm.retention import Sampled, retain
+from uec.algorithm.rounds import round_sizes
 from uec.config import Config
 from uec.data.order import PromptOrder
 from uec.data.prompts import Dataset
 from uec.rewards.errors import refuse_errors
-from uec.tracking.step import Explored, outcome, rollout_metrics
+from uec.tracking.step import outcome, rollout_metrics
 from uec.tracking.tracker import Tracker
 from uec.types import Group, Interrupted, Kind, Outcome, Trajectory, Verdict
 
@@ -37,7 +41,11 @@ class Controller:
         self.log = log
         self.tracker = tracker
         self.stream = RolloutStream(supervisor)
-        self.judge = Coalesced[Outcome, Verdict](lambda outcomes: supervisor.call(supervisor.difficulty, "classify", outcomes))
+        self.pulse = Pulse(cfg)
+        self.judge = Coalesced[Outcome, Verdict](
+            lambda outcomes: supervisor.call(supervisor.difficulty, "classify", outcomes, self.pulse.progress)
+        )
+        self.estimator = load_estimator(cfg.advantage.estimator)
         self.learners = LearnerGroup(cfg.learner, supervisor)
         self.stabiliser = EntropyStabiliser(cfg, supervisor, self.learners)
         self.batch = BatchBuffer(cfg)
@@ -70,15 +78,18 @@ class Controller:
     async def step(self, step: int) -> dict[str, float]:
         """One UEC-RL step; its metrics."""
         begin, cpu_begin = time.perf_counter(), time.thread_time()
-        everyone_regular = asyncio.Barrier(self.cfg.train.prompts_per_step)
-        prompts = self.order.take(self.cfg.train.prompts_per_step)
-        explored = await asyncio.gather(*(self.explore(prompt, everyone_regular) for prompt in prompts))  # 1 to 5
-        refuse_errors([t.score for prompt in explored for t in prompt.trajectories], self.cfg.reward)
+        self.pulse.begin_step(self.steps_done)
+        sampled = await sample_prompts(self.explore, self.order, self.cfg)  # 1 to 4
         rolled = time.perf_counter()
-        metrics = rollout_metrics(explored, self.exchange.version, self.cfg.difficulty.solved_at, rolled - begin)
-        await self.log.write(step, explored)
+        refuse_errors([t.score for prompt in sampled for t in prompt.trajectories], self.cfg.reward)
+        used = [prompt for prompt in sampled if not (self.cfg.dynamic_sampling.enabled and prompt.uninformative)]
+        retained = retain(used, self.cfg, self.estimator)  # 5
+        metrics = rollout_metrics(sampled, retained, self.exchange.version, self.cfg.difficulty.solved_at, rolled - begin)
+        await self.log.write(step, sampled, retained)
 
-        self.batch.add(t for prompt in explored for t in prompt.retained.kept)
+        lost = self.batch.add(t for prompt in retained for t in prompt.kept)
+        if self.cfg.batch.accumulate:
+            metrics |= {"retain/lost": float(lost), "retain/waiting": float(len(self.batch))}
         batch = self.batch.take()
         replay = await self.learn(step, batch, metrics)  # 6 to 8
         learned = time.perf_counter()
@@ -88,6 +99,7 @@ class Controller:
             metrics |= {"time/sync_s": exchanged.seconds, "weights/bytes": float(exchanged.nbytes)}
             if exchanged.probe_gap is not None:
                 metrics["weights/probe_gap"] = exchanged.probe_gap
+        self.pulse.end_step(metrics)
         return metrics | {
             "weights/version": float(self.exchange.version),
             "time/step_s": time.perf_counter() - begin,
@@ -98,21 +110,24 @@ class Controller:
             "time/controller_s": time.thread_time() - cpu_begin,
         }
 
-    async def explore(self, prompt: int, everyone_regular: asyncio.Barrier) -> Explored:
-        """Steps 1 to 5 for one prompt: groups stream, so that a difficult prompt is explored while others are still at work."""
-        cfg = self.cfg
-        regular = await self.sample(prompt, cfg.rollout.n, cfg.rollout.temperature, Kind.REGULAR)  # 1, 2
-        verdict = await self.judge(outcome(regular))  # 3
-        if not cfg.exploration.stream:
+    async def explore(self, prompt: int, everyone_regular: asyncio.Barrier | None = None) -> Sampled:
+        """Steps 1 to 4 for one prompt: groups stream, so that a difficult prompt is explored while others are still at work."""
+        cfg, solved_at = self.cfg, self.cfg.difficulty.solved_at
+        rollout, exploration = cfg.rollout, cfg.exploration
+        rounds = [rollout.n] * rollout.rounds
+        regular = await self.sample(prompt, rounds, rollout.temperature, Kind.REGULAR, rollout.until)  # 1, 2
+        verdict = await self.judge(outcome(regular, solved_at))  # 3
+        if not exploration.stream and everyone_regular is not None:
             await everyone_regular.wait()
-        exploration = None
+        explored = None
         if verdict.difficult and verdict.n:
-            exploration = await self.sample(prompt, verdict.n, verdict.temperature, Kind.EXPLORATION)  # 4
-            await self.judge(outcome(exploration))
-        return Explored(regular, exploration, verdict.difficult, retain(regular, exploration, cfg))  # 5
+            rounds = round_sizes(verdict.n, exploration.rounds)
+            explored = await self.sample(prompt, rounds, verdict.temperature, Kind.EXPLORATION, "right")  # 4
+            await self.judge(outcome(explored, solved_at))
+        return Sampled(regular, explored, verdict.difficult)
 
-    async def sample(self, prompt: int, n: int, temperature: float, kind: Kind) -> Group:
-        group = await self.stream.sample(prompt, n, temperature, kind)
+    async def sample(self, prompt: int, rounds: list[int], temperature: float, kind: Kind, until: str) -> Group:
+        group = await sample_rounds(self.stream.sample, prompt, rounds, temperature, kind, until, self.cfg.difficulty.solved_at)
         refuse_stale(group, self.exchange.version, self.cfg.train.max_staleness)
         return group
 
@@ -120,7 +135,7 @@ class Controller:
         """Steps 6 to 8: the policy update, admission to the replay store, and the entropy stabiliser. An empty batch skips the update."""
         admitted = [admits(trajectory, self.cfg.replay) for trajectory in batch]
         if batch:
-            rows = [row(trajectory, enters) for trajectory, enters in zip(batch, admitted, strict=True)]
+            rows = [row(trajectory, self.cfg.difficulty.solved_at, enters) for trajectory, enters in zip(batch, admitted, strict=True)]
             updated = await self.learners.update(rows, seed=self.cfg.run.seed + step)  # 6
             metrics |= updated.metrics
             metrics["replay/admitted"] = float(await self.stabiliser.admit(step, batch, admitted, updated))  # 7

@@ -35,7 +35,7 @@ async def evaluate(
         "eval/response_len_mean": fmean(score.response_tokens for score in scores),
         "eval/truncated_frac": fmean(score.truncated for score in scores),
         # One response a prompt shows the policy's entropy where it goes; scoring all n would cost n times as much.
-        "eval/entropy": await learners.entropy([row(group.trajectories[0], admit=False) for group in groups]),
+        "eval/entropy": await learners.entropy([row(group.trajectories[0], cfg.difficulty.solved_at) for group in groups]),
     }
     for k in settings.k:
         passed = mean_pass_at_k(right, [settings.n] * len(groups), k)

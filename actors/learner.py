@@ -57,6 +57,7 @@ class LearnerActor:
         clock.append(time.perf_counter())
         import torch
 
+        from uec.algorithm.losses.load import load_policy_loss
         from uec.models.engine import make_engine, make_reference
         from uec.models.policy import verify
         from uec.models.update import PolicyUpdate
@@ -68,8 +69,8 @@ class LearnerActor:
             self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.append(time.perf_counter())
         self.engine = make_engine(self.policy, settings, platform)
-        reference = make_reference(self._load(platform), settings, platform) if settings.kl_coef > 0 else None
-        self._update = PolicyUpdate(self.engine, reference, settings, self.device)
+        reference = make_reference(self._load(platform), settings, platform) if self.cfg.loss.kl_coef > 0 else None
+        self._update = PolicyUpdate(self.engine, reference, self.cfg, load_policy_loss(self.cfg.loss.policy), self.device)
         self.publisher = make_publisher(self.cfg, self.rank)
         verify(self.engine, self.policy, self.device)
         clock.append(time.perf_counter())
@@ -140,13 +141,15 @@ class LearnerActor:
         save_pretrained(Path(folder), hf, self.tokenizer, gathered(hf.named_parameters()), writes=self.rank == 0)
 
     def _load(self, platform: Platform) -> "Policy":
+        from uec.algorithm.entropy import Gradients
         from uec.models.policy import Policy, load_model
         from uec.models.source import load_tokenizer, resolve_model
         from uec.models.vocabulary import vocabulary_size
 
         self.tokenizer = load_tokenizer(self.cfg.model)
         hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
-        return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer))
+        gradients = Gradients(entropy=self.cfg.loss.entropy_coef > 0, tempered=self.cfg.exploration.correction == "tempered")
+        return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients)
 
 
 def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) -> None:

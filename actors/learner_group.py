@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from actors.supervisor import Member, Supervisor, awaited
+from uec.algorithm.difficulty import is_right
 from uec.config import Learner
 from uec.errors import RunFailed
 from uec.models.packing import plan
@@ -22,13 +23,15 @@ class Row:
     advantage: float
     prompt_tokens: int
     response_tokens: int
+    right: bool = False
     admit: bool = False  # goes to the replay store afterwards
 
 
-def row(trajectory: Trajectory, admit: bool) -> Row:
+def row(trajectory: Trajectory, solved_at: float, admit: bool = False) -> Row:
     """A fresh trajectory as a row."""
     score = trajectory.score
-    return Row(trajectory.bundle, score.slot, trajectory.advantage, score.prompt_tokens, score.response_tokens, admit)
+    right = is_right(score.accuracy, solved_at)
+    return Row(trajectory.bundle, score.slot, trajectory.advantage, score.prompt_tokens, score.response_tokens, right, admit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,8 @@ class LearnerGroup:
             for sample, number in enumerate(share.rows):
                 row = rows[number]
                 places[number] = (rank, sample)
-                samples.append(Sample(refs.setdefault(row.bundle, len(refs)), row.slot, row.advantage, row.admit))
-            plans.append(Plan(samples, share.steps, share.tokens))
+                samples.append(Sample(refs.setdefault(row.bundle, len(refs)), row.slot, row.advantage, row.right, row.admit))
+            plans.append(Plan(samples, share.steps, share.tokens, share.counts))
             bundles.append(list(refs))
         return plans, bundles, places
 

@@ -47,7 +47,7 @@ class ReplayActor:
 
     def draw(self, step: int, n: int) -> tuple[list[Replayed], list[Rollout]]:
         """n stored responses or all there are, for `num_returns=2`: records for the Controller, rollouts for the learners."""
-        entries = self.store.draw(n)
+        entries = self.store.draw(n, step, self.cfg.replay)
         records = [
             Replayed(
                 slot=slot,

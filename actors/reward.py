@@ -6,6 +6,7 @@ from pathlib import Path
 from uec.config import Config
 from uec.errors import RunFailed
 from uec.models.source import load_decoder
+from uec.rewards.overlong import overlong_punishment
 from uec.rewards.pool import Grade, GradingPool
 from uec.rewards.wire import Task
 from uec.tracking.rollouts import Page, write_rollouts
@@ -32,7 +33,7 @@ class RewardActor:
         texts = await asyncio.to_thread(self._decode, [rollout.tokens for rollout in rollouts])
         prompts = [self._prompt(rollout) for rollout in rollouts]
         grades = await self.pool.grade([Task(text, prompt.answer, prompt.row) for text, prompt in zip(texts, prompts, strict=True)])
-        return [_score(slot, rollout, grade) for slot, (rollout, grade) in enumerate(zip(rollouts, grades, strict=True))]
+        return [self._score(slot, rollout, grade) for slot, (rollout, grade) in enumerate(zip(rollouts, grades, strict=True))]
 
     async def write_rollouts(self, path: str, step: int, pages: list[Page], *data: list[Rollout] | list[Score]) -> None:
         """Write a step's responses to `path`, one JSON object a line; `data` are each page's rollouts, then each page's scores."""
@@ -48,19 +49,19 @@ class RewardActor:
             raise RunFailed(f"reward-{self.rank} was given a response to prompt {rollout.prompt}, which is none of its {len(self.prompts)}")
         return self.prompts[rollout.prompt]
 
-
-def _score(slot: int, rollout: Rollout, grade: Grade) -> Score:
-    return Score(
-        group=rollout.group,
-        index=rollout.index,
-        slot=slot,
-        reward=grade.reward,
-        accuracy=grade.accuracy,
-        parts=grade.parts,
-        error=grade.error,
-        timed_out=grade.timed_out,
-        prompt_tokens=len(rollout.prompt_tokens),
-        response_tokens=len(rollout.tokens),
-        truncated=rollout.truncated,
-        version=rollout.version,
-    )
+    def _score(self, slot: int, rollout: Rollout, grade: Grade) -> Score:
+        punishment = overlong_punishment(len(rollout.tokens), self.cfg.rollout.max_tokens, self.cfg.reward.overlong_share)
+        return Score(
+            group=rollout.group,
+            index=rollout.index,
+            slot=slot,
+            reward=grade.reward + punishment,
+            accuracy=grade.accuracy,
+            parts=grade.parts,
+            error=grade.error,
+            timed_out=grade.timed_out,
+            prompt_tokens=len(rollout.prompt_tokens),
+            response_tokens=len(rollout.tokens),
+            truncated=rollout.truncated,
+            version=rollout.version,
+        )

@@ -5,10 +5,10 @@ from typing import Any
 import ray
 
 from actors.supervisor import Supervisor, awaited
+from uec.algorithm.retention import Retained, Sampled
 from uec.errors import RunFailed
 from uec.run_folder import RunFolder
 from uec.tracking.rollouts import Page
-from uec.tracking.step import Explored
 
 
 class RolloutLog:
@@ -20,18 +20,19 @@ class RolloutLog:
         self.enabled = enabled
         self._writing: Any = None
 
-    async def write(self, step: int, explored: list[Explored]) -> None:
+    async def write(self, step: int, sampled: list[Sampled], retained: list[Retained]) -> None:
         """Have every response of a step written, with what was kept and its advantage; waits for the file before."""
         if not self.enabled:
             return
         await self.flush()
         pages: dict[Any, Page] = {}
         scores: dict[Any, Any] = {}
-        for prompt in explored:
+        for prompt in sampled:
             for trajectory in prompt.trajectories:
                 pages.setdefault(trajectory.bundle, Page([], {})).slots.append(trajectory.score.slot)
                 scores[trajectory.bundle] = trajectory.scores
-            for trajectory in prompt.retained.kept:
+        for prompt_kept in retained:
+            for trajectory in prompt_kept.kept:
                 pages[trajectory.bundle].advantages[trajectory.score.slot] = trajectory.advantage
         path = str(self.folder.rollouts / f"step_{step:06d}.jsonl")
         self._writing = self.supervisor.graders[0].handle.write_rollouts.remote(path, step, list(pages.values()), *pages, *scores.values())

@@ -17,6 +17,7 @@ from actors.supervisor import Supervisor
 from uec.config import Config
 from uec.data.prompts import Dataset, load_dataset
 from uec.errors import EXIT_SIGINT, EXIT_SIGTERM
+from uec.imports import absolute_name
 from uec.models.source import context_length, load_tokenizer
 from uec.platform import Platform, detect
 from uec.rewards.load import absolute_names, load_reward
@@ -54,6 +55,7 @@ def _prepare(cfg: Config) -> Dataset:
     """Everything that the run takes from outside, checked: reward function, model, data."""
     reward = load_reward(cfg.reward)
     cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
+    cfg.loss.policy = absolute_name(cfg.loss.policy)
     check_context(cfg, context_length(cfg.model))
     dataset = load_dataset(cfg, load_tokenizer(cfg.model))
     reward.check_columns(dataset.train[0].row)

@@ -18,7 +18,7 @@ class BareLoop:
     def __init__(self, cfg: Config) -> None:
         settings = cfg.learner
         torch.set_num_threads(settings.threads)
-        self.settings = settings
+        self.settings, self.loss = settings, cfg.loss
         self.model = AutoModelForCausalLM.from_pretrained(cfg.model.path, dtype=torch.float32).train()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings.lr, betas=tuple(settings.betas), weight_decay=settings.weight_decay, fused=True
@@ -49,5 +49,5 @@ class BareLoop:
         logits_NV = self.model(ids_BL, use_cache=False).logits[:, :-1][response_BL]
         logprobs_N = logits_NV.log_softmax(-1).gather(1, ids_BL[:, 1:][response_BL][:, None]).squeeze(1)
         ratios_N = (logprobs_N - logprobs_N.detach()).exp()
-        clipped_N = ratios_N.clamp(1 - self.settings.clip_low, 1 + self.settings.clip_high)
+        clipped_N = ratios_N.clamp(1 - self.loss.clip_low, 1 + self.loss.clip_high)
         return -torch.minimum(ratios_N * advantages_N, clipped_N * advantages_N).sum()

@@ -20,12 +20,12 @@ from actors.rollout_log import RolloutLog
 from actors.supervisor import Post, Supervisor
 from bench.processes import cpu_seconds, tree
 from bench.turns import Block
+from uec.algorithm.retention import Sampled
 from uec.config import Config
 from uec.data.prompts import Dataset, load_dataset
 from uec.models.source import load_tokenizer
 from uec.platform import Platform, detect
 from uec.run_folder import RunFolder
-from uec.tracking.step import Explored
 from uec.tracking.tracker import Tracker
 
 Recast = Callable[[Supervisor], None]
@@ -79,7 +79,7 @@ async def crew(cfg: Config, scratch: Path, recast: Recast = lambda supervisor: N
             await supervisor.stop()
 
 
-async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Explored], Block]:
+async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Sampled], Block]:
     """Steps 1 to 5 of the algorithm for some prompts, as Controller.step does them; and what they took."""
     everyone_regular = asyncio.Barrier(len(prompts))
     begin = time.perf_counter()

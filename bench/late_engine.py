@@ -12,7 +12,7 @@ from operator import itemgetter
 import numpy as np
 
 from uec.config import Config
-from uec.types import Kind, Outcome, Prompt, Request, Rollout, Verdict
+from uec.types import Kind, Outcome, Progress, Prompt, Request, Rollout, Verdict
 
 STEP_S = 0.002  # of decoding
 MEDIAN_LENGTH, SIGMA = 20.0, 1.2  # mean 41; one response in a hundred is longer than 320
@@ -75,7 +75,7 @@ class FixedJudge:
     def __init__(self, cfg: Config) -> None:
         self._exploration = cfg.exploration
 
-    def classify(self, outcomes: list[Outcome]) -> list[Verdict]:
+    def classify(self, outcomes: list[Outcome], progress: Progress) -> list[Verdict]:
         return [
             Verdict(
                 outcome.kind is Kind.REGULAR and outcome.prompt % DIFFICULT_EVERY == 0, self._exploration.n, self._exploration.temperature

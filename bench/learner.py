@@ -19,6 +19,7 @@ from bench.rows import Row, Trained
 from bench.task import default_config
 from bench.turns import Block, in_turns, total
 from uec.algorithm.replay import admits
+from uec.algorithm.retention import retain
 from uec.errors import RunFailed
 from uec.models.packing import plan
 from uec.types import Rollout
@@ -85,7 +86,8 @@ async def _batch(controller: Controller, k: int) -> list[LearnerRow]:
     """What the default run would train on in a step."""
     cfg = controller.cfg
     explored, _ = await explore(controller, prompts_of(controller.dataset, k, cfg.train.prompts_per_step))
-    return [row(kept, admits(kept, cfg.replay)) for prompt in explored for kept in prompt.retained.kept]
+    retained = retain(explored, cfg, controller.estimator)
+    return [row(kept, cfg.difficulty.solved_at, admits(kept, cfg.replay)) for prompt in retained for kept in prompt.kept]
 
 
 async def _by_hand(controller: Controller, batch: list[LearnerRow]) -> list[list[Row]]:

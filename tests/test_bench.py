@@ -24,7 +24,7 @@ from bench.trl import environment
 from bench.turns import Block, in_turns, total
 from uec.cli import main
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, BadInput, RunFailed
-from uec.types import Kind, Outcome, Prompt, Request
+from uec.types import Kind, Outcome, Progress, Prompt, Request
 
 AT_LEAST_90 = Target(0.90, at_most=False)
 
@@ -248,7 +248,8 @@ def test_the_late_engine_answers_every_response_once_in_the_order_of_their_lengt
 def test_the_judge_of_the_injected_skew_explores_every_third_prompt_once(make_config):
     judge = FixedJudge(make_config("exploration.n=16"))
     kinds = [Kind.REGULAR] * 4 + [Kind.EXPLORATION]
-    verdicts = judge.classify([Outcome(prompt, kind, 8, 0.0, 0.0) for prompt, kind in zip([0, 1, 2, 3, 3], kinds, strict=True)])
+    outcomes = [Outcome(prompt, kind, 8, 0, 0.0) for prompt, kind in zip([0, 1, 2, 3, 3], kinds, strict=True)]
+    verdicts = judge.classify(outcomes, Progress(0.0, True))
     assert [verdict.difficult for verdict in verdicts] == [True, False, False, True, False]
     assert verdicts[0].n == 16
 

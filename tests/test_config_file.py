@@ -41,14 +41,14 @@ def test_fields_that_nobody_sets_have_their_defaults(minimal: Path) -> None:
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
-    write(tmp_path, "algorithm/low.yaml", "learner: {lr: 1, kl_coef: 1, clip_low: 0.1, clip_high: 1, grad_clip: 1}\n")
-    write(tmp_path, "parent.yaml", REQUIRED + "algorithm: low\nlearner: {kl_coef: 2, clip_low: 0.2, clip_high: 2, grad_clip: 2}\n")
-    child = write(tmp_path, "child.yaml", "extends: parent.yaml\nlearner: {clip_low: 0.3, clip_high: 3, grad_clip: 3}\n")
-    write(tmp_path, "algorithm/high.yaml", "learner: {clip_high: 4, grad_clip: 4}\n")
-    cfg = load_config(child, ["learner.grad_clip=5", "algorithm=high", "learner.grad_clip=6"])
-    learner = cfg.learner
-    assert (learner.lr, learner.kl_coef, learner.clip_low, learner.clip_high, learner.grad_clip) == (1, 2, 0.3, 4, 6)
-    assert learner.weight_decay == Config().learner.weight_decay
+    write(tmp_path, "algorithm/low.yaml", "loss: {dual_clip: 11, kl_coef: 1, clip_low: 0.1, clip_high: 1, is_cap: 1}\n")
+    write(tmp_path, "parent.yaml", REQUIRED + "algorithm: low\nloss: {kl_coef: 2, clip_low: 0.2, clip_high: 2, is_cap: 2}\n")
+    child = write(tmp_path, "child.yaml", "extends: parent.yaml\nloss: {clip_low: 0.3, clip_high: 3, is_cap: 3}\n")
+    write(tmp_path, "algorithm/high.yaml", "loss: {clip_high: 4, is_cap: 4}\n")
+    cfg = load_config(child, ["loss.is_cap=5", "algorithm=high", "loss.is_cap=6"])
+    loss = cfg.loss
+    assert (loss.dual_clip, loss.kl_coef, loss.clip_low, loss.clip_high, loss.is_cap) == (11, 2, 0.3, 4, 6)
+    assert loss.cov_share == Config().loss.cov_share
     assert cfg.algorithm == "high"
 
 
@@ -94,7 +94,7 @@ def test_a_quoted_text_on_the_command_line_loses_its_quotes(minimal: Path) -> No
 
 @pytest.mark.parametrize("nothing", ["null", "~", ""])
 def test_null_empties_an_optional_field(minimal: Path, nothing: str) -> None:
-    assert load_config(minimal, [f"learner.dual_clip={nothing}", f"run.name={nothing}"]).learner.dual_clip is None
+    assert load_config(minimal, [f"loss.dual_clip={nothing}", f"run.name={nothing}"]).loss.dual_clip is None
 
 
 def test_texts_in_a_file_stay_what_they_are(tmp_path: Path) -> None:
@@ -122,6 +122,11 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
         ("rollout.temprature=1", ["unknown key rollout.temprature", "did you mean rollout.temperature?"]),
         ("rolout.n=4", ["unknown key rolout.n", "did you mean rollout.n?"]),
         ("lr=1e-4", ["unknown key lr", "did you mean learner.lr?"]),
+        ("learner.kl_coef=0.1", ["unknown key learner.kl_coef", "did you mean loss.kl_coef?"]),
+        ("learner.clip_low=0.1", ["unknown key learner.clip_low", "did you mean loss.clip_low?"]),
+        ("learner.clip_high=0.1", ["unknown key learner.clip_high", "did you mean loss.clip_high?"]),
+        ("learner.dual_clip=null", ["unknown key learner.dual_clip", "did you mean loss.dual_clip?"]),
+        ("rollout.lr=1e-4", ["unknown key rollout.lr", "did you mean learner.lr?"]),
         ("temperature=1", ["rollout.temperature", "exploration.temperature", "eval.temperature"]),
         ("rollout.colour=red", ["unknown key rollout.colour", "rollout has engines, backend"]),
         ("qqqq=1", ["unknown key qqqq", "there is algorithm, run, model, data"]),

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uec.algorithm.entropy import covariance, covariance_sums, rows_per_chunk, token_scores
+from uec.algorithm.entropy import Gradients, covariance, covariance_sums, rows_per_chunk, token_scores
 
 
 def identity(hidden: torch.Tensor) -> torch.Tensor:
@@ -80,6 +80,87 @@ def test_the_gradient_is_exact() -> None:
     weight, targets = torch.randn(7, 3, dtype=torch.float64, requires_grad=True), torch.tensor([0, 6, 2, 2, 5])
     hidden = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda h, w: token_scores(h, lambda piece: piece @ w.T, targets, rows=2).logprobs_N, (hidden, weight))
+
+
+CHUNKS = pytest.mark.parametrize("rows", [100, 2, 1])  # a single chunk, several, one a token
+MIXED = torch.tensor([1.0, 1.2, 0.7, 1.0, 2.0])
+
+
+def gradcheck(part: str, gradients: Gradients, rows: int, temperatures: torch.Tensor | None = MIXED) -> bool:
+    """Whether one of the scores has the gradient that differences of it say, to hidden states and to the head."""
+    torch.manual_seed(0)
+    weight, targets = torch.randn(7, 3, dtype=torch.float64, requires_grad=True), torch.tensor([0, 6, 2, 2, 5])
+    hidden = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+
+    def score(h: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return getattr(token_scores(h, lambda piece: piece @ w.T, targets, rows, temperatures, gradients), part)
+
+    return torch.autograd.gradcheck(score, (hidden, weight))
+
+
+@CHUNKS
+def test_the_gradient_of_the_entropy_is_exact(rows: int) -> None:
+    assert gradcheck("entropies_N", Gradients(entropy=True), rows)
+    assert gradcheck("entropies_N", Gradients(entropy=True, tempered=True), rows, temperatures=None)
+
+
+@CHUNKS
+def test_the_gradient_at_the_temperature_of_sampling_is_exact(rows: int) -> None:
+    assert gradcheck("tempered_N", Gradients(tempered=True), rows)
+    assert gradcheck("tempered_N", Gradients(entropy=True, tempered=True), rows)
+    assert gradcheck("tempered_N", Gradients(tempered=True), rows, temperatures=None)  # then that at T = 1
+
+
+@CHUNKS
+def test_the_gradient_of_the_log_probabilities_is_exact_beside_the_others(rows: int) -> None:
+    assert gradcheck("logprobs_N", Gradients(entropy=True, tempered=True), rows)
+
+
+@CHUNKS
+def test_gradients_of_all_three_add_up(rows: int) -> None:
+    # d/dz_v of H is -p_v (log p_v + H); of log p_a at T it is (1{v = a} - p_v(T)) / T
+    torch.manual_seed(1)
+    logits, targets = torch.randn(5, 7, dtype=torch.float64, requires_grad=True), torch.tensor([0, 6, 2, 2, 5])
+    scores = token_scores(logits, lambda piece: piece * 1.0, targets, rows, MIXED, Gradients(entropy=True, tempered=True))
+    (scores.logprobs_N + 2 * scores.entropies_N + 3 * scores.tempered_N).sum().backward()
+    logp = logits.detach().log_softmax(-1)
+    one_hot = torch.nn.functional.one_hot(targets, 7)
+    of_entropy = -logp.exp() * (logp - (logp.exp() * logp).sum(-1, keepdim=True))
+    of_tempered = (one_hot - (logits.detach() / MIXED[:, None]).softmax(-1)) / MIXED[:, None]
+    torch.testing.assert_close(logits.grad, one_hot - logp.exp() + 2 * of_entropy + 3 * of_tempered)
+
+
+@CHUNKS
+def test_the_entropy_has_a_finite_gradient_where_logits_are_masked_or_the_policy_is_certain(rows: int) -> None:
+    masked = torch.finfo(torch.float32).min
+    logits = torch.tensor([[0.0, masked, masked], [0.0, 1.0, masked], [500.0, 0.0, 0.0]], requires_grad=True)
+    temperatures = torch.tensor([1.2, 0.7, 1.2])
+    gradients = Gradients(entropy=True, tempered=True)
+    scores = token_scores(logits, lambda piece: piece * 1.0, torch.tensor([0, 1, 0]), rows, temperatures, gradients)
+    (scores.entropies_N + scores.tempered_N).sum().backward()
+    assert torch.isfinite(logits.grad).all() and not logits.grad[0].any() and not logits.grad[2].any()
+
+
+def test_a_score_has_a_gradient_only_where_asked() -> None:
+    hidden = torch.randn(4, 5, requires_grad=True)
+    for entropy in (False, True):
+        for tempered in (False, True):
+            for rows in (2, 100):
+                asked = Gradients(entropy=entropy, tempered=tempered)
+                scores = token_scores(hidden, lambda piece: piece * 1.0, torch.zeros(4, dtype=torch.long), rows, MIXED[:4], asked)
+                assert [part.requires_grad for part in scores] == [True, entropy, tempered]
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 30), st.integers(1, 31), st.integers(0, 100))
+def test_scores_are_the_same_with_more_gradients(rows: int, tokens: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    logits, targets = torch.randn(tokens, 9), torch.randint(9, (tokens,))
+    temperatures = torch.tensor([1.0, 1.2, 0.7])[torch.arange(tokens) % 3]
+    plain = token_scores(logits, identity, targets, rows, temperatures)
+    full = token_scores(logits.requires_grad_(), identity, targets, rows, temperatures, Gradients(entropy=True, tempered=True))
+    for one, other in zip(plain, full, strict=True):
+        torch.testing.assert_close(other.detach(), one)
 
 
 def saved_for_backward(rows: int) -> int:

@@ -116,7 +116,8 @@ def plans(
 ) -> list[Plan]:
     lengths = [len(row.prompt_tokens) + len(row.tokens) for row in rows]
     shares = plan(lengths, [len(row.tokens) for row in rows], ranks, budget, steps, seed=0)
-    return [Plan([Sample(0, i, advantages[i], admit) for i in share.rows], share.steps, share.tokens) for share in shares]
+    samples = [[Sample(0, i, advantages[i], admit=admit) for i in share.rows] for share in shares]
+    return [Plan(mine, share.steps, share.tokens, share.counts) for mine, share in zip(samples, shares, strict=True)]
 
 
 ROWS = rollouts(12)
@@ -371,7 +372,7 @@ def test_old_logprobs_stored_with_a_rollout_are_used(one, cfg, model):
 def test_only_a_single_step_admits_samples_that_are_marked(one, cfg, model):
     [share] = plans(ROWS, ADVANTAGES)
     samples = [Sample(s.bundle, s.slot, s.advantage, admit=s.slot in (2, 5)) for s in share.samples]
-    [ours] = one.run(trained, cfg(), [([Plan(samples, share.steps, share.tokens)], ROWS)])
+    [ours] = one.run(trained, cfg(), [([Plan(samples, share.steps, share.tokens, share.rows)], ROWS)])
     old = Plain(model).detached(ROWS)
     assert sorted(samples[i].slot for i in ours.old[0]) == [2, 5]
     for i, values in ours.old[0].items():
@@ -384,7 +385,7 @@ def test_only_a_single_step_admits_samples_that_are_marked(one, cfg, model):
 def test_the_kl_to_the_start_model_is_zero_at_first_and_then_pulls_back(one, cfg, model, stage):
     batches = [(plans(ROWS, ADVANTAGES), ROWS)] * 3
     [free] = one.run(trained, cfg(f"learner.zero_stage={stage}"), batches)
-    [held] = one.run(trained, cfg(f"learner.zero_stage={stage}", "learner.kl_coef=100"), batches)
+    [held] = one.run(trained, cfg(f"learner.zero_stage={stage}", "loss.kl_coef=100"), batches)
     kl = [metrics["policy/kl"] for metrics in held.metrics]
     assert kl[0] == pytest.approx(0, abs=1e-9)
     assert 0 < kl[1]
@@ -418,7 +419,7 @@ def test_the_gap_to_the_engine_is_taken_at_the_sampling_temperature(one, cfg, mo
 
 @pytest.mark.e2e
 def test_a_plan_without_rows_changes_nothing(one, cfg, model):
-    [ours] = one.run(trained, cfg(), [([Plan([], [], [])], [])])
+    [ours] = one.run(trained, cfg(), [([Plan([], [], [], [])], [])])
     assert (ours.metrics, ours.old) == ([{}], [{}])
     equal(ours.weights, Plain(model).weights())
 

@@ -1,34 +1,32 @@
-"""GRPO's loss: hand-computed tokens, gradients, and sums that do not depend on how a batch is split."""
+"""Policy losses and aggregations: cases to check with a pencil, and what they all are on the first optimizer step."""
 
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from token_batches import OLD, by_ratio, doubles, drawn, gradient
 
-from uec.algorithm.losses import grpo, kl_k3, ppo_clip, token_mean
-from uec.config import Learner
+from uec.algorithm.losses.aggregation import StepSize, token_weights
+from uec.algorithm.losses.cispo import cispo
+from uec.algorithm.losses.covariance import clip_cov, kl_cov
+from uec.algorithm.losses.gspo import gspo
+from uec.algorithm.losses.objective import objective
+from uec.algorithm.losses.ppo import ppo_clip
+from uec.algorithm.losses.token_batch import LOG_RATIO_MAX, TokenBatch
+from uec.config import Loss
+
+AGGREGATIONS = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
 
 
-def one_token(ratio: float, advantage: float, clip_low=0.2, clip_high=0.2, dual_clip: float | None = 3.0):
-    """Loss, its derivative by log pi, and the metrics of a token with that ratio."""
-    logprob = torch.tensor([math.log(ratio)], dtype=torch.float64, requires_grad=True)
-    loss, metrics = ppo_clip(
-        logprob,
-        torch.zeros(1, dtype=torch.float64),
-        torch.tensor([advantage], dtype=torch.float64),
-        clip_low=clip_low,
-        clip_high=clip_high,
-        dual_clip=dual_clip,
-    )
-    loss.sum().backward()
-    assert logprob.grad is not None
-    return loss.item(), logprob.grad.item(), {name: value.item() for name, value in metrics.items()}
+def one_token(ratio: float, advantage: float, **settings):
+    """Loss, its derivative by log pi, and the metrics of a token with that ratio, under ppo_clip."""
+    batch = by_ratio([ratio], [advantage])
+    loss_N, metrics = ppo_clip(batch, Loss(**settings))
+    return loss_N.item(), gradient(loss_N, batch)[0], {name: value.item() for name, value in metrics.items()}
 
 
 @pytest.mark.parametrize(
-    ("ratio", "advantage", "loss", "gradient", "clipped"),
+    ("ratio", "advantage", "loss", "slope", "clipped"),
     [
         # J = min(rho A, clip(rho, .8, 1.2) A); inside the range d(-J)/d(log pi) = -rho A, clipped 0
         (1.0, 2.0, -2.0, -2.0, 0),
@@ -40,121 +38,163 @@ def one_token(ratio: float, advantage: float, clip_low=0.2, clip_high=0.2, dual_
         (1.5, 0.0, 0.0, 0.0, 0),
     ],
 )
-def test_the_clipped_surrogate_of_one_token(ratio, advantage, loss, gradient, clipped) -> None:
+def test_the_clipped_surrogate_of_one_token(ratio, advantage, loss, slope, clipped) -> None:
     value, grad, metrics = one_token(ratio, advantage)
-    assert value == pytest.approx(loss) and grad == pytest.approx(gradient)
+    assert value == pytest.approx(loss) and grad == pytest.approx(slope)
     assert metrics == {"ratio_mean": pytest.approx(ratio), "clip_frac": clipped, "dual_clip_frac": 0}
 
 
 def test_a_higher_upper_clip_range_lets_the_ratio_grow_further() -> None:
     assert one_token(1.5, 1.0, clip_high=0.28)[0] == pytest.approx(-1.28)
-    assert one_token(1.25, 1.0, clip_high=0.28)[1] == pytest.approx(-1.25)
+    assert one_token(1.25, 1.0, clip_high=0.28)[1] == pytest.approx(-1.25)  # with .2 it would be 0
+    assert one_token(0.75, -1.0, clip_high=0.28)[0] == pytest.approx(0.8)  # the lower range stays
 
 
 def test_the_dual_clip_bounds_the_loss_of_a_bad_token() -> None:
     value, grad, metrics = one_token(5.0, -2.0)  # 5 * 2 = 10 is cut to c * 2 = 6
-    assert value == pytest.approx(6.0) and grad == 0.0 and metrics["dual_clip_frac"] == 1
+    assert value == pytest.approx(6.0) and grad == 0.0 and metrics["dual_clip_frac"] == 1 and metrics["clip_frac"] == 0
     value, grad, metrics = one_token(5.0, -2.0, dual_clip=None)
     assert value == pytest.approx(10.0) and grad == pytest.approx(10.0) and metrics["dual_clip_frac"] == 0
+    assert one_token(2.9, -2.0)[1] == pytest.approx(5.8)  # below c nothing is cut
     assert one_token(5.0, 2.0)[0] == pytest.approx(-2.4)  # A > 0: no dual clip, 1.2 * 2
 
 
 def test_a_huge_log_ratio_stays_finite() -> None:
     for advantage in (1.0, -1.0):
-        logprobs = torch.tensor([-0.1, -200.0], requires_grad=True)
-        loss, _ = grpo(logprobs, torch.tensor([-200.0, -0.1]), torch.full((2,), advantage), torch.tensor([-300.0, 0.0]), Learner(), 2)
-        loss.backward()
-        assert torch.isfinite(loss) and logprobs.grad is not None and torch.isfinite(logprobs.grad).all()
+        logprobs_N = torch.tensor([-0.1, -200.0], requires_grad=True)
+        batch = TokenBatch(logprobs_N, torch.tensor([-200.0, -0.1]), torch.full((2,), advantage), torch.tensor([0, 1]), 2)
+        for policy_loss in (ppo_clip, gspo, cispo, clip_cov, kl_cov):
+            loss_N, metrics = policy_loss(batch, Loss(dual_clip=None))
+            assert torch.isfinite(loss_N).all() and all(map(math.isfinite, gradient(loss_N, batch)))
+            assert metrics["ratio_mean"].item() <= 2 * math.exp(LOG_RATIO_MAX) * 1.001
 
 
-def test_on_the_first_step_of_a_fresh_batch_the_gradient_is_that_of_advantage_times_logprob() -> None:
+def test_gspo_takes_the_geometric_mean_of_a_responses_ratios() -> None:
+    # Response 1: ratios 1.21 and 1, s = sqrt(1.21) = 1.1, inside .8 to 1.2: loss -s A = -1.1 at both tokens.
+    # ds / d(log pi_t) = s / 2, and both tokens' losses hold s: slope -2 * 1.1 / 2 = -1.1 each.
+    # Response 2: ratios 1.44 and 1.21, s = sqrt(1.44 * 1.21) = 1.2 * 1.1 = 1.32: clipped to 1.2, A = 2: -2.4, slope 0.
+    # Response 3: one token, 1.5, A = -1: not clipped on that side: 1.5.
+    batch = by_ratio([1.21, 1.0, 1.44, 1.21, 1.5], [1.0, 1.0, 2.0, 2.0, -1.0], [2, 2, 1])
+    loss_N, metrics = gspo(batch, Loss(dual_clip=None))
+    assert loss_N.tolist() == pytest.approx([-1.1, -1.1, -2.4, -2.4, 1.5])
+    assert gradient(loss_N, batch) == pytest.approx([-1.1, -1.1, 0.0, 0.0, 1.5])
+    assert metrics["clip_frac"] == 2 and metrics["ratio_mean"].item() == pytest.approx(2 * 1.1 + 2 * 1.32 + 1.5)
+
+
+def test_ratios_that_cancel_in_a_response_are_no_change_to_gspo() -> None:
+    # 2 * .5 = 1: s = 1, though each token alone would be clipped
+    batch = by_ratio([2.0, 0.5], [1.0, 1.0], [2])
+    loss_N, metrics = gspo(batch, Loss(clip_low=3e-4, clip_high=4e-4, dual_clip=None))
+    assert loss_N.tolist() == pytest.approx([-1.0, -1.0]) and metrics["clip_frac"] == 0
+
+
+def test_gspo_with_the_mean_of_responses_has_the_papers_gradient() -> None:
+    # 1/B sum_i s_i A_i 1/|o_i| sum_t grad log pi: s = 1.1, A = 1, |o| = 2; B = 2 (the other response is empty): 1.1 / 4
+    batch = by_ratio([1.21, 1.0], [1.0, 1.0], [2, 0])
+    settings = Loss(policy="gspo", aggregation="seq-mean-token-mean", dual_clip=None)
+    loss, _ = objective(batch, gspo, settings, StepSize(tokens=2, rows=2, longest=9))
+    assert gradient(loss, batch) == pytest.approx([-0.275, -0.275])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "weight", "changed"),
+    [(1.0, 2.0, 1.0, 0), (1.5, 1.0, 1.2, 1), (1.5, -1.0, 1.2, 1), (0.5, -1.0, 0.8, 1), (0.5, 1.0, 0.8, 1), (1.1, -3.0, 1.1, 0)],
+)
+def test_cispo_clips_the_weight_and_keeps_the_gradient(ratio, advantage, weight, changed) -> None:
+    # loss -w A log pi, slope -w A: never 0, whatever side the ratio is on
+    batch = by_ratio([ratio], [advantage])
+    loss_N, metrics = cispo(batch, Loss())
+    assert loss_N.item() == pytest.approx(-weight * advantage * (OLD + math.log(ratio)))
+    assert gradient(loss_N, batch) == pytest.approx([-weight * advantage])
+    assert metrics["clip_frac"] == changed
+
+
+def test_cispo_with_clip_low_1_has_no_lower_bound() -> None:
+    batch = by_ratio([0.01], [1.0])
+    assert gradient(cispo(batch, Loss(clip_low=1.0))[0], batch) == pytest.approx([-0.01])
+
+
+def test_clip_cov_takes_value_and_gradient_of_the_marked_tokens_away() -> None:
+    # Token 2 is marked; token 3 is clipped by PPO at 1.2.
+    batch = by_ratio([1.0, 1.1, 1.5], [1.0, 1.0, 1.0], marked_N=torch.tensor([False, True, False]))
+    loss_N, metrics = clip_cov(batch, Loss())
+    assert loss_N.tolist() == pytest.approx([-1.0, 0.0, -1.2])
+    assert gradient(loss_N, batch) == pytest.approx([-1.0, 0.0, 0.0])
+    assert metrics["marked_frac"] == 1 and metrics["clip_frac"] == 1
+
+
+def test_kl_cov_penalises_the_marked_tokens_and_clips_none() -> None:
+    # -rho A = -1.5 and -1.1 and .5; to the marked k |log rho|: + 2 log 1.5 = .810930, slope -1.5 + 2;
+    # the third, marked with rho = .5: + 2 log 2 = 1.386294, slope .5 - 2
+    batch = by_ratio([1.5, 1.1, 0.5], [1.0, 1.0, -1.0], marked_N=torch.tensor([True, False, True]))
+    loss_N, metrics = kl_cov(batch, Loss(cov_kl_coef=2.0))
+    assert loss_N.tolist() == pytest.approx([-0.689070, -1.1, 1.886294], abs=1e-6)
+    assert gradient(loss_N, batch) == pytest.approx([0.5, -1.1, -1.5])
+    assert metrics["marked_frac"] == 2 and metrics["clip_frac"] == 0 and metrics["dual_clip_frac"] == 0
+
+
+def test_without_marks_clip_cov_is_ppo_clip() -> None:
+    batch = by_ratio([1.0, 1.5, 0.5], [1.0, 1.0, -1.0])
+    assert clip_cov(batch, Loss())[0].tolist() == ppo_clip(batch, Loss())[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("policy_loss", "aggregation"),
+    [(ppo_clip, "token-mean"), (cispo, "token-mean"), (kl_cov, "token-mean"), (gspo, "seq-mean-token-mean")]
+    + [(ppo_clip, "seq-mean-token-sum"), (cispo, "seq-mean-token-sum-norm"), (kl_cov, "seq-mean-token-mean")],
+)
+def test_on_the_first_step_of_a_fresh_batch_the_gradient_is_that_of_advantage_times_logprob(policy_loss, aggregation) -> None:
     torch.manual_seed(0)
     logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
-    targets, advantages = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([1.5, 1.5, -0.5, -0.5, -0.5, 4.25], dtype=torch.float64)
-    logprobs = logits.log_softmax(-1)[torch.arange(6), targets]
-    loss, metrics = grpo(logprobs, logprobs.detach(), advantages, None, Learner(), 6)
-    (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
-    (expected,) = torch.autograd.grad(-(advantages * logprobs).mean(), logits)
-    torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-14)
-    assert metrics["clip_frac"] == 0 and metrics["ratio_mean"] == 6 and "kl" not in metrics
+    targets, advantages_N = torch.tensor([0, 1, 2, 3, 4, 0]), doubles([1.5, 1.5, -0.5, -0.5, -0.5, 4.25])
+    logprobs_N = logits.log_softmax(-1)[torch.arange(6), targets]
+    marked_N = torch.tensor([True, False, True, False, False, False])  # the penalty of kl_cov has no gradient yet
+    row_N, counts_N = torch.tensor([0, 0, 1, 1, 1, 2]), doubles([2, 2, 3, 3, 3, 1])
+    batch = TokenBatch(logprobs_N, logprobs_N.detach(), advantages_N, row_N, 3, marked_N=marked_N)
+    loss, metrics = objective(batch, policy_loss, Loss(aggregation=aggregation), StepSize(6, 3, 10))
+    weights = {"token-mean": 1 / 6, "seq-mean-token-mean": 1 / (3 * counts_N), "seq-mean-token-sum": 1 / 3}
+    weight_N = weights.get(aggregation, 1 / 30)
+    (found,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (expected,) = torch.autograd.grad(-(weight_N * advantages_N * logprobs_N).sum(), logits)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    assert metrics["clip_frac"] == 0 and metrics["ratio_mean"].item() == pytest.approx(6, abs=1e-12) and "kl" not in metrics
 
 
-def test_k3_of_a_token_twice_as_likely_as_under_the_reference() -> None:
-    # d = log 2: exp(-d) - 1 + d = .5 - 1 + .693147 = .193147; d = -log 2: 2 - 1 - .693147 = .306853; derivative 1 - exp(-d)
-    logprobs = torch.tensor([math.log(0.5), math.log(0.25)], requires_grad=True)
-    kl = kl_k3(logprobs, torch.tensor([math.log(0.25), math.log(0.5)]))
-    torch.testing.assert_close(kl.detach(), torch.tensor([0.193147, 0.306853]), atol=1e-6, rtol=0)
-    kl.sum().backward()
-    assert logprobs.grad is not None
-    torch.testing.assert_close(logprobs.grad, torch.tensor([0.5, -1.0]))
+def test_the_four_aggregations_of_two_responses() -> None:
+    # Token losses 1 | 4 4 4. Mean of tokens 13/4; mean of response means (1 + 4)/2; mean of response sums (1 + 12)/2;
+    # that by the longest response, 10
+    batch = by_ratio([1.0] * 4, [1.0] * 4, [1, 3])
+    expected = dict(zip(AGGREGATIONS, (3.25, 2.5, 6.5, 0.65), strict=True))
+    for aggregation, value in expected.items():
+        weights_N = token_weights(batch, StepSize(tokens=4, rows=2, longest=10), aggregation)
+        assert (weights_N * doubles([1.0, 4.0, 4.0, 4.0])).sum().item() == pytest.approx(value)
+        assert not weights_N.requires_grad
 
 
-def test_k3_averages_to_the_kl_divergence() -> None:
-    # exact: sum over the vocabulary of p * k3 must be sum p log(p / q)
-    p, q = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.3, 0.3, 0.4])
-    exact = 0.7 * math.log(7 / 3) + 0.2 * math.log(2 / 3) + 0.1 * math.log(1 / 4)
-    assert (p * kl_k3(p.log(), q.log())).sum().item() == pytest.approx(exact, abs=1e-6)
-
-
-def test_the_kl_term_enters_with_its_coefficient() -> None:
-    logprobs, ref = torch.tensor([math.log(0.5)]), torch.tensor([math.log(0.25)])
-    loss, metrics = grpo(logprobs, logprobs, torch.tensor([1.0]), ref, Learner(kl_coef=0.01), 1)
-    assert loss.item() == pytest.approx(-1 + 0.01 * 0.193147, abs=1e-7)
-    assert metrics["kl"].item() == pytest.approx(0.193147, abs=1e-6)
-    assert metrics["loss"].item() == pytest.approx(loss.item())
+def test_an_empty_response_counts_in_the_mean_of_responses_only() -> None:
+    # Tokens 13/4 as before; the means of responses are over three now, times 2/3
+    batch = by_ratio([1.0] * 4, [1.0] * 4, [1, 0, 3])
+    expected = dict(zip(AGGREGATIONS, (3.25, 2.5 * 2 / 3, 6.5 * 2 / 3, 0.65 * 2 / 3), strict=True))
+    for aggregation, value in expected.items():
+        weights_N = token_weights(batch, StepSize(tokens=4, rows=3, longest=10), aggregation)
+        assert (weights_N * doubles([1.0, 4.0, 4.0, 4.0])).sum().item() == pytest.approx(value)
 
 
 def test_the_token_mean_is_not_the_mean_of_micro_batch_means() -> None:
     # tokens 1 | 4 4 4: (1 + 12) / 4 = 3.25; the mean of means would be (1 + 4) / 2 = 2.5
-    parts = [torch.tensor([1.0]), torch.tensor([4.0, 4.0, 4.0])]
-    assert sum(token_mean(part, 4).item() for part in parts) == 3.25
+    total = 0.0
+    for losses in ([1.0], [4.0, 4.0, 4.0]):
+        batch = by_ratio([1.0] * len(losses), losses)
+        total += (token_weights(batch, StepSize(tokens=4, rows=4, longest=1), "token-mean") * doubles(losses)).sum().item()
+    assert total == 3.25
 
 
-def test_an_empty_micro_batch_gives_zero_with_a_gradient() -> None:
-    logprobs = torch.zeros(0, requires_grad=True)
-    loss, metrics = grpo(logprobs, torch.zeros(0), torch.zeros(0), torch.zeros(0), Learner(kl_coef=0.1), 7)
-    loss.backward()
-    assert loss.item() == 0 and all(value.item() == 0 for value in metrics.values())
-
-
-def batch(tokens: int, seed: int) -> tuple[torch.Tensor, ...]:
-    """Features, old and reference log-probabilities, and advantages with ratios on both sides of the clip range."""
-    torch.manual_seed(seed)
-    return torch.randn(tokens, 4), torch.randn(tokens) * 0.3, torch.randn(tokens) * 0.3, torch.randn(tokens)
-
-
-def loss_gradient_and_sums(indices: list[torch.Tensor], data: tuple[torch.Tensor, ...], total: int):
-    """What ranks and micro-batches add up to, each having only its own tokens."""
-    weight = torch.full((4,), 0.1, requires_grad=True)
-    features, old, ref, advantages = data
-    loss_sum, sums = 0.0, dict.fromkeys(("loss", "kl", "clip_frac", "dual_clip_frac", "ratio_mean"), 0.0)
-    for index in indices:
-        loss, metrics = grpo(features[index] @ weight, old[index], advantages[index], ref[index], Learner(kl_coef=0.05), total)
-        loss.backward()
-        loss_sum += loss.item()
-        sums = {name: sums[name] + metrics[name].item() for name in sums}
-    return loss_sum, weight.grad, sums
-
-
-def test_two_ranks_with_two_unequal_micro_batches_give_one_rank_with_one_batch() -> None:
-    data, everything = batch(100, 0), torch.arange(100)
-    whole = loss_gradient_and_sums([everything], data, 100)
-    split = loss_gradient_and_sums(list(everything.split([7, 41, 3, 49])), data, 100)
-    assert split[0] == pytest.approx(whole[0], abs=1e-6)
-    torch.testing.assert_close(split[1], whole[1], rtol=0, atol=1e-6)
-    assert split[2] == pytest.approx(whole[2], abs=1e-4)
-    assert whole[2]["clip_frac"] > 10  # the case is not trivial
-
-
-@settings(max_examples=30)
-@given(st.integers(1, 60), st.integers(0, 1000), st.lists(st.integers(0, 60), max_size=5), st.randoms(use_true_random=False))
-def test_any_split_in_any_order_gives_the_same(tokens: int, seed: int, cuts: list[int], random) -> None:
-    order = list(range(tokens))
-    random.shuffle(order)
-    bounds = sorted([0, *(min(c, tokens) for c in cuts), tokens])
-    pieces = [torch.tensor(order[a:b], dtype=torch.long) for a, b in zip(bounds, bounds[1:], strict=False)]
-    data = batch(tokens, seed)
-    whole = loss_gradient_and_sums([torch.arange(tokens)], data, tokens)
-    split = loss_gradient_and_sums(pieces, data, tokens)
-    torch.testing.assert_close(split[1], whole[1], rtol=1e-5, atol=1e-6)
-    assert split[2] == pytest.approx(whole[2], rel=1e-5, abs=1e-4)
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_an_empty_micro_batch_gives_zero_with_a_gradient(aggregation: str) -> None:
+    data = drawn(0, [0])
+    for policy_loss in (ppo_clip, gspo, cispo, clip_cov, kl_cov):
+        for size in (StepSize(7, 3, 5), StepSize(0, 0, 5)):  # the other ranks may be empty, too
+            settings = Loss(aggregation=aggregation, kl_coef=0.1, entropy_coef=0.1)
+            loss, metrics = objective(data.batch, policy_loss, settings, size)
+            loss.backward()
+            assert loss.item() == 0 and all(value.item() == 0 for value in metrics.values())

@@ -55,7 +55,7 @@ def test_rows_of_like_length_share_a_micro_batch():
     # 8 + 8 + 8 and 2 + 2 + 2 fit into 24 tokens without padding; dealt out as they come, 8 tokens would stand beside 2.
     [share] = plan([8, 2, 8, 2, 8, 2], [1] * 6, ranks=1, micro_batch_tokens=24, optimizer_steps=1, seed=0)
     assert [sorted(batch) for batch in batches(share)] == [[0, 2, 4], [1, 3, 5]]
-    assert share.tokens == [6]
+    assert (share.tokens, share.counts) == ([6], [6])
 
 
 def test_a_row_longer_than_the_budget_has_a_micro_batch_of_its_own():
@@ -71,11 +71,11 @@ def test_what_fits_into_one_micro_batch_is_still_shared_among_the_ranks():
 def test_a_rank_without_rows_gets_an_empty_micro_batch():
     shares = plan([10], [4], ranks=3, micro_batch_tokens=1000, optimizer_steps=1, seed=0)
     assert [share.steps for share in shares] == [[[[0]]], [[[]]], [[[]]]]
-    assert all(share.tokens == [4] for share in shares)
+    assert all((share.tokens, share.counts) == ([4], [1]) for share in shares)
 
 
 def test_no_rows_give_a_plan_without_steps():
-    assert plan([], [], ranks=2, micro_batch_tokens=10, optimizer_steps=3, seed=0) == [Share([], [], []), Share([], [], [])]
+    assert plan([], [], ranks=2, micro_batch_tokens=10, optimizer_steps=3, seed=0) == [Share([], [], [], []), Share([], [], [], [])]
 
 
 def test_ranks_carry_about_equal_loads():

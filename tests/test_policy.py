@@ -24,7 +24,7 @@ from uec.config import Model
 from uec.errors import BadInput
 from uec.models.microbatch import Rows, collate, pad
 from uec.models.policy import Policy, load_model, score_rows, score_sequences, verify, without_dropout
-from uec.types import Kind, Rollout
+from uec.types import Kind, Rollout, Sample
 
 CPU = torch.device("cpu")
 VOCAB = 37
@@ -129,7 +129,7 @@ def test_architectures_are_scored_as_their_own_forward_does(hf):
     model = hf()
     without_dropout(model)
     policy = Policy(model, 256, VOCAB)
-    verify(policy, policy, CPU)
+    assert verify(policy, policy, CPU) is None  # raises where they differ
 
 
 def test_a_model_that_does_more_to_its_logits_is_refused_by_name():
@@ -212,17 +212,19 @@ def test_a_prompt_without_tokens_is_refused():
 
 
 def test_a_micro_batch_spreads_each_rows_figures_over_its_tokens():
-    stored = rollout(tokens=np.array([7], np.int32), logprobs=np.array([-4], np.float32), temperature=1.2, version=3)
-    batch = collate([rollout(), stored], [0.5, -1.0], CPU)
+    hot = rollout(kind=Kind.EXPLORATION, tokens=np.array([7], np.int32), logprobs=np.array([-4], np.float32), temperature=1.2, version=3)
+    batch = collate([rollout(), hot], [Sample(0, 0, 0.5), Sample(0, 1, -1.0, right=True)], CPU)
     assert batch.advantages_N.tolist() == [0.5, 0.5, 0.5, -1.0]
     assert batch.temperatures_N is not None and batch.temperatures_N.tolist() == pytest.approx([1, 1, 1, 1.2])
     assert batch.behaviour_N.tolist() == [-1, -2, -3, -4]
+    assert batch.exploration_N.tolist() == batch.right_N.tolist() == [False] * 3 + [True]
     assert batch.version_N.tolist() == [0, 0, 0, 3]
     assert batch.stored_N is None
 
 
 def test_rows_without_stored_logprobs_are_marked_beside_those_with():
-    batch = collate([rollout(), rollout(old_logprobs=np.array([-7, -8, -9], np.float32))], [1.0, 1.0], CPU)
+    rows = [rollout(), rollout(old_logprobs=np.array([-7, -8, -9], np.float32))]
+    batch = collate(rows, [Sample(0, 0, 1.0), Sample(0, 1, 1.0)], CPU)
     assert batch.stored_N is not None
     assert batch.stored_N.isnan().tolist() == [True] * 3 + [False] * 3
     assert batch.stored_N[3:].tolist() == [-7, -8, -9]

@@ -88,6 +88,14 @@ def test_a_draw_from_an_empty_store_is_empty() -> None:
     assert ReplayActor(config()).draw(5, 8) == ([], [])
 
 
+def test_a_draw_leaves_out_what_is_older_than_the_config_allows() -> None:
+    actor = ReplayActor(config(logprobs="recomputed", max_age=2))
+    for step in (3, 5):
+        actor.admit(step, [Admission(0, 0, 2.0)], bundle(step, 1))
+    assert [record.age for record in actor.draw(6, 8)[0]] == [1]
+    assert actor.draw(8, 8) == ([], []) and actor.size() == 2
+
+
 def leftovers(bundles: list[list[Rollout]]) -> list[Trajectory]:
     """Two waiting trajectories, their bundle given by position as `save` wants it."""
     first = trajectory(1.0, kind=Kind.EXPLORATION, advantage=1 / 3, slot=2, bundle=1)

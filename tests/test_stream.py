@@ -26,7 +26,7 @@ from uec.data.prompts import Dataset
 from uec.errors import RunFailed
 from uec.run_folder import RunFolder
 from uec.tracking.tracker import Tracker
-from uec.types import Group, Kind, Outcome, Prompt, Request, Rollout, Score, Trajectory, Verdict
+from uec.types import Group, Kind, Outcome, Progress, Prompt, Request, Rollout, Score, Trajectory, Verdict
 
 pytestmark = pytest.mark.e2e
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import a test module
@@ -81,7 +81,7 @@ class Judge:
 
     def __init__(self, cfg: Config) -> None: ...
 
-    def classify(self, outcomes: list[Outcome]) -> list[Verdict]:
+    def classify(self, outcomes: list[Outcome], progress: Progress) -> list[Verdict]:
         return [Verdict(outcome.kind is Kind.REGULAR, 2, 1.2) for outcome in outcomes]
 
 

@@ -14,12 +14,13 @@ ROOT = Path(__file__).parent.parent
 CONTRACT = """
 step time/step_s time/generate_s time/reward_s time/learn_s time/sync_s time/idle_s time/controller_s
 rollout/tokens rollout/tokens_per_s rollout/response_len_mean rollout/truncated_frac rollout/regular_tokens
-rollout/exploration_tokens rollout/version_lag_max
+rollout/exploration_tokens rollout/prompts rollout/version_lag_max
 reward/mean reward/accuracy_mean reward/format_mean reward/error_frac reward/timeout_frac reward/zero_std_frac
-explore/difficult_frac explore/groups explore/solved_frac explore/temperature
+explore/active explore/difficult_frac explore/groups explore/solved_frac explore/temperature
 retain/kept_frac retain/regular retain/exploration retain/overlong_dropped
 policy/loss policy/entropy policy/kl policy/clip_frac policy/ratio_mean policy/grad_norm policy/lr policy/entropy_cov
-policy/rollout_logprob_gap_max policy/rollout_logprob_gap_mean
+policy/rollout_logprob_gap_max policy/rollout_logprob_gap_mean policy/behaviour_weight policy/marked_frac
+entropy/regular entropy/exploration entropy/replay entropy/right entropy/wrong entropy/below_0.1 entropy/change
 replay/size replay/admitted replay/used replay/age_mean replay/clip_frac
 weights/version weights/bytes weights/probe_gap
 eval/pass@1 eval/pass@8 eval/pass@16 eval/entropy eval/response_len_mean
@@ -40,6 +41,8 @@ def test_the_glossary_is_the_list() -> None:
 def test_every_key_is_listed_once_and_in_a_group() -> None:
     assert len({metric.key for metric in METRICS}) == len(METRICS)
     assert {metric.group for metric in METRICS} == set(GROUPS)
+    groups = [metric.group for metric in METRICS]
+    assert groups == sorted(groups, key=list(GROUPS).index)  # in the order of the tables
 
 
 @pytest.mark.parametrize("key", CONTRACT)

@@ -219,7 +219,7 @@ def test_a_resumed_run_goes_on_with_the_next_prompts_and_ends_at_the_same_step(i
 def test_grpo_runs_with_two_zero_3_ranks_and_two_engines_with_processes_of_their_own(folder, project):
     run, _ = train(
         project, folder, "grpo", "algorithm=grpo", "train.steps=2", "eval.prompts=8", "learner.ranks=2", "learner.zero_stage=3",
-        "rollout.engines=2", "rollout.backend=async", "learner.optimizer_steps=2", "learner.kl_coef=0.01",
+        "rollout.engines=2", "rollout.backend=async", "learner.optimizer_steps=2", "loss.kl_coef=0.01",
     )  # fmt: skip
     rows = read_metrics(run / "metrics.jsonl")[1:]
     assert all(row["explore/groups"] == 0 and "replay/size" not in row for row in rows)

@@ -16,9 +16,10 @@ def complaint(make_config, *overrides: str) -> str:
 
 
 def test_the_configs_of_this_project_are_valid(project: Path) -> None:
-    for path in sorted(project.glob("configs/*.yaml")):
-        for algorithm in sorted(project.glob("configs/algorithm/*.yaml")):
-            validate(load_config(path, [f"algorithm={algorithm.stem}"]))
+    pairs = [(path, name.stem) for path in project.glob("configs/*.yaml") for name in project.glob("configs/algorithm/*.yaml")]
+    assert len(pairs) >= 2 * 15
+    for path, algorithm in pairs:
+        assert validate(load_config(path, [f"algorithm={algorithm}"])) is None  # raises what is wrong
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_the_configs_of_this_project_are_valid(project: Path) -> None:
         ("learner.zero_stage=4", "learner.zero_stage=4 must be at least 0 and at most 3"),
         ("learner.betas=[0.9, 1.0]", "learner.betas[1]=1.0 must be at least 0 and below 1"),
         ("learner.betas=[-0.1, 0.9]", "learner.betas[0]=-0.1 must be at least 0 and below 1"),
-        ("learner.dual_clip=1", "learner.dual_clip=1.0 must be above 1"),
+        ("loss.dual_clip=1", "loss.dual_clip=1.0 must be above 1"),
         ("reward.weights.accuracy=-1", "reward.weights.accuracy=-1.0 must be at least 0"),
         ("reward.weights.accuracy=.nan", "reward.weights.accuracy=nan is not a finite number"),
         ("reward.on_error=2", "reward.on_error=2.0 must be at least 0 and at most 1"),
@@ -98,7 +99,7 @@ def test_a_run_name_cannot_leave_its_folder_or_hide(make_config, name: str) -> N
 
 @pytest.mark.parametrize("name", ["a", "llm-uec-20260101-120000", "β2=0.95", "v1.2+x@y"])
 def test_usual_run_names_are_taken(make_config, name: str) -> None:
-    validate(make_config(f"run.name={name}"))
+    assert validate(make_config(f"run.name={name}")) is None
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_usual_run_names_are_taken(make_config, name: str) -> None:
     ],
 )
 def test_what_only_looks_like_a_conflict_is_taken(make_config, overrides: list[str]) -> None:
-    validate(make_config(*overrides))
+    assert validate(make_config(*overrides)) is None
 
 
 def test_several_problems_are_told_at_once(make_config) -> None:
@@ -136,6 +137,16 @@ def test_an_admission_threshold_that_no_advantage_passes_is_noted(make_config) -
     # One of three: (1 - 1/3) / sqrt(1/3) = 1.155.
     assert notes(make_config("rollout.n=3", "exploration.enabled=false")) == []
     assert notes(make_config("rollout.n=2", "exploration.n=3")) == []
+
+
+def test_an_estimator_whose_advantages_stay_low_is_noted_with_replay(make_config) -> None:
+    # G' = 16 and one success: 1 - 1/16 = 0.9375 centred, 1 less the others' 0 with RLOO; A_0 = 1 is not exceeded
+    assert "0.938" in notes(make_config("advantage.estimator=centred"))[0]
+    assert "no advantage is above 1" in notes(make_config("advantage.estimator=rloo"))[0]
+    assert notes(make_config("advantage.estimator=rloo", "replay.min_advantage=0.5")) == []
+    assert notes(make_config("advantage.estimator=rloo", "reward.weights.format=0.5")) == []  # rewards up to 1.5
+    # over a whole step there is no such bound, however small the groups
+    assert notes(make_config("advantage.estimator=batch", "rollout.n=2", "exploration.enabled=false")) == []
 
 
 def test_prompt_and_response_must_fit_the_context(make_config) -> None:

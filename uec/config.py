@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def number(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
+def number(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None) -> Any:
     """A numeric field with its range."""
-    return field(default=default, metadata={"ge": ge, "gt": gt, "le": le})
+    return field(default=default, metadata={"ge": ge, "gt": gt, "le": le, "lt": lt})
 
 
 def choice(default: str, *others: str) -> Any:
@@ -86,6 +86,10 @@ class Rollout:
     """Devices an engine is split over."""
     n: int = number(8, ge=2)
     """G: responses a prompt."""
+    rounds: int = number(1, ge=1)
+    """Sample up to so many rounds of G responses a prompt (Reinforce-Ada)."""
+    until: str = choice("right", "balanced")
+    """With several rounds, a prompt leaves once a response is right, or once G/2 are right and G/2 wrong."""
     temperature: float = number(1.0, gt=0)
     """t: temperature of regular rollouts."""
     top_p: float = number(1.0, gt=0, le=1)
@@ -117,9 +121,19 @@ class Rollout:
 
 
 @dataclass
+class DynamicSampling:
+    enabled: bool = False
+    """DAPO: a prompt whose responses all have the same reward is replaced by another prompt of the data, within the step."""
+    max_prompts: float = number(3.0, gt=1)
+    """Bound: at most this many times `train.prompts_per_step` prompts are sampled in a step; then it goes on with what it has."""
+
+
+@dataclass
 class Difficulty:
     solved_at: float = number(0.01, gt=0)
-    """A prompt is difficult if no regular response's accuracy reaches this (algorithm: max R < solved_at)."""
+    """A response is right if its accuracy reaches this."""
+    max_solve_rate: float = number(0.0, ge=0, lt=1)
+    """A prompt is difficult if at most this share of its regular responses is right (paper: 0, none is; 1/G: nearly unsolved, too)."""
 
 
 @dataclass
@@ -130,12 +144,27 @@ class Exploration:
     """G': exploration responses a difficult prompt."""
     temperature: float = number(1.2, gt=0)
     """t': must be above `rollout.temperature`."""
+    schedule: str = choice("constant", "linear", "failures", "entropy")
+    """How t' moves from `exploration.temperature` to `exploration.temperature_end`: not; over the run; with each visit at which
+    the prompt was difficult, by `exploration.temperature_step`; as the policy's entropy rises to twice that of the first step."""
+    temperature_end: float | None = number(None, gt=0)
+    """Where the schedule ends. Usually above `exploration.temperature` for `failures`, below for `linear` and `entropy`."""
+    temperature_step: float = number(0.05, gt=0)
+    """For `exploration.schedule=failures`."""
+    rounds: int = number(1, ge=1)
+    """Spend G' in so many rounds; a prompt stops after the first round in which a response is right."""
+    until: Any = 1.0
+    """Share of the run after which exploration stops and replay goes on (paper: 1.0, never), or `auto`: once the difficult share of
+    the last 10 steps is at most 0.6 of that of the first 10."""
     group: str = choice("own", "joint")
     """Advantages normalised within the G' (own) or within all G + G' (joint)."""
     keep: str = choice("positive", "informative")
     """Keep exploration responses with A > 0 (paper), or |A| > `exploration.threshold` on both sides (released code)."""
     threshold: float = number(1.0, ge=0)
     """For `exploration.keep=informative`."""
+    correction: str = choice("none", "truncated-is", "tempered")
+    """For responses sampled at t': none (released code: as if at 1); weights min(pi / mu, `loss.is_cap`); or the loss's
+    log-probabilities taken at the sampling temperature, too."""
     stream: bool = True
     """Explore a prompt at once when its group is classified; off: as a second phase, after all regular rollouts."""
 
@@ -154,6 +183,9 @@ class Reward:
     """Longest grading of one response, in seconds; its process is killed then."""
     memory_mb: int | None = number(2048, ge=256)
     """Data memory of a grading process, in MiB: past it a MemoryError fails that one grading; none: no limit."""
+    overlong_share: float | None = number(None, gt=0, le=1)
+    """DAPO's soft punishment: over the last share of `rollout.max_tokens` (0.2 there) the reward falls linearly, by 1 for a response
+    that is cut off; none: off. Accuracy stays as it is."""
     on_error: float = number(0.0, ge=0, le=1)
     """Accuracy and reward of a response whose grading failed or timed out."""
     max_error_frac: float = number(0.1, ge=0, le=1)
@@ -164,10 +196,56 @@ class Reward:
 
 @dataclass
 class Retention:
-    min_abs_advantage: float = number(0.0, ge=0)
-    """Keep regular responses with |A| above this (paper: 0, released code: 0.05)."""
+    min_abs_advantage: float | None = number(0.0, ge=0)
+    """Keep regular responses with |A| above this (paper: 0, released code: 0.05); none: keep all, so that those with A = 0 count in
+    the loss's mean and get KL and entropy terms."""
+    subset: int | None = number(None, ge=2)
+    """Train on at most so many responses a prompt, as near as can be to half right and half wrong (Reinforce-Ada)."""
     drop_overlong_positive: bool = True
     """Drop truncated responses with A > 0."""
+
+
+@dataclass
+class Advantage:
+    estimator: str = "group"
+    """`group` (GRPO), `centred` (Dr. GRPO), `rloo`, `batch` (REINFORCE++), `batch_with_baseline`, or your own: path/to/file.py:name or
+    package.module:name."""
+
+
+@dataclass
+class Loss:
+    policy: str = "ppo_clip"
+    """`ppo_clip`, `gspo`, `cispo`, `clip_cov`, `kl_cov`, or your own: path/to/file.py:name or package.module:name."""
+    aggregation: str = choice("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
+    """How token losses become one number, over the whole optimizer step; `-norm` divides by `rollout.max_tokens`."""
+    clip_low: float = number(0.2, gt=0, le=1)
+    """Lower clip range of the ratio: 1 - clip_low."""
+    clip_high: float = number(0.2, gt=0)
+    """Upper clip range of the ratio: 1 + clip_high."""
+    dual_clip: float | None = number(3.0, gt=1)
+    """c: for A < 0 the objective is not below c A; none: off."""
+    kl_coef: float = number(0.0, ge=0)
+    """Weight of the KL to the start model; above 0 a reference model is loaded."""
+    kl_estimator: str = choice("k3", "k1", "k2")
+    """Estimate of that KL from the sampled tokens."""
+    kl_in: str = choice("loss", "reward")
+    """The KL is a term of the loss, or of the reward: then it lowers the advantage of every token before it (REINFORCE++)."""
+    entropy_coef: float = number(0.0, ge=0)
+    """Weight of an entropy bonus in the loss, with its exact gradient over the full vocabulary."""
+    entropy_advantage_alpha: float = number(0.0, ge=0)
+    """Adds min(alpha H, |A| / kappa) to a token's advantage (2506.14758: 0.4); 0: off."""
+    entropy_advantage_kappa: float = number(2.0, gt=1)
+    """kappa of it."""
+    cov_share: float = number(2e-4, gt=0, lt=1)
+    """Share of an optimizer step's tokens that `clip_cov` or `kl_cov` restrains."""
+    cov_range: list[float] | None = None
+    """`clip_cov` draws them from this range of covariances (2505.22617: [1, 5]); none: those of highest covariance (`kl_cov`)."""
+    cov_kl_coef: float = number(1.0, gt=0)
+    """Weight of the penalty on the tokens that `kl_cov` chose."""
+    mismatch_cap: float | None = number(None, gt=0)
+    """C: weight each token by min(learner's / engine's probability, C) (TIS: 2); none: off."""
+    is_cap: float = number(2.0, gt=0)
+    """C of `exploration.correction=truncated-is`."""
 
 
 @dataclass
@@ -192,6 +270,10 @@ class Replay:
     """A_0: admit kept trajectories with A above this."""
     source: str = choice("all", "exploration")
     """Which kinds are admitted."""
+    draw: str = choice("uniform", "advantage", "newest")
+    """How rows are drawn: each alike, in proportion to their advantage, or the newest."""
+    max_age: int | None = number(None, ge=1)
+    """Steps after which a trajectory is drawn no more; none: no limit."""
     logprobs: str = choice("stored", "recomputed")
     """Old log-probabilities of the time of sampling (clipping active), or of now."""
 
@@ -220,14 +302,6 @@ class Learner:
     """Largest piece of logits held at once, in MiB."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
-    kl_coef: float = number(0.0, ge=0)
-    """Weight of the KL (k3) to the start model in the loss; above 0 a reference model is loaded."""
-    clip_low: float = number(0.2, gt=0, le=1)
-    """Lower clip range of the ratio: 1 - clip_low."""
-    clip_high: float = number(0.2, gt=0)
-    """Upper clip range of the ratio: 1 + clip_high."""
-    dual_clip: float | None = number(3.0, gt=1)
-    """c: for A < 0 the objective is not below c A; none: off."""
     cpus: float = number(0.4, gt=0)
     """CPUs that Ray reserves for a rank."""
     threads: int = number(1, ge=1)
@@ -310,12 +384,15 @@ class Config:
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     rollout: Rollout = field(default_factory=Rollout)
+    dynamic_sampling: DynamicSampling = field(default_factory=DynamicSampling)
     difficulty: Difficulty = field(default_factory=Difficulty)
     exploration: Exploration = field(default_factory=Exploration)
     reward: Reward = field(default_factory=Reward)
+    advantage: Advantage = field(default_factory=Advantage)
     retention: Retention = field(default_factory=Retention)
     batch: Batch = field(default_factory=Batch)
     replay: Replay = field(default_factory=Replay)
+    loss: Loss = field(default_factory=Loss)
     learner: Learner = field(default_factory=Learner)
     train: Train = field(default_factory=Train)
     eval: Eval = field(default_factory=Eval)

@@ -61,7 +61,7 @@ def did_you_mean(key: str) -> str:
     names = list(fields())
     section, _, leaf = key.rpartition(".")
     same = [name for name in names if name.endswith(f".{leaf}")]
-    if same and not section:
+    if same and (not section or len(same) == 1):  # without its section, or in another one
         return f"; did you mean {' or '.join(same)}?"
 
     if section in names and not is_section(section):

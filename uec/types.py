@@ -100,9 +100,9 @@ class Group:
     request: Request
     trajectories: list[Trajectory]
 
-    @property
-    def max_accuracy(self) -> float:
-        return max(t.score.accuracy for t in self.trajectories)
+    def right(self, solved_at: float) -> int:
+        """Responses whose accuracy reaches `difficulty.solved_at`."""
+        return sum(t.score.accuracy >= solved_at for t in self.trajectories)
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,18 @@ class Outcome:
     prompt: int
     kind: Kind
     n: int
+    right: int  # of the n: accuracy of at least difficulty.solved_at
     mean_accuracy: float
-    max_accuracy: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the run stands when a group is judged."""
+
+    done: float  # share of the run's steps
+    exploring: bool
+    entropy: float | None = None  # of the last step's regular responses, in nats
+    first_entropy: float | None = None  # of the first step's
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,7 @@ class Sample:
     bundle: int  # index into the bundles handed over with the plan
     slot: int
     advantage: float
+    right: bool = False  # for the entropy by outcome
     admit: bool = False  # return its old log-probabilities: it goes to the replay store
 
 
@@ -144,7 +155,8 @@ class Plan:
 
     samples: list[Sample]
     steps: list[list[list[int]]]
-    tokens: list[int]  # response tokens of each optimizer step, over all ranks: the token mean's denominator
+    tokens: list[int]  # response tokens of each optimizer step, over all ranks
+    rows: list[int]  # responses of each, over all ranks
 
 
 @dataclass(frozen=True)

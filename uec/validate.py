@@ -16,6 +16,7 @@ from typing import Any
 from uec.algorithm.replay import capacity
 from uec.config import Config
 from uec.errors import BadInput
+from uec.validate_algorithm import algorithm_conflicts
 
 SMALL_ACTOR_CPUS = 0.01
 """CPUs that Ray reserves for the replay and for the difficulty actor, each."""
@@ -25,7 +26,7 @@ def validate(cfg: Config) -> None:
     """Check the config by itself. BadInput holds every problem found, one a line."""
     problems = list(_out_of_range(cfg, ""))
     if not problems:  # conflicts are computed from values that make sense
-        problems = [*_rollout_conflicts(cfg), *_training_conflicts(cfg), *_run_conflicts(cfg)]
+        problems = [*_rollout_conflicts(cfg), *algorithm_conflicts(cfg), *_training_conflicts(cfg), *_run_conflicts(cfg)]
     if problems:
         raise BadInput("\n".join(problems))
 
@@ -231,8 +232,16 @@ def _run_conflicts(cfg: Config) -> Iterator[str]:
 
 
 def _largest_advantage(cfg: Config) -> float:
-    """Of groups of n rewards, normalised by the unbiased deviation: (n - 1) / sqrt(n), one success among failures."""
+    """That of one success among failures, by the estimator, for parts of the reward between 0 and 1; infinity if it is not of groups."""
+    largest = sum(cfg.reward.weights.values()) + (cfg.reward.overlong_share is not None)  # less what the worst response gets
+    bounds = {
+        "group": lambda n: (n - 1) / math.sqrt(n),  # whatever the rewards: by the unbiased deviation
+        "centred": lambda n: largest * (n - 1) / n,
+        "rloo": lambda n: largest,
+    }
+    if cfg.advantage.estimator not in bounds:
+        return math.inf
     sizes = [] if cfg.replay.source == "exploration" else [cfg.rollout.n]
     if cfg.exploration.enabled:
         sizes.append(cfg.exploration.n + (cfg.rollout.n if cfg.exploration.group == "joint" else 0))
-    return max(((n - 1) / math.sqrt(n) for n in sizes), default=0.0)
+    return max((bounds[cfg.advantage.estimator](n) for n in sizes), default=0.0)

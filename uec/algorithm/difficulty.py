@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from uec.config import Config, Exploration
-from uec.types import Kind, Outcome, Verdict
+from uec.algorithm.exploration_temperature import exploration_temperature
+from uec.config import Config
+from uec.types import Kind, Outcome, Progress, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +57,26 @@ class PromptHistory:
             self.records[row["prompt"]] = PromptRecord(**fields)
 
 
-def is_difficult(max_accuracy: float, solved_at: float) -> bool:
-    """No regular response is right. Of the accuracy part alone: a bonus for format must not make a prompt look solved."""
-    return max_accuracy < solved_at
+def is_right(accuracy: float, solved_at: float) -> bool:
+    """Of the accuracy part alone: a bonus for format must not make a prompt look solved."""
+    return accuracy >= solved_at
 
 
-def how_to_explore(record: PromptRecord, exploration: Exploration) -> tuple[int, float]:
-    """G' and t' for a difficult prompt with this record. The same for every prompt, as in the paper."""
-    return exploration.n, exploration.temperature
+def is_difficult(right: int, n: int, max_solve_rate: float) -> bool:
+    """At most `max_solve_rate` of n regular responses are right; 0, the paper's: none is."""
+    return right <= round(max_solve_rate * n, 6)  # a 49th of 49 is 0.9999999999999999 in floats
 
 
-def classify(outcome: Outcome, history: PromptHistory, cfg: Config) -> Verdict:
+def classify(outcome: Outcome, history: PromptHistory, cfg: Config, progress: Progress) -> Verdict:
     """Record a finished group and judge it.
 
-    A regular group's prompt is difficult if its max accuracy is below `difficulty.solved_at`, whether or not
-    exploration is on; n is 0 where nothing shall be explored. An exploration group is recorded, and never difficult:
-    its prompt is not explored twice in a visit.
+    A regular group's prompt is difficult or not whether or not exploration is on; n is 0 where nothing shall be explored. An
+    exploration group is recorded, and never difficult: its prompt is not explored twice in a visit.
     """
     if outcome.kind == Kind.EVAL:
         raise ValueError(f"prompt {outcome.prompt}: an evaluation's outcome must not enter the training history")
-    difficult = outcome.kind == Kind.REGULAR and is_difficult(outcome.max_accuracy, cfg.difficulty.solved_at)
+    difficult = outcome.kind == Kind.REGULAR and is_difficult(outcome.right, outcome.n, cfg.difficulty.max_solve_rate)
     record = history.record(outcome, difficult)
-    if not (difficult and cfg.exploration.enabled):
+    if not (difficult and cfg.exploration.enabled and progress.exploring):
         return Verdict(difficult=difficult, n=0, temperature=cfg.rollout.temperature)
-    n, temperature = how_to_explore(record, cfg.exploration)
-    return Verdict(difficult=True, n=n, temperature=temperature)
+    return Verdict(difficult=True, n=cfg.exploration.n, temperature=exploration_temperature(record.difficult, progress, cfg.exploration))

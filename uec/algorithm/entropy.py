@@ -20,8 +20,18 @@ class TokenScores(NamedTuple):
     """What a policy says of N given tokens, float32 (float64 if the logits are), in nats."""
 
     logprobs_N: Tensor  # log pi(token) at T = 1, with gradient
-    entropies_N: Tensor  # -sum_v p_v log p_v over the full vocabulary at T = 1, no gradient
-    tempered_N: Tensor  # log pi(token) at the temperature asked for, no gradient
+    entropies_N: Tensor  # -sum_v p_v log p_v over the full vocabulary at T = 1; with gradient where `Gradients` says so
+    tempered_N: Tensor  # log pi(token) at the temperature asked for; likewise
+
+
+class Gradients(NamedTuple):
+    """Which scores carry a gradient beside the log-probabilities at T = 1: each costs time in the backward pass."""
+
+    entropy: bool = False
+    tempered: bool = False
+
+
+NO_MORE = Gradients()
 
 
 def rows_per_chunk(vocab: int, megabytes: int) -> int:
@@ -29,7 +39,9 @@ def rows_per_chunk(vocab: int, megabytes: int) -> int:
     return max(1, (megabytes << 20) // (4 * vocab))
 
 
-def token_scores(hidden_ND: Tensor, head: Head, targets_N: Tensor, rows: int, temperatures_N: Tensor | None = None) -> TokenScores:
+def token_scores(
+    hidden_ND: Tensor, head: Head, targets_N: Tensor, rows: int, temperatures_N: Tensor | None = None, gradients: Gradients = NO_MORE
+) -> TokenScores:
     """Score targets from the hidden states before them, `rows` tokens at a time.
 
     With several chunks each is checkpointed: the backward pass computes its logits again instead of keeping them
@@ -39,7 +51,7 @@ def token_scores(hidden_ND: Tensor, head: Head, targets_N: Tensor, rows: int, te
     """
     bounds = range(0, hidden_ND.shape[0], rows)
     if len(bounds) <= 1:
-        return _score_chunk(hidden_ND, head, targets_N, temperatures_N)
+        return _score_chunk(hidden_ND, head, targets_N, temperatures_N, gradients)
     chunks = []
     for start in bounds:
         piece = slice(start, start + rows)
@@ -51,6 +63,7 @@ def token_scores(hidden_ND: Tensor, head: Head, targets_N: Tensor, rows: int, te
                 head,
                 targets_N[piece],
                 temperatures,
+                gradients,
                 use_reentrant=False,
                 preserve_rng_state=False,  # a head draws nothing
             )
@@ -58,23 +71,31 @@ def token_scores(hidden_ND: Tensor, head: Head, targets_N: Tensor, rows: int, te
     return TokenScores(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
 
-def _score_chunk(hidden_CD: Tensor, head: Head, targets_C: Tensor, temperatures_C: Tensor | None) -> TokenScores:
+def _score_chunk(hidden_CD: Tensor, head: Head, targets_C: Tensor, temperatures_C: Tensor | None, gradients: Gradients) -> TokenScores:
     logits_CV = head(hidden_CD)
     dtype = torch.promote_types(logits_CV.dtype, torch.float32)
     logprobs_CV = F.log_softmax(logits_CV, dim=-1, dtype=dtype)
     logprobs_C = logprobs_CV.gather(1, targets_C[:, None]).squeeze(1)
     # What needs no gradient comes last: recomputation in the backward pass stops before it.
+    tempered_C = _tempered(logprobs_CV, logprobs_C, targets_C, temperatures_C) if gradients.tempered else None
+    entropies_C = -(logprobs_CV.exp() * logprobs_CV).sum(-1) if gradients.entropy else None
     with torch.no_grad():
-        # In place: this is two thirds of the time of (p * logp).sum() where the vocabulary is large.
-        entropies_C = logprobs_CV.exp().mul_(logprobs_CV).sum(-1).neg_()
-        tempered_C = logprobs_C.clone()
-        if temperatures_C is not None:
-            hot_H = (temperatures_C != 1).nonzero().squeeze(1)
-            if len(hot_H):
-                # log p^(1/T) differs from logits / T by a constant a row, which log_softmax takes out again.
-                scaled_HV = logprobs_CV[hot_H] / temperatures_C[hot_H, None].to(dtype)
-                tempered_C[hot_H] = scaled_HV.log_softmax(-1).gather(1, targets_C[hot_H, None]).squeeze(1)
+        if tempered_C is None:
+            tempered_C = _tempered(logprobs_CV, logprobs_C, targets_C, temperatures_C)
+        if entropies_C is None:
+            # In place: this is two thirds of the time of (p * logp).sum() where the vocabulary is large.
+            entropies_C = logprobs_CV.exp().mul_(logprobs_CV).sum(-1).neg_()
     return TokenScores(logprobs_C, entropies_C, tempered_C)
+
+
+def _tempered(logprobs_CV: Tensor, logprobs_C: Tensor, targets_C: Tensor, temperatures_C: Tensor | None) -> Tensor:
+    """Log-probabilities of the targets at their temperatures."""
+    hot_H = None if temperatures_C is None else (temperatures_C != 1).nonzero().squeeze(1)
+    if temperatures_C is None or hot_H is None or not len(hot_H):
+        return logprobs_C.clone()
+    # log p^(1/T) differs from logits / T by a constant a row, which log_softmax takes out again.
+    scaled_HV = logprobs_CV[hot_H] / temperatures_C[hot_H, None].to(logprobs_CV.dtype)
+    return logprobs_C.index_copy(0, hot_H, scaled_HV.log_softmax(-1).gather(1, targets_C[hot_H, None]).squeeze(1))
 
 
 def covariance_sums(logprobs_N: Tensor, advantages_N: Tensor) -> Tensor:

@@ -57,10 +57,20 @@ class ReplayStore:
         """The oldest entry makes room where the store is full."""
         self.entries.append(entry)
 
-    def draw(self, n: int) -> list[Entry]:
-        """n entries, uniformly without replacement, or all where there are fewer; they stay in the store."""
-        chosen = self.rng.choice(len(self.entries), size=min(n, len(self.entries)), replace=False)
-        return [self.entries[i] for i in chosen]
+    def draw(self, n: int, step: int, replay: Replay) -> list[Entry]:
+        """n entries that are at most `replay.max_age` steps old, or all where there are fewer; they stay in the store.
+
+        Without replacement, by `replay.draw`: uniformly (as released), in proportion to the advantage, or the newest.
+        """
+        young = [entry for entry in self.entries if replay.max_age is None or step - entry.step <= replay.max_age]
+        n = min(n, len(young))
+        if n == 0:
+            return []
+        if replay.draw == "newest":
+            return young[-n:]
+        weights = np.array([entry.advantage for entry in young]) if replay.draw == "advantage" else np.ones(len(young))
+        chosen = self.rng.choice(len(young), size=n, replace=False, p=weights / weights.sum() if replay.draw == "advantage" else None)
+        return [young[i] for i in chosen]
 
     def rng_state(self) -> dict[str, Any]:
         """JSON: with the entries in their order, all that the next draws depend on."""

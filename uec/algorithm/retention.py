@@ -1,15 +1,34 @@
-"""Selective retention (2604.14646): which responses of a prompt are trained on, and with what advantage."""
+"""Selective retention (2604.14646): which responses of a step are trained on, and with what advantage."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uec.algorithm.advantage import Advantages, group_advantage, joint_advantage
+from uec.algorithm.advantage import Advantages, Estimator, as_rewards
+from uec.algorithm.difficulty import is_right
 from uec.config import Config, Exploration, Retention
 from uec.types import Group, Trajectory
 
 Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """All that one prompt gave in a step."""
+
+    regular: Group
+    exploration: Group | None
+    difficult: bool
+
+    @property
+    def trajectories(self) -> list[Trajectory]:
+        return [*self.regular.trajectories, *(self.exploration.trajectories if self.exploration else [])]
+
+    @property
+    def uninformative(self) -> bool:
+        """Every response has the same reward: nothing to learn from."""
+        return len({t.score.reward for t in self.trajectories}) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +39,12 @@ class Retained:
     regular: int
     exploration: int
     overlong_dropped: int  # would have been kept, but are truncated with A > 0
-    zero_std: bool  # the regular responses all have the same reward
 
 
 def keep_regular(advantages_G: Advantages, retention: Retention) -> Mask:
-    """|A| > min_abs_advantage (paper 0, which means A != 0; released code .05)."""
+    """|A| > min_abs_advantage (paper 0, which means A != 0; released code .05); none: all."""
+    if retention.min_abs_advantage is None:
+        return np.ones(len(advantages_G), dtype=bool)
     return np.abs(advantages_G) > retention.min_abs_advantage
 
 
@@ -40,28 +60,60 @@ def overlong_positive(advantages_N: Advantages, truncated_N: Mask, retention: Re
     return truncated_N & (advantages_N > 0) & retention.drop_overlong_positive
 
 
-def retain(regular: Group, exploration: Group | None, cfg: Config) -> Retained:
-    """Advantages and retention of one prompt's finished groups (algorithm, steps 2, 4 and 5).
+def advantages(prompts: list[Sampled], cfg: Config, estimator: Estimator) -> list[tuple[Advantages, Advantages]]:
+    """Advantages of each prompt's regular [G] and exploration [G'] responses; [0] without exploration.
 
-    `exploration.group: own` normalises the G regular and the G' exploration responses each among themselves, so the
-    all-wrong regular group of a difficult prompt gets A = 0 and is dropped. With `joint` all G + G' share one mean and
-    std, and the *regular* ones get their advantage from it too: they are samples of the same prompt against the same
-    baseline, so once exploration has found a solution, the regular failures are what it is better than (A < 0, kept).
-    Taking the joint figure for exploration only would train on advantages that do not sum to 0.
+    `exploration.group: own` makes the G regular and the G' exploration responses two groups, so the all-wrong regular group of a
+    difficult prompt gets A = 0 and is dropped. With `joint` all G + G' are one group, and the *regular* ones get their
+    advantage from it too: they are samples of the same prompt against the same baseline, so once exploration has found a
+    solution, the regular failures are what it is better than (A < 0, kept). Taking the joint figure for exploration only would
+    train on advantages that do not sum to 0.
+
+    The estimator sees no empty group, and is not asked at all where there is no prompt (dynamic sampling found none).
     """
-    rewards_G = [t.score.reward for t in regular.trajectories]
-    own_G = group_advantage(rewards_G)
-    if exploration is None:
-        kept, dropped = _select(regular, own_G, keep_regular(own_G, cfg.retention), cfg.retention)
-        return Retained(kept, len(kept), 0, dropped, not own_G.any())
-    rewards_H = [t.score.reward for t in exploration.trajectories]
-    if cfg.exploration.group == "joint":
-        advantages_G, advantages_H = joint_advantage(rewards_G, rewards_H)
-    else:
-        advantages_G, advantages_H = own_G, group_advantage(rewards_H)
-    kept_G, dropped_G = _select(regular, advantages_G, keep_regular(advantages_G, cfg.retention), cfg.retention)
-    kept_H, dropped_H = _select(exploration, advantages_H, keep_exploration(advantages_H, cfg.exploration), cfg.retention)
-    return Retained(kept_G + kept_H, len(kept_G), len(kept_H), dropped_G + dropped_H, not own_G.any())
+    joint = cfg.exploration.group == "joint"
+    groups: list[NDArray[np.float64]] = []
+    for prompt in prompts:
+        of_prompt = [_rewards(group) for group in (prompt.regular, prompt.exploration) if group is not None]
+        groups += [np.concatenate(of_prompt)] if joint else of_prompt
+    found = iter(estimator(groups) if groups else [])
+    pairs = []
+    for prompt in prompts:
+        first, count = next(found), len(prompt.regular.trajectories)
+        pairs.append((first[:count], first[count:] if joint or prompt.exploration is None else next(found)))
+    return pairs
+
+
+def retain(prompts: list[Sampled], cfg: Config, estimator: Estimator) -> list[Retained]:
+    """Advantages and retention of a step's finished groups (algorithm, steps 2, 4 and 5)."""
+    retained = []
+    for prompt, (advantages_G, advantages_H) in zip(prompts, advantages(prompts, cfg, estimator), strict=True):
+        kept_G, dropped_G = _select(prompt.regular, advantages_G, keep_regular(advantages_G, cfg.retention), cfg.retention)
+        kept_H: list[Trajectory] = []
+        dropped_H = 0
+        if prompt.exploration is not None:
+            wanted_H = keep_exploration(advantages_H, cfg.exploration)
+            kept_H, dropped_H = _select(prompt.exploration, advantages_H, wanted_H, cfg.retention)
+        if cfg.retention.subset is not None:
+            kept_G = balanced(kept_G, cfg.retention.subset, cfg.difficulty.solved_at)
+        retained.append(Retained(kept_G + kept_H, len(kept_G), len(kept_H), dropped_G + dropped_H))
+    return retained
+
+
+def balanced(kept: list[Trajectory], n: int, solved_at: float) -> list[Trajectory]:
+    """At most n responses, in their order: n/2 right and n/2 wrong, and more of one where there are fewer of the other (2510.04996).
+
+    The first of each: responses of a group are exchangeable, so that no draw is needed. Advantages stay those of all samples.
+    """
+    right = [i for i, t in enumerate(kept) if is_right(t.score.accuracy, solved_at)]
+    wrong = [i for i, t in enumerate(kept) if not is_right(t.score.accuracy, solved_at)]
+    rights = min(len(right), max(n // 2, n - len(wrong)))
+    chosen = sorted(right[:rights] + wrong[: n - rights])
+    return [kept[i] for i in chosen]
+
+
+def _rewards(group: Group) -> NDArray[np.float64]:
+    return as_rewards([t.score.reward for t in group.trajectories])
 
 
 def _select(group: Group, advantages_N: Advantages, wanted_N: Mask, retention: Retention) -> tuple[list[Trajectory], int]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uec.errors import BadInput
-from uec.types import Rollout, Tokens
+from uec.types import Kind, Rollout, Sample, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,15 @@ class MicroBatch:
     rows: Rows
     advantages_N: Tensor
     temperatures_N: Tensor | None  # at which each was sampled; None: all at 1
+    exploration_N: Tensor  # bool: of an exploration response
+    right_N: Tensor  # bool: of a right response
     behaviour_N: Tensor  # the engine's log-probabilities of them
     stored_N: Tensor | None  # log-probabilities of the time of sampling (replay), NaN where there are none; None: none at all
     version_N: Tensor  # of the weights that sampled them
 
 
-def collate(rollouts: Sequence[Rollout], advantages: Sequence[float], device: torch.device) -> MicroBatch:
-    """Tensors of a micro-batch on `device`; it may be empty."""
+def collate(rollouts: Sequence[Rollout], samples: Sequence[Sample], device: torch.device) -> MicroBatch:
+    """Tensors of a micro-batch on `device`, of rollouts with what the plan says of each; it may be empty."""
     counts_B = [len(rollout.tokens) for rollout in rollouts]
 
     def spread(values_B: Sequence[float], dtype: type = np.float32) -> Tensor:
@@ -88,8 +90,10 @@ def collate(rollouts: Sequence[Rollout], advantages: Sequence[float], device: to
     stored = any(rollout.old_logprobs is not None for rollout in rollouts)
     return MicroBatch(
         rows=pad([rollout.prompt_tokens for rollout in rollouts], [rollout.tokens for rollout in rollouts], device),
-        advantages_N=spread(advantages),
+        advantages_N=spread([sample.advantage for sample in samples]),
         temperatures_N=spread([rollout.temperature for rollout in rollouts]) if hot else None,
+        exploration_N=spread([rollout.kind == Kind.EXPLORATION for rollout in rollouts], np.bool_),
+        right_N=spread([sample.right for sample in samples], np.bool_),
         behaviour_N=joined([rollout.logprobs for rollout in rollouts]),
         stored_N=joined([_stored(rollout) for rollout in rollouts]) if stored else None,
         version_N=spread([rollout.version for rollout in rollouts], np.int64),

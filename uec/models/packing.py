@@ -19,6 +19,7 @@ class Share:
     rows: list[int]  # row numbers of the whole batch, each once over all ranks
     steps: list[list[list[int]]]  # optimizer steps of micro-batches of positions in `rows`
     tokens: list[int]  # response tokens of each optimizer step, over all ranks
+    counts: list[int]  # rows of each optimizer step, over all ranks
 
 
 def plan(
@@ -44,7 +45,8 @@ def plan(
         for rows in _split(lengths_N, optimizer_steps, seed)
     ]
     tokens = [int(sum(responses_N[rows].sum() for rank in step for rows in rank)) for step in steps]
-    return [_share([step[rank] for step in steps], tokens) for rank in range(ranks)]
+    counts = [sum(len(rows) for rank in step for rows in rank) for step in steps]
+    return [_share([step[rank] for step in steps], tokens, counts) for rank in range(ranks)]
 
 
 def _split(lengths_N: Ints, parts: int, seed: int) -> list[Ints]:
@@ -96,7 +98,7 @@ def _deal(bins: list[Ints], lengths_N: Ints, ranks: int) -> list[list[Ints]]:
     return [[turn[rank] if k % 2 == 0 else turn[ranks - 1 - rank] for k, turn in enumerate(turns)] for rank in range(ranks)]
 
 
-def _share(steps: list[list[Ints]], tokens: list[int]) -> Share:
+def _share(steps: list[list[Ints]], tokens: list[int], counts: list[int]) -> Share:
     """Number a rank's rows in the order in which it forwards them."""
     rows: list[int] = []
     numbered = []
@@ -106,4 +108,4 @@ def _share(steps: list[list[Ints]], tokens: list[int]) -> Share:
             micro_batches.append(list(range(len(rows), len(rows) + len(batch))))
             rows.extend(batch.tolist())
         numbered.append(micro_batches)
-    return Share(rows=rows, steps=numbered, tokens=tokens)
+    return Share(rows=rows, steps=numbered, tokens=tokens, counts=counts)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uec.algorithm.entropy import TokenScores, rows_per_chunk, token_scores
+from uec.algorithm.entropy import NO_MORE, Gradients, TokenScores, rows_per_chunk, token_scores
 from uec.config import Model
 from uec.errors import BadInput
 from uec.models.microbatch import Rows, pad
@@ -24,13 +24,17 @@ class Policy(nn.Module):
 
     hf: Any  # transformers' PreTrainedModel
 
-    def __init__(self, hf: nn.Module, logits_chunk_mb: int, vocabulary: int) -> None:
-        """`vocabulary`: tokens that exist. Logits of ids beyond it, where an embedding is padded, get no probability."""
+    def __init__(self, hf: nn.Module, logits_chunk_mb: int, vocabulary: int, gradients: Gradients = NO_MORE) -> None:
+        """`vocabulary`: tokens that exist. Logits of ids beyond it, where an embedding is padded, get no probability.
+
+        `gradients`: which scores carry one beside the log-probabilities at T = 1.
+        """
         super().__init__()
         self.hf = hf
         self.vocabulary = vocabulary
         text = self.hf.config.get_text_config()
-        self.head = Head(self.hf.get_output_embeddings(), text.to_dict(), vocabulary, rows_per_chunk(text.vocab_size, logits_chunk_mb))
+        rows = rows_per_chunk(text.vocab_size, logits_chunk_mb)
+        self.head = Head(self.hf.get_output_embeddings(), text.to_dict(), vocabulary, rows, gradients)
 
     def forward(self, ids_BL: Tensor, row_N: Tensor, col_N: Tensor, temperatures_N: Tensor | None = None) -> TokenScores:
         """Scores of the tokens at (row, col); see `uec.models.microbatch.Rows` for the layout.
@@ -49,17 +53,18 @@ class Head(nn.Module):
     Calling the embedding for each chunk would gather it each time, and ranks with unequal chunks would wait for each other for ever.
     """
 
-    def __init__(self, embedding: nn.Linear, config: dict[str, Any], vocabulary: int, rows: int) -> None:
+    def __init__(self, embedding: nn.Linear, config: dict[str, Any], vocabulary: int, rows: int, gradients: Gradients) -> None:
         super().__init__()
         self.weight, self.bias = embedding.weight, embedding.bias
         self.vocabulary = vocabulary
         self.rows = rows
+        self.gradients = gradients
         # What some architectures do to logits: Granite divides, Cohere multiplies, Gemma caps.
         self.divisor, self.factor = config.get("logits_scaling"), config.get("logit_scale")
         self.cap = config.get("final_logit_softcapping")
 
     def forward(self, hidden_ND: Tensor, targets_N: Tensor, temperatures_N: Tensor | None) -> TokenScores:
-        return token_scores(hidden_ND, self._logits, targets_N, self.rows, temperatures_N)
+        return token_scores(hidden_ND, self._logits, targets_N, self.rows, temperatures_N, self.gradients)
 
     def _logits(self, hidden_CD: Tensor) -> Tensor:
         logits_CV = nn.functional.linear(hidden_CD, self.weight, self.bias)[:, : self.vocabulary]

@@ -8,12 +8,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from uec.algorithm import entropy_figures
 from uec.algorithm.entropy import covariance
 
 COVARIANCE = ("cov_n", "cov_l", "cov_a", "cov_la")  # the order of uec.algorithm.entropy.covariance_sums
+TOKEN_MEANS = ("entropy", "ratio_mean", "clip_frac", "dual_clip_frac", "kl", "behaviour_weight", "marked_frac")
 SUMS = (
-    "loss", "kl", "ratio_mean", "clip_frac", "dual_clip_frac", "entropy", "gap", "compared", *COVARIANCE,
-    "rows", "response_tokens", "tokens", "padded_tokens",
+    "loss", *TOKEN_MEANS, "gap", "compared", *COVARIANCE, *entropy_figures.NAMES, "rows", "response_tokens", "tokens", "padded_tokens",
 )  # fmt: skip
 PEAKS = ("gap_max", "forward_s", "backward_s", "optimizer_s")
 
@@ -25,10 +26,12 @@ class Tally:
         self.device = device
         self._sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in SUMS}
         self._peaks = {name: torch.zeros((), dtype=torch.float64, device=device) for name in PEAKS}
+        self._seen: set[str] = set()
 
     def add(self, **values: Tensor | float) -> None:
         for name, value in values.items():
             self._sums[name] += value
+            self._seen.add(name)
 
     def raise_to(self, name: str, value: Tensor) -> None:
         self._peaks[name] = torch.maximum(self._peaks[name], value.double())
@@ -50,23 +53,25 @@ class Tally:
         table = torch.stack(every).cpu()
         sums = table[:, : len(SUMS)].sum(0).tolist()
         peaks = table[:, len(SUMS) :].max(0).values.tolist()
-        return Totals(dict(zip(SUMS, sums, strict=True)), dict(zip(PEAKS, peaks, strict=True)))
+        return Totals(dict(zip(SUMS, sums, strict=True)), dict(zip(PEAKS, peaks, strict=True)), self._seen)
 
 
 class Totals:
     """Sums and maxima over all ranks."""
 
-    def __init__(self, sums: dict[str, float], peaks: dict[str, float]) -> None:
+    def __init__(self, sums: dict[str, float], peaks: dict[str, float], seen: set[str]) -> None:
         self.sums = sums
         self.peaks = peaks
+        self.seen = seen  # the parts that this loss has, the same on every rank
 
-    def metrics(self, with_kl: bool) -> dict[str, float]:
+    def metrics(self, optimizer_steps: int) -> dict[str, float]:
         """The figures of uec.tracking.metrics that a policy update has; one that it lacks is absent."""
         sums, peaks = self.sums, self.peaks
         count = max(1.0, sums["response_tokens"])
-        names = ["loss", "entropy", "clip_frac", "dual_clip_frac", "ratio_mean"] + ["kl"] * with_kl
-        found = {f"policy/{name}": sums[name] / count for name in names}
+        found = {f"policy/{name}": sums[name] / count for name in TOKEN_MEANS if name in self.seen}
+        found["policy/loss"] = sums["loss"] / optimizer_steps
         found["policy/entropy_cov"] = covariance(torch.tensor([sums[name] for name in COVARIANCE], dtype=torch.float64))
+        found |= entropy_figures.entropy_metrics(sums, sums["response_tokens"])
         if sums["compared"]:
             found["policy/rollout_logprob_gap_max"] = peaks["gap_max"]
             found["policy/rollout_logprob_gap_mean"] = sums["gap"] / sums["compared"]

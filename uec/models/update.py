@@ -1,4 +1,4 @@
-"""One policy update on one rank: forward, GRPO loss, backward, optimizer step."""
+"""One policy update on one rank: forward, loss, backward, optimizer step."""
 
 import math
 from collections.abc import Callable
@@ -10,8 +10,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from uec.algorithm.entropy import TokenScores, covariance_sums
-from uec.algorithm.losses import grpo
-from uec.config import Learner
+from uec.algorithm.entropy_figures import entropy_sums
+from uec.algorithm.losses.aggregation import StepSize
+from uec.algorithm.losses.behaviour import behaviour_weights
+from uec.algorithm.losses.covariance import mark, token_covariance
+from uec.algorithm.losses.load import MARKING, PolicyLoss
+from uec.algorithm.losses.objective import objective
+from uec.algorithm.losses.token_batch import TokenBatch
+from uec.config import Config, Learner
 from uec.errors import RunFailed
 from uec.models.microbatch import MicroBatch, collate
 from uec.models.policy import score_rows
@@ -20,12 +26,21 @@ from uec.types import Logprobs, Plan, Rollout
 
 
 @dataclass(frozen=True, slots=True)
+class Old:
+    """What a micro-batch's tokens were worth to the policy before the first optimizer step, without gradient."""
+
+    logprobs_N: Tensor
+    weights_N: Tensor | None  # importance weights; None: all 1
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyUpdate:
     """What stays the same from update to update."""
 
     engine: Any  # DeepSpeed's, around a uec.models.policy.Policy
     reference: Callable[..., TokenScores] | None  # the frozen start model, where kl_coef > 0
-    settings: Learner
+    cfg: Config
+    policy_loss: PolicyLoss
     device: torch.device
 
     def run(self, plan: Plan, rollouts: list[Rollout], done: int, version: int | None) -> tuple[dict[str, float], dict[int, Logprobs]]:
@@ -33,7 +48,7 @@ class PolicyUpdate:
 
         Args: the plan with a rollout for each of its samples; `done`, the optimizer steps taken so far; the version of the
         weights that engine and policy share, or None where the engine's log-probabilities are not to be compared.
-        Returns: metrics over all ranks, and the old log-probabilities (T = 1) of the samples to be admitted to the replay store.
+        Returns: metrics over all ranks, and the old log-probabilities of the samples to be admitted to the replay store.
         A plan without steps does nothing.
         """
         if not plan.steps:
@@ -45,61 +60,107 @@ class PolicyUpdate:
         admitted: dict[int, Logprobs] = {}
         for k, step in enumerate(batches):
             for group in self.engine.optimizer.param_groups:
-                group["lr"] = learning_rate(self.settings, done + k)
+                group["lr"] = learning_rate(self.cfg.learner, done + k)
+            size = StepSize(plan.tokens[k], plan.rows[k], self.cfg.rollout.max_tokens)
+            marks = self._mark(step, done + k)
             for j, batch in enumerate(step):
                 with tally.clock("forward_s"):
                     scores = self._score(batch, tally, version if old is None else None)
-                    old_N = _stored_or(batch, scores.logprobs_N.detach()) if old is None else old[k][j]
-                    loss = self._loss(batch, scores, old_N, plan.tokens[k], tally)
-                    admitted |= _admitted(plan, plan.steps[k][j], batch, old_N)
+                    before = self._old(batch, scores) if old is None else old[k][j]
+                    loss = self._loss(batch, scores, before, marks[j], size, tally)
+                    admitted |= _admitted(plan, plan.steps[k][j], batch, before.logprobs_N)
                 self._backward(loss, j == len(step) - 1, done + k, norms, tally)
-        metrics = tally.over_ranks().metrics(with_kl=self.reference is not None)
+        metrics = tally.over_ranks().metrics(len(batches))
         metrics["policy/grad_norm"] = math.fsum(norms) / len(norms)
-        metrics["policy/lr"] = learning_rate(self.settings, done + len(batches) - 1)
+        metrics["policy/lr"] = learning_rate(self.cfg.learner, done + len(batches) - 1)
         metrics["learner/micro_batches"] = float(sum(map(len, batches)))
         metrics["learner/optimizer_steps"] = float(len(batches))
         return metrics, admitted
 
     def _collate(self, plan: Plan, rollouts: list[Rollout], rows: list[int]) -> MicroBatch:
-        return collate([rollouts[i] for i in rows], [plan.samples[i].advantage for i in rows], self.device)
+        return collate([rollouts[i] for i in rows], [plan.samples[i] for i in rows], self.device)
 
     def _score(self, batch: MicroBatch, tally: Tally, version: int | None) -> TokenScores:
         """One forward pass, and the comparison of what came out with the engine's figures if `version` is given."""
-        scores = score_rows(self.engine, batch.rows, batch.temperatures_N if version is not None else None)
+        scores = score_rows(self.engine, batch.rows, batch.temperatures_N)
         if version is not None:
-            ours_N, theirs_N = (values_N[batch.version_N == version] for values_N in (scores.tempered_N, batch.behaviour_N))
+            ours_N, theirs_N = (values_N[batch.version_N == version] for values_N in (scores.tempered_N.detach(), batch.behaviour_N))
             if len(ours_N):
                 gap_N = (ours_N - theirs_N).abs()
                 tally.add(gap=gap_N.sum(), compared=float(len(gap_N)))
                 tally.raise_to("gap_max", gap_N.max())
         return scores
 
+    def _policy_logprobs(self, scores: TokenScores) -> Tensor:
+        """What the loss calls log pi: at T = 1, or with `exploration.correction: tempered` at the temperature of sampling."""
+        return scores.tempered_N if self.cfg.exploration.correction == "tempered" else scores.logprobs_N
+
+    def _old(self, batch: MicroBatch, scores: TokenScores) -> Old:
+        """From the scores of a forward pass before the first optimizer step, and what was stored with replayed tokens."""
+        logprobs_N = self._policy_logprobs(scores).detach()
+        stored_N = torch.zeros_like(logprobs_N, dtype=torch.bool)
+        if batch.stored_N is not None:
+            stored_N = ~batch.stored_N.isnan()
+            logprobs_N = torch.where(stored_N, batch.stored_N, logprobs_N)
+        hot_N = torch.zeros_like(stored_N) if batch.temperatures_N is None else batch.temperatures_N != 1
+        weights_N = behaviour_weights(
+            logprobs_N, scores.tempered_N.detach(), batch.behaviour_N, hot_N, stored_N, correction=self.cfg.exploration.correction,
+            mismatch_cap=self.cfg.loss.mismatch_cap, is_cap=self.cfg.loss.is_cap,
+        )  # fmt: skip
+        return Old(logprobs_N, weights_N)
+
     def _look_back(
         self, batches: list[list[MicroBatch]], rollouts: list[Rollout], tally: Tally, version: int | None
-    ) -> list[list[Tensor]] | None:
-        """Old log-probabilities of all micro-batches before the first step moves the weights.
+    ) -> list[list[Old]] | None:
+        """Old figures of all micro-batches before the first step moves the weights.
 
         None with a single optimizer step: then those of its own forward pass are the same, at no cost.
         """
         if len(batches) == 1:
             return None
-        missing = torch.tensor(any(rollout.old_logprobs is None for rollout in rollouts), dtype=torch.int32, device=self.device)
-        dist.all_reduce(missing, op=dist.ReduceOp.MAX)  # the ranks forward together, or not at all
-        if not missing:
-            return [[_stored_or(batch, batch.behaviour_N) for batch in step] for step in batches]
         with torch.no_grad(), tally.clock("forward_s"):
-            return [[_stored_or(batch, self._score(batch, tally, version).logprobs_N) for batch in step] for step in batches]
+            return [[self._old(batch, self._score(batch, tally, version)) for batch in step] for step in batches]
 
-    def _loss(self, batch: MicroBatch, scores: TokenScores, old_N: Tensor, tokens: int, tally: Tally) -> Tensor:
+    def _mark(self, step: list[MicroBatch], number: int) -> list[Tensor | None]:
+        """The tokens that Clip-Cov or KL-Cov restrains: chosen over the whole optimizer step, on all ranks alike.
+
+        By the engine's log-probabilities, which are there before the forward pass; those of the policy under way would make the
+        choice depend on how the batch is split.
+        """
+        if self.cfg.loss.policy not in MARKING:
+            return [None] * len(step)
+        mine_N = torch.stack([torch.cat([b.behaviour_N for b in step]), torch.cat([b.advantages_N for b in step])], 1).cpu()
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, mine_N)
+        logprobs_M, advantages_M = torch.cat(parts).unbind(1)
+        generator = torch.Generator().manual_seed(self.cfg.run.seed + number)
+        marked_M = mark(token_covariance(logprobs_M, advantages_M), self.cfg.loss, generator)
+        begin = sum(map(len, parts[: dist.get_rank()]))
+        counts = [len(batch.behaviour_N) for batch in step]
+        return list(marked_M[begin : begin + len(mine_N)].to(self.device).split(counts))
+
+    def _loss(self, batch: MicroBatch, scores: TokenScores, old: Old, marked_N: Tensor | None, size: StepSize, tally: Tally) -> Tensor:
         """This micro-batch's share of the optimizer step's loss."""
         rows = batch.rows
         reference_N = None
         if self.reference is not None:
             with torch.no_grad():
-                reference_N = score_rows(self.reference, rows).logprobs_N
-        loss, sums = grpo(scores.logprobs_N, old_N, batch.advantages_N, reference_N, self.settings, max(1, tokens))
-        tally.add(**sums, entropy=scores.entropies_N.sum())
+                reference_N = self._policy_logprobs(score_rows(self.reference, rows, batch.temperatures_N))
+        tokens = TokenBatch(
+            logprobs_N=self._policy_logprobs(scores),
+            old_N=old.logprobs_N,
+            advantages_N=batch.advantages_N,
+            row_N=rows.row_N,
+            rows=max(1, len(rows.counts)),
+            entropies_N=scores.entropies_N,
+            reference_N=reference_N,
+            behaviour_weights_N=old.weights_N,
+            marked_N=marked_N,
+        )
+        loss, sums = objective(tokens, self.policy_loss, self.cfg.loss, size)
+        tally.add(**sums)
         tally.add(**dict(zip(COVARIANCE, covariance_sums(scores.logprobs_N, batch.advantages_N), strict=True)))
+        tally.add(**entropy_sums(scores.entropies_N, batch.exploration_N, batch.right_N))
         tally.add(rows=len(rows.counts), response_tokens=len(rows.row_N), tokens=rows.tokens, padded_tokens=rows.ids_BL.numel())
         return loss
 
@@ -111,22 +172,17 @@ class PolicyUpdate:
             # DeepSpeed averages over ranks, but these are shares of one mean and have to be added up.
             self.engine.backward(loss * dist.get_world_size())
         with tally.clock("optimizer_s"):
-            if last and self.settings.zero_stage == 0:  # where DeepSpeed clips without telling the norm
+            if last and self.cfg.learner.zero_stage == 0:  # where DeepSpeed clips without telling the norm
                 gradients = [parameter.grad for parameter in self.engine.parameters() if parameter.grad is not None]
                 norms.append(_finite(torch.nn.utils.get_total_norm(gradients), number))
             self.engine.step()
-            if last and self.settings.zero_stage > 0:
+            if last and self.cfg.learner.zero_stage > 0:
                 norms.append(_finite(self.engine.get_global_grad_norm(), number))
 
 
 def learning_rate(settings: Learner, done: int) -> float:
     """Of the optimizer step after `done` others: linear warm-up, then constant."""
     return settings.lr * min(1.0, (done + 1) / max(1, settings.warmup_steps))
-
-
-def _stored_or(batch: MicroBatch, logprobs_N: Tensor) -> Tensor:
-    """Old log-probabilities: those stored with the rollout, and where there are none, these."""
-    return logprobs_N if batch.stored_N is None else torch.where(batch.stored_N.isnan(), logprobs_N, batch.stored_N)
 
 
 def _admitted(plan: Plan, rows: list[int], batch: MicroBatch, old_N: Tensor) -> dict[int, Logprobs]:
@@ -152,7 +208,7 @@ def mean_entropy(engine: Any, plan: Plan, rollouts: list[Rollout], device: torch
     total = torch.zeros(2, dtype=torch.float64, device=device)
     with torch.no_grad():
         for rows in (rows for step in plan.steps for rows in step):
-            batch = collate([rollouts[i] for i in rows], [0.0] * len(rows), device)
+            batch = collate([rollouts[i] for i in rows], [plan.samples[i] for i in rows], device)
             entropies_N = score_rows(engine, batch.rows).entropies_N
             total += torch.stack([entropies_N.double().sum(), torch.tensor(float(len(entropies_N)), device=device)])
     dist.all_reduce(total)

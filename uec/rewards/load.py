@@ -1,20 +1,16 @@
 """From `reward.fn` to a function: built-in names, `path/to/file.py:name`, `package.module:name`, or a list of those."""
 
-import difflib
 import importlib
-import importlib.util
 import inspect
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from uec.config import Reward
 from uec.errors import BadInput
-from uec.rewards.locate import locate
+from uec.imports import absolute_name, load_module
 from uec.rewards.parts import ACCURACY, merge_parts, read_parts, weigh
 
 # The parts that each built-in grader returns.
@@ -100,16 +96,7 @@ def list_names(fn: Any) -> list[str]:
 
 def absolute_names(fn: Any) -> list[str]:
     """`reward.fn` with absolute file paths, for a process that runs in another folder."""
-    return [_absolute(name) for name in list_names(fn)]
-
-
-def _absolute(name: str) -> str:
-    source, colon, function = name.rpartition(":")
-    return f"{Path(source).expanduser().resolve()}:{function}" if colon and _is_path(source) else name
-
-
-def _is_path(source: str) -> bool:
-    return source.endswith(".py") or "/" in source
+    return [absolute_name(name) for name in list_names(fn)]
 
 
 def _read_weights(weights: dict[str, float]) -> dict[str, float]:
@@ -122,58 +109,11 @@ def _read_weights(weights: dict[str, float]) -> dict[str, float]:
 
 
 def _load_one(name: str) -> Grader:
-    source, colon, function = name.rpartition(":")
     if name in BUILTIN:
         module, function = importlib.import_module(f"uec.rewards.{name}"), "score"
-    elif not colon or not source or not function:
-        near = difflib.get_close_matches(name, BUILTIN, n=1)
-        raise BadInput(f"reward.fn: {name!r} is none of {FORMS}" + (f"; did you mean {near[0]}?" if near else ""))
-    elif _is_path(source):
-        module = _import_file(name, Path(source).expanduser().resolve())
     else:
-        module = _import_module(name, source)
+        module, function = load_module("reward.fn", name, tuple(BUILTIN))
     return _check(name, module, function)
-
-
-def _import_file(name: str, path: Path) -> ModuleType:
-    if not path.is_file():
-        raise BadInput(f"reward.fn: {name}: there is no file {path}")
-    if path.suffix != ".py":
-        raise BadInput(f"reward.fn: {name}: {path} is no Python file; its name must end in .py")
-    # So that the file may import its neighbours; last, so that none of them hides an installed package.
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    module_name = f"uec_reward_{path.stem}_{abs(hash(path)):x}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]  # two functions of one file share what it holds
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise BadInput(f"reward.fn: {name}: {path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickle look a class's module up here
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[module_name]
-        raise BadInput(f"reward.fn: {name}: importing {locate(error, str(path))}") from error
-    return module
-
-
-def _import_module(name: str, source: str) -> ModuleType:
-    # Like `python -m`: modules of the working folder are found, after installed ones.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        return importlib.import_module(source)
-    except ModuleNotFoundError as error:
-        if error.name and (source == error.name or source.startswith(f"{error.name}.")):
-            raise BadInput(
-                f"reward.fn: {name}: there is no module {error.name}, neither installed nor in {Path.cwd()}; "
-                "give the file instead (path/to/file.py:name) or set PYTHONPATH"
-            ) from error
-        raise BadInput(f"reward.fn: {name}: importing {locate(error, '')}") from error
-    except (Exception, SystemExit) as error:
-        raise BadInput(f"reward.fn: {name}: importing {locate(error, '')}") from error
 
 
 def _check(name: str, module: ModuleType, function: str) -> Grader:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-# What stands for a changing part of a key: <k> for a number of attempts, <part> for a part of the reward.
-PLACEHOLDERS = {"<k>": r"\d+", "<part>": r"\w+"}
+# What stands for a changing part of a key: <k> for a number of attempts, <part> for a part of the reward, <x> for a bound.
+PLACEHOLDERS = {"<k>": r"\d+", "<part>": r"\w+", "<x>": r"[\d.]+"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ GROUPS = {
     "explore": "Difficult prompts and their exploration",
     "retain": "What was kept for training",
     "policy": "The update on this step's responses",
+    "entropy": "True entropy of the policy at T = 1 over the whole vocabulary, on the tokens that were trained on",
     "replay": "The store of earlier trajectories and the update on them",
     "learner": "What the learners did for that update",
     "weights": "The exchange of weights",
@@ -63,13 +64,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("rollout/truncated_frac", "share", "Regular responses that reached rollout.max_tokens"),
     Metric("rollout/regular_tokens", "tokens", "Response tokens of regular rollouts"),
     Metric("rollout/exploration_tokens", "tokens", "Response tokens of exploration"),
+    Metric("rollout/prompts", "prompts", "Prompts sampled; more than train.prompts_per_step where dynamic sampling replaced some"),
     Metric("rollout/version_lag_max", "versions", "Most versions that a trained response's weights were behind; 0 is on-policy"),
     Metric("reward/mean", "", "Mean reward: the weighted sum of its parts"),
     Metric("reward/<part>_mean", "", "Mean of one part of the reward: accuracy, format or one of your own"),
     Metric("reward/error_frac", "share", "Gradings that raised an exception or gave no number"),
     Metric("reward/timeout_frac", "share", "Gradings that took longer than reward.timeout_s"),
     Metric("reward/zero_std_frac", "share", "Groups whose responses all have the same reward: nothing to learn from"),
-    Metric("explore/difficult_frac", "share", "Prompts of which no regular response was right"),
+    Metric("explore/active", "", "1 while exploration goes on, 0 after exploration.until"),
+    Metric("explore/difficult_frac", "share", "Prompts of which no regular response was right, or at most difficulty.max_solve_rate"),
     Metric("explore/groups", "groups", "Difficult prompts that were explored"),
     Metric("explore/solved_frac", "share", "Explored prompts of which at least one exploration response was right"),
     Metric("explore/temperature", "", "Mean sampling temperature t' of exploration"),
@@ -77,17 +80,28 @@ METRICS: tuple[Metric, ...] = (
     Metric("retain/regular", "responses", "Regular responses kept"),
     Metric("retain/exploration", "responses", "Exploration responses kept"),
     Metric("retain/overlong_dropped", "responses", "Truncated responses with a positive advantage, dropped"),
-    Metric("policy/loss", "", "The loss that was minimised, a mean over tokens"),
+    Metric("retain/lost", "responses", "Kept responses that the batch buffer dropped; only with batch.accumulate"),
+    Metric("retain/waiting", "responses", "Kept responses in the batch buffer before the update; only with batch.accumulate"),
+    Metric("policy/loss", "", "The loss that was minimised, aggregated as loss.aggregation says, a mean over optimizer steps"),
     Metric("policy/entropy", "nats", "True entropy of the policy at T = 1 over the whole vocabulary, a mean over response tokens"),
-    Metric("policy/kl", "nats", "KL (k3) to the start model; only with learner.kl_coef above 0"),
+    Metric("policy/kl", "nats", "KL to the start model by loss.kl_estimator; only with loss.kl_coef above 0"),
     Metric("policy/clip_frac", "share", "Tokens whose ratio was clipped"),
     Metric("policy/dual_clip_frac", "share", "Tokens held back by the dual clip"),
     Metric("policy/ratio_mean", "", "Mean ratio of the policy to the one before the update"),
+    Metric("policy/behaviour_weight", "", "Mean importance weight of the behaviour policy's correction; only where there is one"),
+    Metric("policy/marked_frac", "share", "Tokens that clip_cov or kl_cov restrained"),
     Metric("policy/grad_norm", "", "Gradient norm before clipping, a mean over optimizer steps"),
     Metric("policy/lr", "", "Learning rate"),
     Metric("policy/entropy_cov", "", "Covariance of log-probability and advantage: positive foretells falling entropy (arXiv 2505.22617)"),
     Metric("policy/rollout_logprob_gap_max", "nats", "Largest log-probability gap between engine and learner on the same token"),
     Metric("policy/rollout_logprob_gap_mean", "nats", "Mean log-probability gap between engine and learner"),
+    Metric("entropy/regular", "nats", "Of regular responses"),
+    Metric("entropy/exploration", "nats", "Of exploration responses"),
+    Metric("entropy/replay", "nats", "Of replayed responses, in a step with a replay update"),
+    Metric("entropy/right", "nats", "Of right responses"),
+    Metric("entropy/wrong", "nats", "Of wrong responses"),
+    Metric("entropy/below_<x>", "share", "Tokens with less than x nats: the distribution of token entropies"),
+    Metric("entropy/change", "nats", "entropy/regular less that of the step before: what policy/entropy_cov foretold, sign turned"),
     Metric("replay/size", "trajectories", "Trajectories in the store"),
     Metric("replay/admitted", "trajectories", "Trajectories that entered the store"),
     Metric("replay/used", "trajectories", "Trajectories drawn and trained on; absent without a replay update"),

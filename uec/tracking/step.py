@@ -1,28 +1,15 @@
 """What a step's rollouts say: the `rollout/`, `reward/`, `explore/` and `retain/` metrics (docs/metrics.md)."""
 
-from dataclasses import dataclass
 from statistics import fmean
 
-from uec.algorithm.retention import Retained
-from uec.types import Group, Outcome, Trajectory
+from uec.algorithm.retention import Retained, Sampled
+from uec.types import Group, Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Explored:
-    """All that one prompt gave in a step: its groups and what was kept of them."""
-
-    regular: Group
-    exploration: Group | None
-    difficult: bool
-    retained: Retained
-
-    @property
-    def trajectories(self) -> list[Trajectory]:
-        return [*self.regular.trajectories, *(self.exploration.trajectories if self.exploration else [])]
-
-
-def rollout_metrics(prompts: list[Explored], version: int, solved_at: float, generate_s: float) -> dict[str, float]:
-    """The metrics of a step's rollouts; a mean over nothing is left out.
+def rollout_metrics(
+    prompts: list[Sampled], retained: list[Retained], version: int, solved_at: float, generate_s: float
+) -> dict[str, float]:
+    """The metrics of a step's rollouts; a mean over nothing is left out. `retained`: of the prompts that are trained on.
 
     `version`: of the weights that are to be trained; `generate_s`: seconds that generation took.
     """
@@ -40,28 +27,29 @@ def rollout_metrics(prompts: list[Explored], version: int, solved_at: float, gen
         "rollout/tokens_per_s": (regular_tokens + exploration_tokens) / generate_s,
         "rollout/response_len_mean": fmean(t.score.response_tokens for t in regular),
         "rollout/truncated_frac": fmean(t.score.truncated for t in regular),
+        "rollout/prompts": float(len(prompts)),
         "rollout/version_lag_max": float(version - min(score.version for score in scores)),
         "reward/mean": fmean(t.score.reward for t in regular),
         "reward/accuracy_mean": fmean(t.score.accuracy for t in regular),
         "reward/error_frac": fmean(score.error is not None for score in scores),
         "reward/timeout_frac": fmean(score.timed_out for score in scores),
-        "reward/zero_std_frac": fmean(prompt.retained.zero_std for prompt in prompts),
+        "reward/zero_std_frac": fmean(len({t.score.reward for t in prompt.regular.trajectories}) == 1 for prompt in prompts),
         "explore/difficult_frac": fmean(prompt.difficult for prompt in prompts),
         "explore/groups": float(len(explored)),
-        "retain/kept_frac": sum(len(prompt.retained.kept) for prompt in prompts) / len(every),
-        "retain/regular": float(sum(prompt.retained.regular for prompt in prompts)),
-        "retain/exploration": float(sum(prompt.retained.exploration for prompt in prompts)),
-        "retain/overlong_dropped": float(sum(prompt.retained.overlong_dropped for prompt in prompts)),
+        "retain/kept_frac": sum(len(kept.kept) for kept in retained) / len(every),
+        "retain/regular": float(sum(kept.regular for kept in retained)),
+        "retain/exploration": float(sum(kept.exploration for kept in retained)),
+        "retain/overlong_dropped": float(sum(kept.overlong_dropped for kept in retained)),
     }
     if explored:
-        metrics["explore/solved_frac"] = fmean(group.max_accuracy >= solved_at for group in explored)
+        metrics["explore/solved_frac"] = fmean(group.right(solved_at) > 0 for group in explored)
         metrics["explore/temperature"] = fmean(group.request.temperature for group in explored)
     for part in sorted({name for t in regular for name in t.score.parts} - {"accuracy"}):
         metrics[f"reward/{part}_mean"] = fmean(t.score.parts.get(part, 0.0) for t in regular)
     return metrics
 
 
-def outcome(group: Group) -> Outcome:
+def outcome(group: Group, solved_at: float) -> Outcome:
     """What the DifficultyActor has to know of a finished group."""
-    accuracies = [t.score.accuracy for t in group.trajectories]
-    return Outcome(group.request.prompt, group.request.kind, len(accuracies), fmean(accuracies), max(accuracies))
+    n = len(group.trajectories)
+    return Outcome(group.request.prompt, group.request.kind, n, group.right(solved_at), fmean(t.score.accuracy for t in group.trajectories))

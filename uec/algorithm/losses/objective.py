@@ -1,0 +1,40 @@
+"""The loss of a micro-batch, put together from its parts."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from uec.algorithm.losses.aggregation import StepSize, token_weights
+from uec.algorithm.losses.entropy_terms import entropy_bonus, with_entropy_advantage
+from uec.algorithm.losses.kl import kl_estimate, less_kl_to_go
+from uec.algorithm.losses.load import PolicyLoss
+from uec.algorithm.losses.token_batch import Metrics, TokenBatch
+from uec.config import Loss
+
+
+def objective(batch: TokenBatch, policy_loss: PolicyLoss, settings: Loss, size: StepSize) -> tuple[Tensor, Metrics]:
+    """This micro-batch's share of the optimizer step's loss, and sums for the `policy/` metrics.
+
+    The order of the parts: what changes advantages (KL in the reward, entropy advantage), the policy loss, the behaviour
+    policy's weights on it, then KL and entropy bonus beside it, then the aggregation.
+    """
+    metrics: Metrics = {}
+    kl_N = None
+    if batch.reference_N is not None:
+        kl_N = kl_estimate(batch.logprobs_N, batch.reference_N, settings.kl_estimator)
+        metrics["kl"] = kl_N.detach().sum()
+        if settings.kl_in == "reward":
+            batch = replace(batch, advantages_N=less_kl_to_go(batch, batch.reference_N, settings))
+    if settings.entropy_advantage_alpha > 0 and batch.entropies_N is not None:
+        batch = replace(batch, advantages_N=with_entropy_advantage(batch.advantages_N, batch.entropies_N, settings))
+    loss_N, sums = policy_loss(batch, settings)
+    metrics |= sums
+    if batch.behaviour_weights_N is not None:
+        loss_N = loss_N * batch.behaviour_weights_N
+        metrics["behaviour_weight"] = batch.behaviour_weights_N.sum()
+    if kl_N is not None and settings.kl_in == "loss":
+        loss_N = loss_N + settings.kl_coef * kl_N
+    if settings.entropy_coef > 0 and batch.entropies_N is not None:
+        loss_N = loss_N + entropy_bonus(batch.entropies_N, settings)
+    loss = (loss_N * token_weights(batch, size, settings.aggregation)).sum()
+    return loss, metrics | {"loss": loss.detach()}
