@@ -115,3 +115,8 @@ def read_driver(path: Path) -> dict[str, Any]:
     if driver.get("format") != FORMAT:
         raise BadInput(f"run.resume: {file} has format {driver.get('format')!r}, this version reads {FORMAT}")
     return driver
+
+
+def is_due(step: int, every: int) -> bool:
+    """Every so many steps; 0: never."""
+    return every > 0 and step % every == 0

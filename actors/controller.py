@@ -3,9 +3,9 @@
 import asyncio
 import time
 
-from actors.checkpoint import Checkpoints
+from actors.checkpoint import Checkpoints, is_due
 from actors.coalesce import Coalesced
-from actors.evaluation import evaluate
+from actors.evaluation import Evaluation
 from actors.exchange import WeightExchange
 from actors.learner_group import LearnerGroup, row
 from actors.rollout_log import RolloutLog
@@ -52,7 +52,7 @@ class Controller:
         self.order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle)
         self.steps_done = 0
         self.started = False
-        self.evaluation: asyncio.Future[dict[str, float]] | None = None
+        self.evaluation = Evaluation(cfg, dataset.eval, self.stream, self.learners, tracker)
         self.interrupted: Interrupted | None = None
 
     async def run(self, checkpoints: Checkpoints) -> None:
@@ -61,14 +61,14 @@ class Controller:
         await self.exchange.start()
         self.started = True
         if self.steps_done == 0:
-            await self.evaluate()
+            await self.evaluation.run(0)
         saved = self.steps_done
         while self.steps_done < last and not self.interrupted:
             metrics = await self.step(self.steps_done + 1)
             self.steps_done += 1
             self.tracker.log(self.steps_done, metrics)
             if self.steps_done == last or is_due(self.steps_done, cfg.eval.every):
-                await self.evaluate()
+                await self.evaluation.run(self.steps_done)
             if self.steps_done == last or is_due(self.steps_done, cfg.checkpoint.every):
                 await checkpoints.save(self)
                 saved = self.steps_done
@@ -82,23 +82,18 @@ class Controller:
         sampled = await sample_prompts(self.explore, self.order, self.cfg)  # 1 to 4
         rolled = time.perf_counter()
         refuse_errors([t.score for prompt in sampled for t in prompt.trajectories], self.cfg.reward)
-        used = [prompt for prompt in sampled if not (self.cfg.dynamic_sampling.enabled and prompt.uninformative)]
-        retained = retain(used, self.cfg, self.estimator)  # 5
+        retained = retain(sampled, self.cfg, self.estimator)  # 5
         metrics = rollout_metrics(sampled, retained, self.exchange.version, self.cfg.difficulty.solved_at, rolled - begin)
         await self.log.write(step, sampled, retained)
 
-        lost = self.batch.add(t for prompt in retained for t in prompt.kept)
-        if self.cfg.batch.accumulate:
-            metrics |= {"retain/lost": float(lost), "retain/waiting": float(len(self.batch))}
+        self.batch.add(t for prompt in retained for t in prompt.kept)
+        metrics |= self.batch.metrics()
         batch = self.batch.take()
         replay = await self.learn(step, batch, metrics)  # 6 to 8
         learned = time.perf_counter()
 
         if batch or replay:
-            exchanged = await self.exchange.publish()
-            metrics |= {"time/sync_s": exchanged.seconds, "weights/bytes": float(exchanged.nbytes)}
-            if exchanged.probe_gap is not None:
-                metrics["weights/probe_gap"] = exchanged.probe_gap
+            metrics |= (await self.exchange.publish()).metrics()
         self.pulse.end_step(metrics)
         return metrics | {
             "weights/version": float(self.exchange.version),
@@ -145,25 +140,10 @@ class Controller:
             metrics["replay/size"] = float(self.stabiliser.size)
         return replay
 
-    async def evaluate(self) -> None:
-        """Held-out metrics of the current weights; a signal cuts it short."""
-        if not self.dataset.eval or self.interrupted:
-            return
-        self.evaluation = asyncio.ensure_future(evaluate(self.cfg, self.dataset.eval, self.stream, self.learners, self.tracker))
-        await asyncio.wait([self.evaluation])
-        if not self.evaluation.cancelled():
-            self.tracker.evaluation(self.steps_done, self.evaluation.result())
-
     def interrupt(self, interrupted: Interrupted) -> bool:
         """End after this step and a checkpoint. False if there is nothing to wait for: still starting, or asked before."""
         first, self.interrupted = self.interrupted is None, interrupted
-        if self.evaluation is not None:
-            self.evaluation.cancel()
+        self.evaluation.stop()
         if first and self.started:
             self.tracker.event("stopping after this step with a checkpoint; a second signal stops at once")
         return first and self.started
-
-
-def is_due(step: int, every: int) -> bool:
-    """Every so many steps; 0: never."""
-    return every > 0 and step % every == 0

@@ -14,6 +14,34 @@ RIGHT = 1.0 - 1e-6
 """A response is right if its accuracy is full; partial credit is not."""
 
 
+class Evaluation:
+    """A run's held-out evaluations, one at a time."""
+
+    def __init__(self, cfg: Config, prompts: list[Prompt], stream: RolloutStream, learners: LearnerGroup, tracker: Tracker) -> None:
+        self.cfg = cfg
+        self.prompts = prompts
+        self.stream = stream
+        self.learners = learners
+        self.tracker = tracker
+        self._stopped = False
+        self._going_on: asyncio.Future[dict[str, float]] | None = None
+
+    async def run(self, step: int) -> None:
+        """Report the held-out metrics of the current weights; nothing without prompts, or once stopped."""
+        if not self.prompts or self._stopped:
+            return
+        self._going_on = asyncio.ensure_future(evaluate(self.cfg, self.prompts, self.stream, self.learners, self.tracker))
+        await asyncio.wait([self._going_on])
+        if not self._going_on.cancelled():
+            self.tracker.evaluation(step, self._going_on.result())
+
+    def stop(self) -> None:
+        """Cut short the one that goes on, and begin no other."""
+        self._stopped = True
+        if self._going_on is not None:
+            self._going_on.cancel()
+
+
 async def evaluate(
     cfg: Config, prompts: list[Prompt], stream: RolloutStream, learners: LearnerGroup, tracker: Tracker
 ) -> dict[str, float]:

@@ -48,6 +48,11 @@ class Exchanged:
     nbytes: int
     probe_gap: float | None  # nats, where a probe ran
 
+    def metrics(self) -> dict[str, float]:
+        """The step's figures of it."""
+        probed = {} if self.probe_gap is None else {"weights/probe_gap": self.probe_gap}
+        return {"time/sync_s": self.seconds, "weights/bytes": float(self.nbytes), **probed}
+
 
 class WeightExchange:
     """Moves versions from the learners to the engines."""

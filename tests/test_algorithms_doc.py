@@ -95,7 +95,9 @@ def test_the_example_of_a_policy_loss_works(doc: str, examples: Path, make_confi
 
 
 def test_the_commands_in_it_name_algorithms_that_there_are(doc: str, project: Path, make_config) -> None:
-    for command in re.findall(r"^ {4}uec train configs/llm.yaml (.*?)(?: {2,}#.*)?$", doc, re.MULTILINE):
+    commands = re.findall(r"^ {4}uec train configs/llm.yaml (.*?)(?: {2,}#.*)?$", doc, re.MULTILINE)
+    assert len(commands) >= 3
+    for command in commands:
         overrides = command.split()
         if not any(".py:" in word or "my/" in word for word in overrides):
             validate(make_config(*overrides))

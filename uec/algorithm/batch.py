@@ -18,6 +18,7 @@ class BatchBuffer:
     def __init__(self, cfg: Config):
         self.accumulate = cfg.batch.accumulate
         self.size = cfg.train.prompts_per_step * cfg.rollout.n
+        self.lost = 0  # to the limit, at the last `add`
         self.waiting: deque[Trajectory] = deque(maxlen=2 * self.size if self.accumulate else None)
 
     def __len__(self) -> int:
@@ -28,7 +29,12 @@ class BatchBuffer:
         before = len(self.waiting)
         new = list(kept)
         self.waiting.extend(new)
-        return before + len(new) - len(self.waiting)
+        self.lost = before + len(new) - len(self.waiting)
+        return self.lost
+
+    def metrics(self) -> dict[str, float]:
+        """After `add`, before `take`; nothing where nothing waits from step to step."""
+        return {"retain/lost": float(self.lost), "retain/waiting": float(len(self.waiting))} if self.accumulate else {}
 
     def take(self) -> list[Trajectory]:
         """The next update's trajectories; none: skip the update."""

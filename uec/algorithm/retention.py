@@ -85,7 +85,12 @@ def advantages(prompts: list[Sampled], cfg: Config, estimator: Estimator) -> lis
 
 
 def retain(prompts: list[Sampled], cfg: Config, estimator: Estimator) -> list[Retained]:
-    """Advantages and retention of a step's finished groups (algorithm, steps 2, 4 and 5)."""
+    """Advantages and retention of a step's finished groups (algorithm, steps 2, 4 and 5).
+
+    With dynamic sampling, uninformative prompts have no part in it: others have taken their place.
+    """
+    if cfg.dynamic_sampling.enabled:
+        prompts = [prompt for prompt in prompts if not prompt.uninformative]
     retained = []
     for prompt, (advantages_G, advantages_H) in zip(prompts, advantages(prompts, cfg, estimator), strict=True):
         kept_G, dropped_G = _select(prompt.regular, advantages_G, keep_regular(advantages_G, cfg.retention), cfg.retention)
