@@ -7,7 +7,6 @@ from typing import Any
 import ray
 
 from actors.supervisor import Member, Supervisor, awaited
-from uec.algorithm.difficulty import is_right
 from uec.config import Learner
 from uec.errors import RunFailed
 from uec.models.packing import plan
@@ -30,8 +29,9 @@ class Row:
 def row(trajectory: Trajectory, solved_at: float, admit: bool = False) -> Row:
     """A fresh trajectory as a row."""
     score = trajectory.score
-    right = is_right(score.accuracy, solved_at)
-    return Row(trajectory.bundle, score.slot, trajectory.advantage, score.prompt_tokens, score.response_tokens, right, admit)
+    return Row(
+        trajectory.bundle, score.slot, trajectory.advantage, score.prompt_tokens, score.response_tokens, score.right(solved_at), admit
+    )
 
 
 @dataclass(frozen=True, slots=True)

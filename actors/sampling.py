@@ -43,7 +43,7 @@ async def sample_prompts(
     async def place(prompt: int) -> list[Sampled]:
         nonlocal spare
         visits = [await explore(prompt, everyone_regular)]
-        while visits[-1].uninformative and spare > 0:
+        while spare > 0 and visits[-1].uninformative:
             spare -= 1
             visits.append(await explore(order.take(1)[0], None))
         return visits

@@ -11,7 +11,7 @@ from uec.config import Config
 from uec.errors import RunFailed
 from uec.types import Admission, Replayed, Trajectory
 
-REPORTED = ("loss", "clip_frac", "ratio_mean", "grad_norm", "entropy")
+REPORTED = ("loss", "clip_frac", "ratio_mean", "grad_norm")
 
 
 class EntropyStabiliser:
@@ -40,9 +40,9 @@ class EntropyStabiliser:
 
     async def update(self, step: int) -> dict[str, float]:
         """The policy update on replayed trajectories, where it is due; its `replay/` metrics."""
-        replay = self.supervisor.replay
         if not is_due(step, self.size, self.cfg.replay):
             return {}
+        replay = self.supervisor.replay
         drawn, bundle = replay.handle.draw.options(num_returns=2).remote(step, draw_rows(self.cfg))
         try:
             records: list[Replayed] = await awaited(drawn)
@@ -53,6 +53,8 @@ class EntropyStabiliser:
         rows = [Row(bundle, record.slot, record.advantage, record.prompt_tokens, record.response_tokens) for record in records]
         updated = await self.learners.update(rows, seed=self.cfg.run.seed + step)
         metrics = {f"replay/{name}": updated.metrics[f"policy/{name}"] for name in REPORTED if f"policy/{name}" in updated.metrics}
-        if "replay/entropy" in metrics:
-            metrics["entropy/replay"] = metrics.pop("replay/entropy")
-        return metrics | {"replay/used": float(len(rows)), "replay/age_mean": sum(record.age for record in records) / len(records)}
+        return metrics | {
+            "replay/used": float(len(rows)),
+            "replay/age_mean": sum(record.age for record in records) / len(records),
+            "entropy/replay": updated.metrics["policy/entropy"],
+        }

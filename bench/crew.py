@@ -80,7 +80,7 @@ async def crew(cfg: Config, scratch: Path, recast: Recast = lambda supervisor: N
 
 
 async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Sampled], Block]:
-    """Steps 1 to 5 of the algorithm for some prompts, as Controller.step does them; and what they took."""
+    """Steps 1 to 4 of the algorithm for some prompts, as Controller.step does them; and what they took."""
     everyone_regular = asyncio.Barrier(len(prompts))
     begin = time.perf_counter()
     explored = await asyncio.gather(*(controller.explore(prompt, everyone_regular) for prompt in prompts))

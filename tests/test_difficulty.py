@@ -4,11 +4,12 @@ import json
 from fractions import Fraction
 
 import pytest
+from examples import trajectory
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.difficulty import DifficultyActor
-from uec.algorithm.difficulty import PromptHistory, PromptRecord, classify, is_difficult, is_right
+from uec.algorithm.difficulty import PromptHistory, PromptRecord, classify, is_difficult
 from uec.config import Config
 from uec.types import Kind, Outcome, Progress, Verdict
 
@@ -45,8 +46,8 @@ def test_one_right_response_makes_a_prompt_easy() -> None:
 
 
 def test_the_boundary_belongs_to_the_solved() -> None:
-    assert not is_right(0.0099, solved_at=0.01)
-    assert is_right(0.01, solved_at=0.01)
+    assert not trajectory(0.0099).score.right(solved_at=0.01)
+    assert trajectory(0.01).score.right(solved_at=0.01)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from uec.errors import BadInput
-from uec.rewards.locate import locate
+from uec.locate import locate
 
 
 def load_function(field: str, name: str, builtin: tuple[str, ...], wanted: str, arguments: int) -> Callable[..., Any]:
@@ -20,20 +20,27 @@ def load_function(field: str, name: str, builtin: tuple[str, ...], wanted: str, 
     `wanted`: the signature, for messages, with NAME for the function's; `arguments`: with how many it is called.
     """
     module, function = load_module(field, name, builtin)
+    wanted = wanted.replace("NAME", function)
+    found = take_function(field, name, module, function, wanted)
+    try:
+        inspect.signature(found).bind(*[None] * arguments)
+    except (TypeError, ValueError) as error:
+        where = module.__file__ or module.__name__
+        raise BadInput(f"{field}: {name}: {function} in {where} cannot be called ({error}); it must be {wanted}") from error
+    return found
+
+
+def take_function(field: str, name: str, module: ModuleType, function: str, wanted: str) -> Callable[..., Any]:
+    """A module's plain function. Raises BadInput if there is none of that name, or it is async or yields."""
     where = module.__file__ or module.__name__
     if not hasattr(module, function):
         there = [n for n, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__]
         raise BadInput(f"{field}: {name}: {where} has no function {function}; it has {', '.join(there) or 'none at all'}")
     found = getattr(module, function)
-    wanted = wanted.replace("NAME", function)
     if not callable(found):
         raise BadInput(f"{field}: {name}: {function} in {where} is {type(found).__name__}, not a function")
     if inspect.iscoroutinefunction(found) or inspect.isgeneratorfunction(found):
         raise BadInput(f"{field}: {name}: {function} in {where} is async or yields; it must return its result: {wanted}")
-    try:
-        inspect.signature(found).bind(*[None] * arguments)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{field}: {name}: {function} in {where} cannot be called ({error}); it must be {wanted}") from error
     return found
 
 

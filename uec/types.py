@@ -29,9 +29,20 @@ class Prompt:
 
     index: int  # position in train + eval, the prompt's name for the whole run
     text: str  # what the model reads, chat template applied
-    tokens: Tokens  # [P]
+    tokens: Tokens  # [P], with as many image tokens as its images have features
     answer: str
     row: dict[str, Any]  # the row's other columns, handed to the reward function
+    images: tuple[str, ...] = ()  # absolute paths, in the order of their placeholders
+    spans: tuple[tuple[int, int], ...] = ()  # of each image: its first image token in `tokens`, and the one behind its last
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the model's processor makes of a prompt's images, once for engine and learner."""
+
+    prompt: int
+    inputs: dict[str, NDArray[Any]]  # by the processor's names, the images one after the other: pixel_values [patches, ...], ...
+    digests: tuple[str, ...]  # of each image: equal for equal features
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,10 @@ class Score:
     truncated: bool
     version: int
 
+    def right(self, solved_at: float) -> bool:
+        """By the accuracy part alone: a bonus for format must not make a prompt look solved."""
+        return self.accuracy >= solved_at
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -102,7 +117,7 @@ class Group:
 
     def right(self, solved_at: float) -> int:
         """Responses whose accuracy reaches `difficulty.solved_at`."""
-        return sum(t.score.accuracy >= solved_at for t in self.trajectories)
+        return sum(t.score.right(solved_at) for t in self.trajectories)
 
 
 @dataclass(frozen=True)

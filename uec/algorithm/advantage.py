@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from uec.errors import RunFailed
 from uec.imports import load_function
-from uec.rewards.locate import locate
+from uec.locate import locate
 
 Advantages = NDArray[np.float64]
 Rewards = NDArray[np.float64]

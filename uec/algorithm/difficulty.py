@@ -57,11 +57,6 @@ class PromptHistory:
             self.records[row["prompt"]] = PromptRecord(**fields)
 
 
-def is_right(accuracy: float, solved_at: float) -> bool:
-    """Of the accuracy part alone: a bonus for format must not make a prompt look solved."""
-    return accuracy >= solved_at
-
-
 def is_difficult(right: int, n: int, max_solve_rate: float) -> bool:
     """At most `max_solve_rate` of n regular responses are right; 0, the paper's: none is."""
     return right <= round(max_solve_rate * n, 6)  # a 49th of 49 is 0.9999999999999999 in floats

@@ -68,8 +68,11 @@ class ReplayStore:
             return []
         if replay.draw == "newest":
             return young[-n:]
-        weights = np.array([entry.advantage for entry in young]) if replay.draw == "advantage" else np.ones(len(young))
-        chosen = self.rng.choice(len(young), size=n, replace=False, p=weights / weights.sum() if replay.draw == "advantage" else None)
+        chances = None
+        if replay.draw == "advantage":
+            advantages = np.array([entry.advantage for entry in young])
+            chances = advantages / advantages.sum()
+        chosen = self.rng.choice(len(young), size=n, replace=False, p=chances)
         return [young[i] for i in chosen]
 
     def rng_state(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uec.algorithm.advantage import Advantages, Estimator, as_rewards
-from uec.algorithm.difficulty import is_right
 from uec.config import Config, Exploration, Retention
 from uec.types import Group, Trajectory
 
@@ -28,7 +27,12 @@ class Sampled:
     @property
     def uninformative(self) -> bool:
         """Every response has the same reward: nothing to learn from."""
-        return len({t.score.reward for t in self.trajectories}) == 1
+        return uniform(self.trajectories)
+
+
+def uniform(trajectories: list[Trajectory]) -> bool:
+    """Every response has the same reward."""
+    return len({t.score.reward for t in trajectories}) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,8 @@ def balanced(kept: list[Trajectory], n: int, solved_at: float) -> list[Trajector
 
     The first of each: responses of a group are exchangeable, so that no draw is needed. Advantages stay those of all samples.
     """
-    right = [i for i, t in enumerate(kept) if is_right(t.score.accuracy, solved_at)]
-    wrong = [i for i, t in enumerate(kept) if not is_right(t.score.accuracy, solved_at)]
+    right = [i for i, t in enumerate(kept) if t.score.right(solved_at)]
+    wrong = [i for i, t in enumerate(kept) if not t.score.right(solved_at)]
     rights = min(len(right), max(n // 2, n - len(wrong)))
     chosen = sorted(right[:rights] + wrong[: n - rights])
     return [kept[i] for i in chosen]

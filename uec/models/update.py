@@ -82,7 +82,8 @@ class PolicyUpdate:
 
     def _score(self, batch: MicroBatch, tally: Tally, version: int | None) -> TokenScores:
         """One forward pass, and the comparison of what came out with the engine's figures if `version` is given."""
-        scores = score_rows(self.engine, batch.rows, batch.temperatures_N)
+        tempered = version is not None or self.cfg.loss.mismatch_cap is not None or self.cfg.exploration.correction == "tempered"
+        scores = score_rows(self.engine, batch.rows, batch.temperatures_N if tempered else None)
         if version is not None:
             ours_N, theirs_N = (values_N[batch.version_N == version] for values_N in (scores.tempered_N.detach(), batch.behaviour_N))
             if len(ours_N):
@@ -95,16 +96,18 @@ class PolicyUpdate:
         """What the loss calls log pi: at T = 1, or with `exploration.correction: tempered` at the temperature of sampling."""
         return scores.tempered_N if self.cfg.exploration.correction == "tempered" else scores.logprobs_N
 
-    def _old(self, batch: MicroBatch, scores: TokenScores) -> Old:
-        """From the scores of a forward pass before the first optimizer step, and what was stored with replayed tokens."""
-        logprobs_N = self._policy_logprobs(scores).detach()
+    def _old(self, batch: MicroBatch, scores: TokenScores | None) -> Old:
+        """From what was stored with replayed tokens, and the scores of a forward pass before the first optimizer step; None where all is
+        stored, and no such pass is needed."""
+        logprobs_N = batch.behaviour_N if scores is None else self._policy_logprobs(scores).detach()
+        tempered_N = batch.behaviour_N if scores is None else scores.tempered_N.detach()
         stored_N = torch.zeros_like(logprobs_N, dtype=torch.bool)
         if batch.stored_N is not None:
             stored_N = ~batch.stored_N.isnan()
             logprobs_N = torch.where(stored_N, batch.stored_N, logprobs_N)
         hot_N = torch.zeros_like(stored_N) if batch.temperatures_N is None else batch.temperatures_N != 1
         weights_N = behaviour_weights(
-            logprobs_N, scores.tempered_N.detach(), batch.behaviour_N, hot_N, stored_N, correction=self.cfg.exploration.correction,
+            logprobs_N, tempered_N, batch.behaviour_N, hot_N, stored_N, correction=self.cfg.exploration.correction,
             mismatch_cap=self.cfg.loss.mismatch_cap, is_cap=self.cfg.loss.is_cap,
         )  # fmt: skip
         return Old(logprobs_N, weights_N)
@@ -118,6 +121,10 @@ class PolicyUpdate:
         """
         if len(batches) == 1:
             return None
+        missing = torch.tensor(any(rollout.old_logprobs is None for rollout in rollouts), dtype=torch.int32, device=self.device)
+        dist.all_reduce(missing, op=dist.ReduceOp.MAX)  # the ranks forward together, or not at all
+        if not missing:
+            return [[self._old(batch, None) for batch in step] for step in batches]
         with torch.no_grad(), tally.clock("forward_s"):
             return [[self._old(batch, self._score(batch, tally, version)) for batch in step] for step in batches]
 
@@ -145,7 +152,8 @@ class PolicyUpdate:
         reference_N = None
         if self.reference is not None:
             with torch.no_grad():
-                reference_N = self._policy_logprobs(score_rows(self.reference, rows, batch.temperatures_N))
+                tempered = self.cfg.exploration.correction == "tempered"
+                reference_N = self._policy_logprobs(score_rows(self.reference, rows, batch.temperatures_N if tempered else None))
         tokens = TokenBatch(
             logprobs_N=self._policy_logprobs(scores),
             old_N=old.logprobs_N,

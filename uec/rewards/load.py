@@ -10,7 +10,7 @@ from typing import Any
 
 from uec.config import Reward
 from uec.errors import BadInput
-from uec.imports import absolute_name, load_module
+from uec.imports import absolute_name, load_module, take_function
 from uec.rewards.parts import ACCURACY, merge_parts, read_parts, weigh
 
 # The parts that each built-in grader returns.
@@ -118,15 +118,8 @@ def _load_one(name: str) -> Grader:
 
 def _check(name: str, module: ModuleType, function: str) -> Grader:
     where = module.__file__ or module.__name__
-    if not hasattr(module, function):
-        there = [n for n, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__]
-        raise BadInput(f"reward.fn: {name}: {where} has no function {function}; it has {', '.join(there) or 'none at all'}")
-    score = getattr(module, function)
-    if not callable(score):
-        raise BadInput(f"reward.fn: {name}: {function} in {where} is {type(score).__name__}, not a function")
     wanted = f"def {function}(response: str, answer: str, **row) -> float | dict[str, float]"
-    if inspect.iscoroutinefunction(score) or inspect.isgeneratorfunction(score):
-        raise BadInput(f"reward.fn: {name}: {function} in {where} is async or yields; it must return its result: {wanted}")
+    score = take_function("reward.fn", name, module, function, wanted)
     try:
         signature = inspect.signature(score)
         signature.bind_partial("response", "answer")

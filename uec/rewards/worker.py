@@ -17,8 +17,8 @@ import time
 from typing import Any, BinaryIO
 
 from uec.errors import BadInput
+from uec.locate import locate
 from uec.rewards.load import RewardFunction, load_reward
-from uec.rewards.locate import locate
 from uec.rewards.parts import GradingError
 from uec.rewards.wire import LENGTH, LONGEST_ERROR, POSITION, PROGRESS_BYTES, STARTED
 

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from uec.algorithm.retention import Retained, Sampled
+from uec.algorithm.retention import Retained, Sampled, uniform
 from uec.types import Group, Outcome
 
 
@@ -33,7 +33,7 @@ def rollout_metrics(
         "reward/accuracy_mean": fmean(t.score.accuracy for t in regular),
         "reward/error_frac": fmean(score.error is not None for score in scores),
         "reward/timeout_frac": fmean(score.timed_out for score in scores),
-        "reward/zero_std_frac": fmean(len({t.score.reward for t in prompt.regular.trajectories}) == 1 for prompt in prompts),
+        "reward/zero_std_frac": fmean(uniform(prompt.regular.trajectories) for prompt in prompts),
         "explore/difficult_frac": fmean(prompt.difficult for prompt in prompts),
         "explore/groups": float(len(explored)),
         "retain/kept_frac": sum(len(kept.kept) for kept in retained) / len(every),

@@ -33,9 +33,9 @@ def behaviour_weights(
     were stored (replay).
     A replayed token at t' without correction has no stored figure at t': weight 1.
     """
-    weights_N = torch.ones_like(behaviour_N)
     if mismatch_cap is None and correction != "truncated-is":
         return None
+    weights_N = torch.ones_like(behaviour_N)
     if mismatch_cap is not None:
         comparable_N = old_N if correction == "tempered" else torch.where(hot_N, tempered_N, old_N)
         known_N = torch.ones_like(hot_N) if correction == "tempered" else ~(hot_N & stored_N)
