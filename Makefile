@@ -28,8 +28,9 @@ lint: setup ## ruff, and mypy on uec/
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 
-coldstart: setup ## make the start model of configs/llm.yaml anew
-	@.venv/bin/python -m uec.coldstart.countdown $(ARGS)
+coldstart: setup ## make both start models anew, minutes each; one alone: .venv/bin/python -m uec.coldstart.countdown (or .geometry)
+	@.venv/bin/python -m uec.coldstart.countdown
+	@.venv/bin/python -m uec.coldstart.geometry
 
 bench: setup ## measure the parts against bare vLLM and bare torch
 	@.venv/bin/uec bench $(ARGS)

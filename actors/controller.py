@@ -7,7 +7,7 @@ from actors.checkpoint import Checkpoints, is_due
 from actors.coalesce import Coalesced
 from actors.evaluation import Evaluation
 from actors.exchange import WeightExchange
-from actors.learner_group import LearnerGroup, row
+from actors.learner_group import LearnerGroup, example
 from actors.rollout_log import RolloutLog
 from actors.sampling import sample_prompts, sample_rounds
 from actors.stabiliser import EntropyStabiliser
@@ -46,7 +46,7 @@ class Controller:
             lambda outcomes: supervisor.call(supervisor.difficulty, "classify", outcomes, self.pulse.progress)
         )
         self.estimator = load_estimator(cfg.advantage.estimator)
-        self.learners = LearnerGroup(cfg.learner, supervisor)
+        self.learners = LearnerGroup(cfg, supervisor)
         self.stabiliser = EntropyStabiliser(cfg, supervisor, self.learners)
         self.batch = BatchBuffer(cfg)
         self.order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle)
@@ -79,7 +79,7 @@ class Controller:
         """One UEC-RL step; its metrics."""
         begin, cpu_begin = time.perf_counter(), time.thread_time()
         self.pulse.begin_step(self.steps_done)
-        sampled = await sample_prompts(self.explore, self.order, self.cfg)  # 1 to 4
+        sampled = await sample_prompts(self.explore, self.order, self.cfg, self.supervisor.images)  # 1 to 4
         rolled = time.perf_counter()
         refuse_errors([t.score for prompt in sampled for t in prompt.trajectories], self.cfg.reward)
         retained = retain(sampled, self.cfg, self.estimator)  # 5
@@ -130,8 +130,8 @@ class Controller:
         """Steps 6 to 8: the policy update, admission to the replay store, and the entropy stabiliser. An empty batch skips the update."""
         admitted = [admits(trajectory, self.cfg.replay) for trajectory in batch]
         if batch:
-            rows = [row(trajectory, self.cfg.difficulty.solved_at, enters) for trajectory, enters in zip(batch, admitted, strict=True)]
-            updated = await self.learners.update(rows, seed=self.cfg.run.seed + step)  # 6
+            examples = [example(t, self.cfg.difficulty.solved_at, enters) for t, enters in zip(batch, admitted, strict=True)]
+            updated = await self.learners.update(examples, seed=self.cfg.run.seed + step)  # 6
             metrics |= updated.metrics
             metrics["replay/admitted"] = float(await self.stabiliser.admit(step, batch, admitted, updated))  # 7
         replay = await self.stabiliser.update(step)  # 8

@@ -11,9 +11,18 @@ from typing import Any, Protocol
 
 from uec.config import Config
 from uec.platform import Platform
+from uec.types import ImageFeatures
 
 CPU_KV_CACHE_MB = 512
 CPU_BLOCK_SIZE = 32  # vLLM's own on CPU, 128, never finds a shorter prompt in the prefix cache
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A prompt's images."""
+
+    features: ImageFeatures
+    spans: tuple[tuple[int, int], ...]  # see uec.types.Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,7 @@ class Job:
     id: str
     prompt: list[int]
     params: Any  # vllm.SamplingParams
+    images: Pictures | None = None
 
 
 class Stream:
@@ -94,8 +104,13 @@ class Engine(Protocol):
         """End the engine and its processes."""
 
 
-def engine_arguments(cfg: Config, platform: Platform, rank: int, model: str, context_length: int) -> dict[str, Any]:
-    """vLLM's engine arguments for a config; `model` is its folder or hub name, `context_length` in tokens."""
+def engine_arguments(
+    cfg: Config, platform: Platform, rank: int, model: str, context_length: int, pictures: int | None = None
+) -> dict[str, Any]:
+    """vLLM's engine arguments for a config; `model` is its folder or hub name, `context_length` in tokens.
+
+    `pictures`: most images of a prompt; None for a text model.
+    """
     rollout = cfg.rollout
     longest = cfg.data.max_prompt_tokens + rollout.max_tokens
     arguments: dict[str, Any] = {
@@ -121,6 +136,13 @@ def engine_arguments(cfg: Config, platform: Platform, rank: int, model: str, con
         arguments["kv_cache_memory_bytes"] = (rollout.kv_cache_mb or CPU_KV_CACHE_MB) << 20
     if platform.device == "cpu" and rollout.prefix_caching:
         arguments["block_size"] = CPU_BLOCK_SIZE
+    if pictures is not None:
+        arguments["skip_tokenizer_init"] = False  # vLLM's processor asks for one, though it is given tokens
+        arguments["limit_mm_per_prompt"] = {"image": pictures, "video": 0, "audio": 0}
+        # Images come processed: vLLM must neither keep them nor normalise their pixels once more, as it would by default.
+        arguments["mm_processor_cache_gb"] = 0
+        arguments["mm_device_do_normalize"] = False
+        arguments["skip_mm_profiling"] = platform.device == "cpu"  # there the size of the KV cache is given
     if platform.device == "cuda":
         arguments["gpu_memory_utilization"] = rollout.gpu_memory
     return arguments

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from actors.engine import Job, Stream
+from actors.engine_input import engine_input
 from uec.errors import RunFailed
 
 
@@ -48,7 +49,7 @@ class AsyncEngine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
-            async for output in self._engine.generate({"type": "token", "prompt_token_ids": job.prompt}, job.params, job.id):
+            async for output in self._engine.generate(engine_input(self._engine.renderer, job), job.params, job.id):
                 stream.put([output])
         except EngineDeadError as error:
             stream.fail(self._death(error))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from actors.engine import Job, Stream
+from actors.engine_input import engine_input
 from uec.errors import RunFailed
 
 Result = TypeVar("Result")
@@ -117,7 +118,7 @@ class InActorEngine:
     def _add(self, engine: Any, jobs: list[Job], stream: Stream) -> None:
         try:
             for job in jobs:
-                engine.add_request(job.id, {"type": "token", "prompt_token_ids": job.prompt}, job.params)
+                engine.add_request(job.id, engine_input(engine.renderer, job), job.params)
                 self._streams[job.id] = stream
         except ValueError as error:  # vLLM's refusal of a request: the engine is none the worse
             self._drop(engine, [job.id for job in jobs])

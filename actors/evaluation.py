@@ -3,7 +3,7 @@
 import asyncio
 from statistics import fmean
 
-from actors.learner_group import LearnerGroup, row
+from actors.learner_group import LearnerGroup, example
 from actors.stream import RolloutStream
 from uec.config import Config
 from uec.eval.pass_at_k import mean_pass_at_k
@@ -63,7 +63,7 @@ async def evaluate(
         "eval/response_len_mean": fmean(score.response_tokens for score in scores),
         "eval/truncated_frac": fmean(score.truncated for score in scores),
         # One response a prompt shows the policy's entropy where it goes; scoring all n would cost n times as much.
-        "eval/entropy": await learners.entropy([row(group.trajectories[0], cfg.difficulty.solved_at) for group in groups]),
+        "eval/entropy": await learners.entropy([example(group.trajectories[0], cfg.difficulty.solved_at) for group in groups]),
     }
     for k in settings.k:
         passed = mean_pass_at_k(right, [settings.n] * len(groups), k)

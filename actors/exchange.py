@@ -16,17 +16,33 @@ from actors.supervisor import Member, Supervisor, awaited
 from uec.config import Config
 from uec.errors import RunFailed
 from uec.platform import Platform
-from uec.types import Logprobs, Prompt, Publication, Tokens
+from uec.types import Continuation, Logprobs, Prompt, Publication, Tokens
 
 PROBE_SEQUENCES = 8
 PROBE_TOKENS = 64
 
 
-def probe_sequences(prompts: list[Prompt], max_response: int) -> list[tuple[Tokens, Tokens]]:
-    """Fixed (prompt, response) pairs for the probe: each prompt is continued by the next one's tokens, as far as a response may go."""
-    texts = [prompt.tokens[:PROBE_TOKENS] for prompt in prompts[: PROBE_SEQUENCES + 1]]
-    texts = texts if len(texts) > 1 else texts * 2
-    return [(prompt, response[:max_response]) for prompt, response in zip(texts, texts[1:], strict=False)]
+def probe_sequences(prompts: list[Prompt], max_response: int) -> list[Continuation]:
+    """Fixed sequences for the probe: each prompt is continued by the next one's text tokens, as far as a response may go.
+
+    Where prompts have images, half of the probe has: a vision tower that was left behind shows in no text.
+    """
+    pictured = [prompt for prompt in prompts if prompt.images][: PROBE_SEQUENCES // 2]
+    plain = [prompt for prompt in prompts if not prompt.images][: PROBE_SEQUENCES + 1 - len(pictured)]
+    chosen = [*pictured, *plain]
+    chosen = chosen if len(chosen) > 1 else chosen * 2
+    return [
+        Continuation(prompt.index, prompt.tokens if prompt.images else prompt.tokens[:PROBE_TOKENS], _text(following)[:max_response])
+        for prompt, following in zip(chosen, chosen[1:], strict=False)
+    ]
+
+
+def _text(prompt: Prompt) -> Tokens:
+    """The first tokens of a prompt outside its images and the token on either side of each, which no response may hold."""
+    is_text = np.ones(len(prompt.tokens), bool)
+    for begin, end in prompt.spans:
+        is_text[max(0, begin - 1) : end + 1] = False
+    return prompt.tokens[is_text][:PROBE_TOKENS]
 
 
 def gap(ours: list[Logprobs], theirs: list[Logprobs]) -> float:
@@ -104,9 +120,10 @@ class WeightExchange:
     async def verify(self) -> float:
         """The probe: the largest gap of all engines, in nats. Raises RunFailed, naming the engine, beyond the tolerance."""
         supervisor = self.supervisor
-        learned = await asyncio.gather(*(supervisor.call(rank, "score", self._probe) for rank in supervisor.learners))
+        images = await supervisor.images.references(sequence.prompt for sequence in self._probe)
+        learned = await asyncio.gather(*(supervisor.call(rank, "score", self._probe, *images) for rank in supervisor.learners))
         expected, _ = learned[0]
-        scored = await asyncio.gather(*(supervisor.call(engine, "score", self._probe) for engine in supervisor.engines))
+        scored = await asyncio.gather(*(supervisor.call(engine, "score", self._probe, *images) for engine in supervisor.engines))
         gaps = [gap(logprobs, expected) for logprobs in scored]
         for engine, found in zip(supervisor.engines, gaps, strict=True):
             if found > self._tolerance:

@@ -12,10 +12,13 @@ import ray
 from actors.weights import make_publisher
 from uec.config import Config
 from uec.platform import Platform, detect
-from uec.types import Logprobs, Plan, Publication, Rollout, Tokens
+from uec.types import Continuation, ImageFeatures, Logprobs, Plan, Publication, Rollout
 
 if TYPE_CHECKING:
+    import torch
+
     from uec.models.policy import Policy
+    from uec.models.rows import Layout
 
 
 def environment(cfg: Config, rank: int) -> dict[str, str]:
@@ -59,58 +62,66 @@ class LearnerActor:
 
         from uec.algorithm.losses.load import load_policy_loss
         from uec.models.engine import make_engine, make_reference
+        from uec.models.packing import shared_row_tokens
         from uec.models.policy import verify
         from uec.models.update import PolicyUpdate
 
         settings = self.cfg.learner
-        self.device = torch.device(platform.device)
         self.policy = self._load(platform)
+        self.layout = self._make_layout(torch.device(platform.device))
+        self._shared_row_tokens = shared_row_tokens(settings, self.policy.hf.config)
         if settings.gradient_checkpointing:
             self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.append(time.perf_counter())
         self.engine = make_engine(self.policy, settings, platform)
         reference = make_reference(self._load(platform), settings, platform) if self.cfg.loss.kl_coef > 0 else None
-        self._update = PolicyUpdate(self.engine, reference, self.cfg, load_policy_loss(self.cfg.loss.policy), self.device)
+        self._update = PolicyUpdate(self.engine, reference, self.cfg, load_policy_loss(self.cfg.loss.policy), self.layout)
         self.publisher = make_publisher(self.cfg, self.rank)
-        verify(self.engine, self.policy, self.device)
+        verify(self.engine, self.policy, self.layout, shared=self._shared_row_tokens > 0)
         clock.append(time.perf_counter())
         return dict(zip(("join_s", "load_s", "engine_s"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
 
-    def update(self, plan: Plan, *bundles: list[Rollout]) -> tuple[dict[str, float], dict[int, Logprobs]]:
+    def update(self, plan: Plan, *data: list[Rollout] | ImageFeatures) -> tuple[dict[str, float], dict[int, Logprobs]]:
         """A policy update (see uec.models.update). Returns metrics over all ranks, and old log-probabilities by sample.
 
-        A plan without steps changes nothing and returns nothing.
+        `data`: the bundles that the plan's samples count, and the features of their prompts' images. A plan without steps changes nothing
+        and returns nothing.
         """
         self.publisher.wait()
         rollout = self.cfg.rollout
         # Cut-off probabilities are renormalised over what is left: the engine's log-probabilities are then of another policy.
         whole = rollout.top_p == 1 and rollout.top_k <= 0 and rollout.min_p == 0
-        metrics, old_logprobs = self._update.run(plan, _rollouts(plan, bundles), self.steps_done, self._shared if whole else None)
+        rollouts, images = _sorted(plan, data)
+        metrics, old_logprobs = self._update.run(plan, rollouts, images, self.steps_done, self._shared if whole else None)
         if plan.steps:
             self.steps_done += len(plan.steps)
             self._shared = None
         return metrics, old_logprobs
 
-    def entropy(self, plan: Plan, *bundles: list[Rollout]) -> float:
-        """Mean true entropy of the policy over the response tokens of all ranks' plans, in nats."""
+    def entropy(self, plan: Plan, *data: list[Rollout] | ImageFeatures) -> float:
+        """Mean true entropy of the policy over the response tokens of all ranks' plans, in nats. `data` as for `update`."""
         from uec.models.update import mean_entropy
 
-        return mean_entropy(self.engine, plan, _rollouts(plan, bundles), self.device)
+        rollouts, images = _sorted(plan, data)
+        return mean_entropy(self.engine, plan, rollouts, self.layout, images)
 
-    def score(self, sequences: list[tuple[Tokens, Tokens]]) -> tuple[list[Logprobs], list[Logprobs]]:
-        """Log-probabilities (T = 1) and true entropies of the response tokens of (prompt, response) pairs, in nats.
+    def score(self, sequences: list[Continuation], *features: ImageFeatures) -> tuple[list[Logprobs], list[Logprobs]]:
+        """Log-probabilities (T = 1) and true entropies of the continuations' tokens, in nats, with the features of their prompts' images.
 
         Each rank is given all of them and returns all.
         """
         from uec.models.policy import score_sequences
 
-        return score_sequences(self.engine, sequences, self.cfg.learner.micro_batch_tokens, self.device)
+        images = {found.prompt: found for found in features}
+        return score_sequences(
+            self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens, self._shared_row_tokens
+        )
 
     def publish(self, version: int) -> Publication | None:
         """Hand the weights to the exchange under this version; rank 0 returns what to tell the engines."""
-        from uec.models.engine import gathered
+        from uec.models.engine import gathered, trained
 
-        publication = self.publisher.publish(version, gathered(self.policy.hf.named_parameters()))
+        publication = self.publisher.publish(version, gathered(trained(self.policy.hf)))
         self.version = self._shared = version
         return publication
 
@@ -120,36 +131,52 @@ class LearnerActor:
 
     def save(self, folder: str) -> None:
         """Write the exact training state to a folder that all ranks see."""
+        from uec.models.engine import trained
         from uec.models.state import save_state
 
-        save_state(Path(folder), self.engine, list(self.policy.hf.named_parameters()), self.steps_done, self.version)
+        save_state(Path(folder), self.engine, list(trained(self.policy.hf)), self.steps_done, self.version)
 
     def load(self, folder: str) -> None:
         """Go on from what `save` wrote, also with another number of ranks or ZeRO stage. Raises BadInput for another model's."""
+        from uec.models.engine import trained
         from uec.models.state import load_state
 
         self.publisher.wait()
-        self.steps_done, self.version = load_state(Path(folder), self.engine, list(self.policy.hf.named_parameters()))
+        self.steps_done, self.version = load_state(Path(folder), self.engine, list(trained(self.policy.hf)))
         self._shared = None
 
     def save_hf(self, folder: str) -> None:
-        """Write the policy so that plain transformers loads it, tokenizer and chat template included."""
+        """Write the policy so that plain transformers loads it, tokenizer, processor and chat template included."""
         from uec.models.engine import gathered
         from uec.models.export import save_pretrained
 
         hf = self.policy.hf
-        save_pretrained(Path(folder), hf, self.tokenizer, gathered(hf.named_parameters()), writes=self.rank == 0)
+        processing = self.tokenizer if self.processor is None else self.processor.processor
+        save_pretrained(Path(folder), hf, processing, gathered(hf.named_parameters()), writes=self.rank == 0)
 
     def _load(self, platform: Platform) -> "Policy":
         from uec.algorithm.entropy import Gradients
+        from uec.models.engine import freeze
         from uec.models.policy import Policy, load_model
+        from uec.models.processor import load_processor
         from uec.models.source import load_tokenizer, resolve_model
         from uec.models.vocabulary import vocabulary_size
 
         self.tokenizer = load_tokenizer(self.cfg.model)
+        self.processor = load_processor(self.cfg.model, self.cfg.data.image, self.tokenizer)
         hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
+        freeze(hf, self.cfg.model)
         gradients = Gradients(entropy=self.cfg.loss.entropy_coef > 0, tempered=self.cfg.exploration.correction == "tempered")
-        return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients)
+        banned = [] if self.processor is None else self.processor.vision_tokens()
+        return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients, banned)
+
+    def _make_layout(self, device: "torch.device") -> "Layout":
+        from uec.models.rows import Layout
+        from uec.models.vision import Vision
+
+        hf = self.policy.hf
+        vision = None if self.processor is None else Vision(hf, self.processor.feature_id, *self.processor.blank())
+        return Layout(device, hf.dtype, vision)
 
 
 def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) -> None:
@@ -172,5 +199,8 @@ def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) 
     deepspeed.init_distributed(platform.collectives)
 
 
-def _rollouts(plan: Plan, bundles: tuple[list[Rollout], ...]) -> list[Rollout]:
-    return [bundles[sample.bundle][sample.slot] for sample in plan.samples]
+def _sorted(plan: Plan, data: tuple[list[Rollout] | ImageFeatures, ...]) -> tuple[list[Rollout], dict[int, ImageFeatures]]:
+    """The rollout of each sample, and the features of their prompts' images, by prompt."""
+    bundles = [item for item in data if not isinstance(item, ImageFeatures)]
+    images = {item.prompt: item for item in data if isinstance(item, ImageFeatures)}
+    return [bundles[sample.bundle][sample.slot] for sample in plan.samples], images

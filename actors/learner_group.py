@@ -1,4 +1,4 @@
-"""The learner ranks as one: a batch of rows in, a policy update out."""
+"""The learner ranks as one: a batch of examples in, a policy update out."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,88 +7,99 @@ from typing import Any
 import ray
 
 from actors.supervisor import Member, Supervisor, awaited
-from uec.config import Learner
+from uec.config import Config
 from uec.errors import RunFailed
-from uec.models.packing import plan
+from uec.models.packing import plan, shared_row_tokens
+from uec.models.source import load_config
 from uec.types import Plan, Sample, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a training batch, by reference."""
+class Example:
+    """One response of a training batch, by reference."""
 
     bundle: Any  # reference to a list[Rollout]
     slot: int
     advantage: float
+    prompt: int
     prompt_tokens: int
     response_tokens: int
     right: bool = False
     admit: bool = False  # goes to the replay store afterwards
 
 
-def row(trajectory: Trajectory, solved_at: float, admit: bool = False) -> Row:
-    """A fresh trajectory as a row."""
+def example(trajectory: Trajectory, solved_at: float, admit: bool = False) -> Example:
+    """A fresh trajectory as an example."""
     score = trajectory.score
-    return Row(
-        trajectory.bundle, score.slot, trajectory.advantage, score.prompt_tokens, score.response_tokens, score.right(solved_at), admit
+    return Example(
+        bundle=trajectory.bundle,
+        slot=score.slot,
+        advantage=trajectory.advantage,
+        prompt=trajectory.prompt,
+        prompt_tokens=score.prompt_tokens,
+        response_tokens=score.response_tokens,
+        right=score.right(solved_at),
+        admit=admit,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """What a policy update gave; the i-th row's old log-probabilities are entry `places[i][1]` of `old_logprobs[places[i][0]]`."""
+    """What a policy update gave; the i-th example's old log-probabilities are entry `places[i][1]` of `old_logprobs[places[i][0]]`."""
 
     metrics: dict[str, float]
     old_logprobs: list[Any]  # a reference for each rank, to dict[sample, Logprobs]
-    places: list[tuple[int, int]]  # rank and sample of each row
+    places: list[tuple[int, int]]  # rank and sample of each example
 
 
 class LearnerGroup:
-    """Deals a batch over the ranks, hands each only the bundles that it needs, and runs them together."""
+    """Deals a batch over the ranks, hands each only the bundles and images that it needs, and runs them together."""
 
-    def __init__(self, settings: Learner, supervisor: Supervisor) -> None:
-        self.settings = settings
+    def __init__(self, cfg: Config, supervisor: Supervisor) -> None:
+        self.settings = cfg.learner
         self.supervisor = supervisor
+        self._shared_row_tokens = shared_row_tokens(cfg.learner, load_config(cfg.model))
 
-    async def update(self, rows: list[Row], seed: int) -> Updated:
-        """One policy update of `learner.optimizer_steps` optimizer steps on these rows (at least one)."""
-        plans, bundles, places = self._deal(rows, self.settings.optimizer_steps, seed)
+    async def update(self, examples: list[Example], seed: int) -> Updated:
+        """One policy update of `learner.optimizer_steps` optimizer steps on these examples (at least one)."""
+        plans, data, places = await self._deal(examples, self.settings.optimizer_steps, seed)
         ranks = self.supervisor.learners
         answers = [
-            rank.handle.update.options(num_returns=2).remote(share, *refs) for rank, share, refs in zip(ranks, plans, bundles, strict=True)
+            rank.handle.update.options(num_returns=2).remote(share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True)
         ]
         metrics = await asyncio.gather(*(self._answer(rank, answer[0]) for rank, answer in zip(ranks, answers, strict=True)))
         return Updated(metrics[0], [answer[1] for answer in answers], places)
 
-    async def entropy(self, rows: list[Row]) -> float:
-        """Mean true entropy of the policy over the rows' response tokens, in nats."""
-        plans, bundles, _ = self._deal(rows, 1, 0)
+    async def entropy(self, examples: list[Example]) -> float:
+        """Mean true entropy of the policy over the examples' response tokens, in nats."""
+        plans, data, _ = await self._deal(examples, 1, 0)
         answers = await asyncio.gather(
             *(
                 self.supervisor.call(rank, "entropy", share, *refs)
-                for rank, share, refs in zip(self.supervisor.learners, plans, bundles, strict=True)
+                for rank, share, refs in zip(self.supervisor.learners, plans, data, strict=True)
             )
         )
         return float(answers[0])
 
-    def _deal(
-        self, rows: list[Row], optimizer_steps: int, seed: int
+    async def _deal(
+        self, examples: list[Example], optimizer_steps: int, seed: int
     ) -> tuple[list[Plan], list[list[Any]], list[tuple[int, int]]]:
-        lengths = [row.prompt_tokens + row.response_tokens for row in rows]
-        responses = [row.response_tokens for row in rows]
-        shares = plan(lengths, responses, self.settings.ranks, self.settings.micro_batch_tokens, optimizer_steps, seed)
-        places = [(0, 0)] * len(rows)
-        plans, bundles = [], []
+        """Each rank's plan and the references that it goes with, and where each example went."""
+        settings = self.settings
+        shares = plan(examples, settings.ranks, settings.micro_batch_tokens, optimizer_steps, seed, self._shared_row_tokens)
+        places = [(0, 0)] * len(examples)
+        plans, data = [], []
         for rank, share in enumerate(shares):
-            refs: dict[Any, int] = {}
+            bundles: dict[Any, int] = {}
             samples = []
-            for sample, number in enumerate(share.rows):
-                row = rows[number]
+            for sample, number in enumerate(share.responses):
+                one = examples[number]
                 places[number] = (rank, sample)
-                samples.append(Sample(refs.setdefault(row.bundle, len(refs)), row.slot, row.advantage, row.right, row.admit))
+                samples.append(Sample(bundles.setdefault(one.bundle, len(bundles)), one.slot, one.advantage, one.right, one.admit))
+            images = await self.supervisor.images.references(examples[number].prompt for number in share.responses)
             plans.append(Plan(samples, share.steps, share.tokens, share.counts))
-            bundles.append(list(refs))
-        return plans, bundles, places
+            data.append([*bundles, *images])
+        return plans, data, places
 
     async def _answer(self, rank: Member, answer: Any) -> dict[str, float]:
         try:

@@ -52,6 +52,7 @@ class ReplayActor:
             Replayed(
                 slot=slot,
                 advantage=entry.advantage,
+                prompt=entry.rollout.prompt,
                 kind=entry.rollout.kind,
                 age=step - entry.step,
                 prompt_tokens=len(entry.rollout.prompt_tokens),

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 
 from actors import weights
-from actors.engine import Engine, Job, Stream, engine_arguments
+from actors.engine import Engine, Job, Pictures, Stream, engine_arguments
 from actors.engine_async import AsyncEngine
 from actors.engine_in_actor import InActorEngine
 from uec.config import Config
+from uec.data.image import open_image
 from uec.errors import RunFailed
+from uec.models.processor import Processor, load_processor
 from uec.models.source import context_length, load_tokenizer, resolve_model
 from uec.models.vocabulary import stop_tokens, vocabulary_size
 from uec.platform import detect
-from uec.types import Kind, Logprobs, Prompt, Publication, Request, Rollout, Tokens
+from uec.types import Continuation, ImageFeatures, Kind, Logprobs, Prompt, Publication, Request, Rollout
 
 BUNDLE_INTERVAL_S = 0.02  # what finishes sooner after a bundle joins the next: a message costs about a millisecond
 WHOLE = 1 << 30  # tokens between two outputs of a response: vLLM then sends its first token, and all others when it ends
@@ -92,9 +94,10 @@ class RolloutActor:
         """Build the engine for these prompts and warm it up; seconds that each part took."""
         begin = time.perf_counter()
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # vLLM lets it override the size that the config gives
-        self._prompts = {prompt.index: prompt.tokens for prompt in prompts}
+        self._prompts = {prompt.index: prompt for prompt in prompts}
         platform = detect(self.cfg)
         tokenizer = load_tokenizer(self.cfg.model)
+        processor = load_processor(self.cfg.model, self.cfg.data.image, tokenizer)
         self._stop_tokens = stop_tokens(self.cfg.model, tokenizer)
         import vllm
         from vllm.sampling_params import RequestOutputKind
@@ -104,7 +107,8 @@ class RolloutActor:
         self._delta, self._final = RequestOutputKind.DELTA, RequestOutputKind.FINAL_ONLY
         self._engine: Engine = InActorEngine(self.name) if platform.engine == "in_actor" else AsyncEngine(self.name)
         model = resolve_model(self.cfg.model)
-        arguments = engine_arguments(self.cfg, platform, self.rank, model, context_length(self.cfg.model))
+        pictures = max(len(prompt.images) for prompt in prompts) if processor else None
+        arguments = engine_arguments(self.cfg, platform, self.rank, model, context_length(self.cfg.model), pictures)
         self._longest = arguments["max_model_len"]
         with tempfile.TemporaryDirectory() as folder:
             if self.cfg.rollout.stop:
@@ -112,13 +116,14 @@ class RolloutActor:
                 tokenizer.save_pretrained(folder)
                 arguments["tokenizer"] = folder
             await self._engine.start(arguments)
-        await self._engine.workers("limit_vocabulary", size=vocabulary_size(tokenizer))
+        never = processor.vision_tokens() if processor else []
+        await self._engine.workers("limit_vocabulary", size=vocabulary_size(tokenizer), never=never)
         await self._engine.renew(self.version)
         built = time.perf_counter()
         self._receiver = weights.Receiver(self.cfg, platform, self.rank)
         await self._receiver.start(self._engine)
         checked = time.perf_counter()
-        await self._warm_up(prompts[0])
+        await self._warm_up(next((prompt for prompt in prompts if prompt.images), prompts[0]), processor)
         return {
             "import_s": imported - begin,
             "engine_s": built - imported,
@@ -126,12 +131,19 @@ class RolloutActor:
             "warm_up_s": time.perf_counter() - checked,
         }
 
-    async def generate(self, requests: list[Request]) -> AsyncIterator[list[Rollout]]:
-        """Sample every request's n responses, one vLLM request each; yields whatever responses ended since the last bundle."""
+    async def generate(self, requests: list[Request], *features: ImageFeatures) -> AsyncIterator[list[Rollout]]:
+        """Sample every request's n responses, one vLLM request each; yields whatever responses ended since the last bundle.
+
+        `features` of the images of all prompts that have any.
+        """
         async with self._gate.running():
             self._refuse_if_broken()
             by_id = {str(next(self._ids)): request for request in requests}
-            jobs = [Job(id, self._prompts[request.prompt].tolist(), self._sampling_params(request)) for id, request in by_id.items()]
+            images = {found.prompt: found for found in features}
+            jobs = []
+            for id, request in by_id.items():
+                prompt = self._prompts[request.prompt]
+                jobs.append(Job(id, prompt.tokens.tolist(), self._sampling_params(request), self._pictures(prompt.index, images)))
             stream = self._engine.submit(jobs)
             try:
                 async for bundle in self._bundles(stream, by_id):
@@ -175,7 +187,7 @@ class RolloutActor:
                         prompt=request.prompt,
                         kind=request.kind,
                         temperature=request.temperature,
-                        prompt_tokens=self._prompts[request.prompt],
+                        prompt_tokens=self._prompts[request.prompt].tokens,
                         tokens=np.array(tokens, np.int32),
                         logprobs=np.array(logprobs, np.float32),
                         truncated=part.finish_reason == "length",
@@ -227,27 +239,42 @@ class RolloutActor:
                 raise self._broken from error
             self.version = publication.version
 
-    async def score(self, sequences: list[tuple[Tokens, Tokens]]) -> list[Logprobs]:
-        """Log-probabilities at T = 1 of each (prompt, response)'s response tokens, [T], computed afresh from the engine's weights.
+    async def score(self, sequences: list[Continuation], *features: ImageFeatures) -> list[Logprobs]:
+        """Log-probabilities at T = 1 of each continuation's tokens, [T], computed afresh from the engine's weights.
 
         Asking vLLM for a prompt's log-probabilities makes it leave its prefix cache alone.
         """
-        for prompt, response in sequences:
-            if len(prompt) + len(response) >= self._longest:
-                raise ValueError(f"{self.name} scores up to {self._longest - 1} tokens, got {len(prompt)} + {len(response)}")
+        for one in sequences:
+            if len(one.prompt_tokens) + len(one.tokens) >= self._longest:
+                raise ValueError(f"{self.name} scores up to {self._longest - 1} tokens, got {len(one.prompt_tokens)} + {len(one.tokens)}")
         async with self._gate.running():
             self._refuse_if_broken()
             params = self._sampling(
                 temperature=1.0, max_tokens=1, prompt_logprobs=0, flat_logprobs=True, detokenize=False, output_kind=self._final
             )
-            jobs = [Job(str(next(self._ids)), [*prompt.tolist(), *response.tolist()], params) for prompt, response in sequences]
+            images = {found.prompt: found for found in features}
+            jobs = [
+                Job(str(next(self._ids)), [*one.prompt_tokens.tolist(), *one.tokens.tolist()], params, self._pictures(one.prompt, images))
+                for one in sequences
+            ]
             stream = self._engine.submit(jobs)
             found: dict[str, Logprobs] = {}
             while not stream.exhausted:
                 for output in await stream.get():
                     # The first token has none, so that entry i - 1 is token i's.
                     found[output.request_id] = np.array(output.prompt_logprobs.logprobs, np.float32)
-            return [found[job.id][len(prompt) - 1 :] for job, (prompt, _) in zip(jobs, sequences, strict=True)]
+            return [found[job.id][len(one.prompt_tokens) - 1 :] for job, one in zip(jobs, sequences, strict=True)]
+
+    def _pictures(self, prompt: int, images: dict[int, ImageFeatures]) -> Pictures | None:
+        """A prompt's images, with their places in it. Raises RunFailed where the features are of other pictures than its tokens."""
+        spans = self._prompts[prompt].spans if prompt in self._prompts else ()
+        if not spans:
+            return None
+        features = images.get(prompt)
+        if features is None or len(features.digests) != len(spans):
+            found = len(features.digests) if features else 0
+            raise RunFailed(f"{self.name}: prompt {prompt} has {len(spans)} images, and there are features of {found}")
+        return Pictures(features, spans)
 
     async def rng_state(self) -> list[str]:
         """Random state of every worker of the engine, JSON-able."""
@@ -264,9 +291,13 @@ class RolloutActor:
         """End the engine and its processes."""
         await self._engine.stop()
 
-    async def _warm_up(self, prompt: Prompt) -> None:
+    async def _warm_up(self, prompt: Prompt, processor: Processor | None) -> None:
         """The first sampling compiles kernels; let no group wait for it."""
-        async for _ in self.generate([Request(-1, prompt.index, 2, 1.0, Kind.REGULAR)]):
+        features = []
+        if processor is not None and prompt.images:
+            images = [open_image(path, self.cfg.data.image, f"prompt {prompt.index}") for path in prompt.images]
+            features.append(processor.features(prompt, images))
+        async for _ in self.generate([Request(-1, prompt.index, 2, 1.0, Kind.REGULAR)], *features):
             pass
 
     def _refuse_if_broken(self) -> None:

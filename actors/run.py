@@ -15,9 +15,11 @@ from actors.exchange import WeightExchange, tolerance
 from actors.rollout_log import RolloutLog
 from actors.supervisor import Supervisor
 from uec.config import Config
+from uec.data.embedded import write_images
 from uec.data.prompts import Dataset, load_dataset
 from uec.errors import EXIT_SIGINT, EXIT_SIGTERM
 from uec.imports import absolute_name
+from uec.models.processor import load_processor
 from uec.models.source import context_length, load_tokenizer
 from uec.platform import Platform, detect
 from uec.rewards.load import absolute_names, load_reward
@@ -40,6 +42,7 @@ def train(cfg: Config, config_path: str) -> int:
         check_cluster(cfg, resources.cpus, resources.gpus)
         platform = detect(cfg, resources.device)
         checkpoint = folder.open(cfg)
+        dataset = write_images(dataset, folder.images)
         with tracker:
             tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
             if resources.joined:
@@ -57,7 +60,8 @@ def _prepare(cfg: Config) -> Dataset:
     cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
     cfg.loss.policy = absolute_name(cfg.loss.policy)
     check_context(cfg, context_length(cfg.model))
-    dataset = load_dataset(cfg, load_tokenizer(cfg.model))
+    tokenizer = load_tokenizer(cfg.model)
+    dataset = load_dataset(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
     reward.check_columns(dataset.train[0].row)
     return dataset
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from actors.image_store import ImageStore
 from uec.algorithm.retention import Sampled
 from uec.algorithm.rounds import enough, joined
 from uec.config import Config
@@ -29,9 +30,9 @@ async def sample_rounds(
 
 
 async def sample_prompts(
-    explore: Callable[[int, asyncio.Barrier | None], Awaitable[Sampled]], order: PromptOrder, cfg: Config
+    explore: Callable[[int, asyncio.Barrier | None], Awaitable[Sampled]], order: PromptOrder, cfg: Config, images: ImageStore
 ) -> list[Sampled]:
-    """Steps 1 to 4 of the algorithm for a step's prompts, side by side.
+    """Steps 1 to 4 of the algorithm for a step's prompts, side by side. The next step's images are processed meanwhile.
 
     With `dynamic_sampling` (DAPO, 2503.14476) an uninformative prompt is replaced at once by the next of the data, until there are
     enough or `dynamic_sampling.max_prompts` is reached. The replaced ones are returned, too: their tokens were paid for.
@@ -48,5 +49,7 @@ async def sample_prompts(
             visits.append(await explore(order.take(1)[0], None))
         return visits
 
-    places = await asyncio.gather(*(place(prompt) for prompt in order.take(count)))
+    prompts = order.take(count)
+    images.prefetch([*prompts, *order.peek(count)])
+    places = await asyncio.gather(*(place(prompt) for prompt in prompts))
     return [sampled for visits in places for sampled in visits]

@@ -4,7 +4,7 @@ from typing import Any
 
 import ray
 
-from actors.learner_group import LearnerGroup, Row, Updated
+from actors.learner_group import Example, LearnerGroup, Updated
 from actors.supervisor import Supervisor, awaited
 from uec.algorithm.replay import draw_rows, is_due
 from uec.config import Config
@@ -50,11 +50,14 @@ class EntropyStabiliser:
             raise RunFailed(self.supervisor.account(replay, error)) from error
         if not records:  # all of them older than replay.max_age
             return {}
-        rows = [Row(bundle, record.slot, record.advantage, record.prompt_tokens, record.response_tokens) for record in records]
-        updated = await self.learners.update(rows, seed=self.cfg.run.seed + step)
+        examples = [
+            Example(bundle, one.slot, one.advantage, one.prompt, one.prompt_tokens, one.response_tokens)
+            for one in records
+        ]
+        updated = await self.learners.update(examples, seed=self.cfg.run.seed + step)
         metrics = {f"replay/{name}": updated.metrics[f"policy/{name}"] for name in REPORTED if f"policy/{name}" in updated.metrics}
         return metrics | {
-            "replay/used": float(len(rows)),
+            "replay/used": float(len(examples)),
             "replay/age_mean": sum(record.age for record in records) / len(records),
             "entropy/replay": updated.metrics["policy/entropy"],
         }

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 
 from actors.coalesce import Coalesced
+from actors.image_store import AT_ONCE
 from actors.supervisor import Member, Supervisor
 from uec.errors import RunFailed
 from uec.types import Group, Kind, Request, Score, Trajectory
@@ -49,7 +50,7 @@ class RolloutStream:
         return await complete
 
     async def _dispatch(self, requests: list[Request]) -> list[asyncio.Future[Group]]:
-        """Hand each request to the engine with the least to do, in one message an engine."""
+        """Hand each request to the engine with the least to do, in one message an engine, and in more where images are not ready."""
         if self._failure is not None:
             raise self._failure
         shares: dict[Member, list[Request]] = {}
@@ -59,11 +60,21 @@ class RolloutStream:
             shares.setdefault(engine, []).append(request)
             self._open[request.group] = _Open(request, [None] * request.n, asyncio.get_running_loop().create_future())
         futures = [self._open[request.group].complete for request in requests]
+        self.supervisor.images.prefetch(request.prompt for request in requests)
         for engine, share in shares.items():
-            task = asyncio.create_task(self._follow(engine, share))
-            self._streams.add(task)
-            task.add_done_callback(self._ended)
+            for message in self._messages(share):
+                task = asyncio.create_task(self._follow(engine, message))
+                self._streams.add(task)
+                task.add_done_callback(self._ended)
         return futures
+
+    def _messages(self, requests: list[Request]) -> list[list[Request]]:
+        """What can be generated at once, and the rest in portions: each goes out when its images are there."""
+        ready = [self.supervisor.images.is_ready(request.prompt) for request in requests]
+        now = [request for request, yes in zip(requests, ready, strict=True) if yes]
+        later = [request for request, yes in zip(requests, ready, strict=True) if not yes]
+        portions = [later[begin : begin + AT_ONCE] for begin in range(0, len(later), AT_ONCE)]
+        return [now, *portions] if now else portions
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._streams.discard(task)
@@ -77,8 +88,9 @@ class RolloutStream:
     async def _follow(self, engine: Member, requests: list[Request]) -> None:
         """Have the requests answered by this engine; if it fails, replace it and issue unfinished groups again, whole."""
         while requests:
+            images = await self.supervisor.images.references(request.prompt for request in requests)
             handle = engine.handle
-            cause = await self._generate(handle, requests)
+            cause = await self._generate(handle, requests, images)
             missing = [request for request in requests if request.group in self._open]
             engine.outstanding -= sum(request.n for request in requests if request not in missing)
             if missing:
@@ -87,10 +99,10 @@ class RolloutStream:
                     self._open[request.group].trajectories[:] = [None] * request.n
             requests = missing
 
-    async def _generate(self, handle: Any, requests: list[Request]) -> BaseException | None:
+    async def _generate(self, handle: Any, requests: list[Request], images: list[Any]) -> BaseException | None:
         """Grade all that an engine yields for the requests; the engine's failure, if there was one."""
         gradings = []
-        async for bundle in handle.generate.options(num_returns="streaming").remote(requests):
+        async for bundle in handle.generate.options(num_returns="streaming").remote(requests, *images):
             self.last_bundle_at = time.perf_counter()
             gradings.append(asyncio.create_task(self._grade(bundle)))
         lost = None

@@ -1,4 +1,4 @@
-"""Starts a run's actors side by side, names the one that fails and why, and replaces engines and graders that die."""
+"""Starts a run's actors side by side, names the one that fails and why, and replaces engines, graders and image workers that die."""
 
 import asyncio
 import re
@@ -11,6 +11,9 @@ import ray
 from ray.actor import ActorHandle
 
 from actors.difficulty import DifficultyActor
+from actors.image import ImageActor
+from actors.image import environment as image_environment
+from actors.image_store import ImageStore
 from actors.learner import LearnerActor
 from actors.learner import environment as learner_environment
 from actors.logs import logged, tail
@@ -91,15 +94,17 @@ class Supervisor:
             for i in range(learner.ranks)
         ]
         self.graders = [
-            Member(f"reward-{i}", Post(RewardActor, (cfg, i), cfg.reward.cpus, concurrency=1000), self._start_grader)
+            Member(f"reward-{i}", Post(RewardActor, (cfg, i), cfg.reward.cpus, concurrency=1000), self._start_with_prompts)
             for i in range(cfg.reward.workers)
         ]
+        self.image_workers: list[Member] = []  # only where there are images
+        self.images = ImageStore(self)
         self.difficulty = Member("difficulty", Post(DifficultyActor, (cfg,), cpus=0.01), _ready)
         self.replay = Member("replay", Post(ReplayActor, (cfg,), cpus=0.01), _ready)
 
     @property
     def members(self) -> list[Member]:
-        return [*self.engines, *self.learners, *self.graders, self.difficulty, self.replay]
+        return [*self.engines, *self.learners, *self.graders, *self.image_workers, self.difficulty, self.replay]
 
     def _create(self, member: Member, name: str) -> ActorHandle:
         post = member.post
@@ -118,12 +123,15 @@ class Supervisor:
     async def _start_learner(self, actor: ActorHandle) -> Any:
         return await actor.start.remote(await self._rendezvous)
 
-    async def _start_grader(self, actor: ActorHandle) -> Any:
+    async def _start_with_prompts(self, actor: ActorHandle) -> Any:
         return await actor.start.remote(self._prompts)
 
     async def start(self, prompts: list[Prompt]) -> None:
         """Start every actor at once; an actor that fails or does not get its place ends the run with its name and the cause."""
         self._prompts = ray.put(prompts)
+        self.images.hold(prompts)
+        if any(prompt.images for prompt in prompts):
+            self.image_workers = [self._image_worker(i) for i in range(self.cfg.data.image.workers)]
         for member in self.members:
             member.handle = self._create(member, member.name)
         self._rendezvous = self.learners[0].handle.address.remote()
@@ -140,6 +148,10 @@ class Supervisor:
             for task in done:
                 if (error := task.exception()) is not None:
                     raise RunFailed(self.account(starts[task], error)) from error
+
+    def _image_worker(self, rank: int) -> Member:
+        post = Post(ImageActor, (self.cfg, rank), self.cfg.data.image.cpus, environment=image_environment())
+        return Member(f"image-{rank}", post, self._start_with_prompts)
 
     def _not_started(self, members: list[Member]) -> str:
         names = ", ".join(member.name for member in members)

@@ -52,16 +52,17 @@ def make_publisher(cfg: Config, rank: int) -> Publisher:
 
 
 def expected_parameters(model: Model) -> dict[str, list[int]]:
-    """Names and shapes of the parameters that a learner publishes: those of the transformers model, tied ones once."""
+    """Names and shapes of the parameters that a learner publishes: those of the transformers model that it trains, tied ones once."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    from uec.models.source import load_config
+    from uec.models.engine import freeze
+    from uec.models.source import auto_class, load_config
 
     config = load_config(model)
     with torch.device("meta"):
-        hf = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
-    return {name: list(parameter.shape) for name, parameter in hf.named_parameters()}
+        hf = auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
+    freeze(hf, model)
+    return {name: list(parameter.shape) for name, parameter in hf.named_parameters() if parameter.requires_grad}
 
 
 def check(publication: Publication, expected: dict[str, list[int]]) -> None:

@@ -1,9 +1,12 @@
 """What runs inside vLLM's workers: methods that its `worker_extension_cls` option adds to them."""
 
 import base64
+from functools import partial
 from typing import Any
 
 import torch
+
+from uec.models.policy import BANNED
 
 
 class WorkerExtension:
@@ -13,10 +16,10 @@ class WorkerExtension:
     rank: int
     model_runner: Any
 
-    def limit_vocabulary(self, size: int) -> None:
-        """Cut the logits to the tokenizer's `size` tokens, where the embedding is padded beyond it.
+    def limit_vocabulary(self, size: int, never: list[int]) -> None:
+        """Cut the logits to the tokenizer's `size` tokens, where the embedding is padded beyond it, and rule out the tokens `never`.
 
-        Cut at their source, so that no such token is sampled, none has probability, and scored sequences agree.
+        At their source, so that no such token is sampled, none has probability, and scored sequences agree.
         """
         from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
@@ -25,6 +28,8 @@ class WorkerExtension:
             raise RuntimeError("this model has no LogitsProcessor of vLLM's: its vocabulary cannot be cut to the tokenizer's")
         for head in heads:
             head.org_vocab_size = min(head.org_vocab_size, size)
+            if never:
+                head.register_forward_hook(partial(_rule_out, never))
 
     def random_state(self) -> str:
         """State of the generator that samples, as base64 text (JSON-able)."""
@@ -38,3 +43,10 @@ class WorkerExtension:
             torch.set_rng_state(state)
         else:
             torch.cuda.set_rng_state(state, self.device)
+
+
+def _rule_out(never: list[int], _module: Any, _arguments: Any, logits_NV: torch.Tensor | None) -> torch.Tensor | None:
+    """A forward hook. Logits are None on tensor-parallel ranks that sample nothing."""
+    if logits_NV is not None:
+        logits_NV[:, never] = max(BANNED, torch.finfo(logits_NV.dtype).min)
+    return logits_NV

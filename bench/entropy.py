@@ -15,8 +15,9 @@ from bench.figure import Figure, Target, compared
 from bench.task import default_config
 from bench.turns import Block, in_turns
 from uec.algorithm.entropy import TokenScores
-from uec.models.microbatch import Rows, pad
-from uec.models.policy import Head, Policy, score_rows
+from uec.models.policy import Head, Policy
+from uec.models.rows import Layout, Rows
+from uec.types import Continuation
 
 PAIRS = 12
 TARGET = Target(1.10)
@@ -49,7 +50,8 @@ def _compare(what: str, hf: Any, rows: int, prompt: int, response: int, pairs: i
     vocabulary = hf.config.vocab_size
     rng = np.random.default_rng(0)
     draw = [[rng.integers(0, vocabulary, length).astype(np.int32) for _ in range(rows)] for length in (prompt, response)]
-    batch = pad(draw[0], draw[1], torch.device("cpu"))
+    layout = Layout(torch.device("cpu"), hf.dtype)
+    batch = layout.rows([[Continuation(i, *pair)] for i, pair in enumerate(zip(*draw, strict=True))], {})
     ours, bare = Policy(hf, CHUNK_MB, vocabulary), Policy(hf, CHUNK_MB, vocabulary)
     bare.head.__class__ = LogprobsOnly
     with_it, without = asyncio.run(in_turns(lambda _: _pass(ours, batch), lambda _: _pass(bare, batch), pairs))
@@ -60,6 +62,6 @@ def _compare(what: str, hf: Any, rows: int, prompt: int, response: int, pairs: i
 
 def _pass(policy: nn.Module, batch: Rows) -> Block:
     begin, cpu_begin = time.perf_counter(), time.process_time()
-    score_rows(policy, batch).logprobs_N.mean().backward()
+    policy(batch).logprobs_N.mean().backward()
     policy.zero_grad()
     return Block(time.perf_counter() - begin, batch.tokens, time.process_time() - cpu_begin)

@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 from actors.controller import Controller
-from actors.learner_group import Row as LearnerRow
-from actors.learner_group import row
+from actors.learner_group import Example, example
 from bench.bare import Bare
 from bench.crew import cpu_of, crew, explore, prompts_of
 from bench.figure import Figure, Target, compared
@@ -82,22 +81,21 @@ async def _measure(scratch: Path, pairs: int, updates: int) -> list[Figure]:
     ]
 
 
-async def _batch(controller: Controller, k: int) -> list[LearnerRow]:
+async def _batch(controller: Controller, k: int) -> list[Example]:
     """What the default run would train on in a step."""
     cfg = controller.cfg
     explored, _ = await explore(controller, prompts_of(controller.dataset, k, cfg.train.prompts_per_step))
     retained = retain(explored, cfg, controller.estimator)
-    return [row(kept, cfg.difficulty.solved_at, admits(kept, cfg.replay)) for prompt in retained for kept in prompt.kept]
+    return [example(kept, cfg.difficulty.solved_at, admits(kept, cfg.replay)) for prompt in retained for kept in prompt.kept]
 
 
-async def _by_hand(controller: Controller, batch: list[LearnerRow]) -> list[list[Row]]:
+async def _by_hand(controller: Controller, batch: list[Example]) -> list[list[Row]]:
     """The same rows with their tokens, in the micro-batches that the learner will make of them."""
     bundles = {reference: await reference for reference in {one.bundle for one in batch}}
     rollouts: list[Rollout] = [bundles[one.bundle][one.slot] for one in batch]
-    lengths, responses = [one.prompt_tokens + one.response_tokens for one in batch], [one.response_tokens for one in batch]
-    [share] = plan(lengths, responses, 1, controller.cfg.learner.micro_batch_tokens, 1, 0)
+    [share] = plan(batch, 1, controller.cfg.learner.micro_batch_tokens, 1, 0)
     [micro_batches] = share.steps
-    places = [[share.rows[i] for i in rows] for rows in micro_batches]
+    places = [[share.responses[i] for row in rows for i in row] for rows in micro_batches]
     return [[Row(rollouts[i].prompt_tokens, rollouts[i].tokens, batch[i].advantage) for i in rows] for rows in places]
 
 

@@ -16,12 +16,18 @@ class Name:
     name: str
 
 
+class NoImages:
+    async def references(self, prompts: object) -> list[object]:
+        return []
+
+
 @dataclass
 class Answers:
     """Stands in for a Supervisor: what each actor's `score` answers."""
 
     logprobs: dict[str, list[np.ndarray]]
     learners: list[Name] = field(default_factory=lambda: [Name("learner-0")])
+    images: NoImages = field(default_factory=NoImages)
     engines: list[Name] = field(default_factory=lambda: [Name("rollout-0"), Name("rollout-1")])
 
     async def call(self, member: Name, method: str, *args: object) -> object:
@@ -55,6 +61,18 @@ def test_a_log_probability_that_is_no_number_does_not_pass(make_config):
 def test_a_probe_is_made_of_prompts_and_fits_into_a_short_response():
     prompts = [Prompt(i, "", np.full(10, i, np.int32), "", {}) for i in range(3)]
     pairs = probe_sequences(prompts, max_response=4)
-    assert [(prompt.tolist(), response.tolist()) for prompt, response in pairs] == [([0] * 10, [1] * 4), ([1] * 10, [2] * 4)]
-    [(prompt, response)] = probe_sequences(prompts[:1], max_response=99)
-    assert prompt.tolist() == response.tolist() == [0] * 10
+    assert [(one.prompt_tokens.tolist(), one.tokens.tolist()) for one in pairs] == [([0] * 10, [1] * 4), ([1] * 10, [2] * 4)]
+    [one] = probe_sequences(prompts[:1], max_response=99)
+    assert one.prompt_tokens.tolist() == one.tokens.tolist() == [0] * 10
+
+
+def test_half_of_a_probe_has_images_and_no_response_holds_an_image_token():
+    def prompt(index: int, pictured: bool) -> Prompt:
+        tokens = np.array([1, 7, 9, 9, 8, 2] if pictured else [1, 2, 3], np.int32)  # 9: image tokens, framed by 7 and 8
+        return Prompt(index, "", tokens, "", {}, ("a.png",), ((2, 4),)) if pictured else Prompt(index, "", tokens, "", {})
+
+    probe = probe_sequences([prompt(i, i % 2 == 0) for i in range(40)], max_response=9)
+    assert len(probe) == 8
+    assert [one.prompt % 2 for one in probe] == [0] * 4 + [1] * 4
+    assert all(one.prompt_tokens.tolist() == [1, 7, 9, 9, 8, 2] for one in probe[:4])
+    assert [one.tokens.tolist() for one in probe] == [[1, 2]] * 3 + [[1, 2, 3]] * 5

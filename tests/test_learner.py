@@ -21,9 +21,9 @@ from actors.learner import LearnerActor
 from uec.config import Config, Learner
 from uec.config_file import load_config
 from uec.errors import BadInput, RunFailed
-from uec.models.packing import plan
+from uec.models.packing import Length, plan
 from uec.models.update import learning_rate
-from uec.types import Kind, Plan, Rollout, Sample
+from uec.types import Continuation, Kind, Plan, Rollout, Sample
 
 WORDS = 40
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -107,16 +107,16 @@ def rollouts(count: int, seed: int = 0, **changes: Any) -> list[Rollout]:
     for index in range(count):
         prompt, response = (rng.integers(4, WORDS, rng.integers(2, 9), dtype=np.int32) for _ in range(2))
         fields = {"temperature": 1.0, "logprobs": np.zeros(len(response), np.float32), "version": 0, **changes}
-        made.append(Rollout(0, index, 0, Kind.REGULAR, prompt_tokens=prompt, tokens=response, truncated=False, **fields))
+        made.append(Rollout(0, index, index, Kind.REGULAR, prompt_tokens=prompt, tokens=response, truncated=False, **fields))
     return made
 
 
 def plans(
     rows: list[Rollout], advantages: list[float], ranks: int = 1, budget: int = 10_000, steps: int = 1, admit: bool = False
 ) -> list[Plan]:
-    lengths = [len(row.prompt_tokens) + len(row.tokens) for row in rows]
-    shares = plan(lengths, [len(row.tokens) for row in rows], ranks, budget, steps, seed=0)
-    samples = [[Sample(0, i, advantages[i], admit=admit) for i in share.rows] for share in shares]
+    batch = [Length(row.prompt, len(row.prompt_tokens), len(row.tokens)) for row in rows]
+    shares = plan(batch, ranks, budget, steps, seed=0)
+    samples = [[Sample(0, i, advantages[i], admit=admit) for i in share.responses] for share in shares]
     return [Plan(mine, share.steps, share.tokens, share.counts) for mine, share in zip(samples, shares, strict=True)]
 
 
@@ -337,7 +337,7 @@ def test_several_optimizer_steps_keep_the_old_logprobs_of_before_the_first(one, 
     [share] = plans(ROWS, ADVANTAGES, steps=3, admit=True)
     old = plain.detached(ROWS)
     for step in share.steps:
-        rows = [share.samples[i].slot for batch in step for i in batch]
+        rows = [share.samples[i].slot for batch in step for row in batch for i in row]
         plain.step(plain.surrogate([ROWS[i] for i in rows], [ADVANTAGES[i] for i in rows], [old[i] for i in rows]))
     [ours] = one.run(trained, cfg("learner.lr=1e-2"), [([share], ROWS)])
     close(ours.weights, plain.weights(), atol=2e-4)  # a fiftieth of a step
@@ -372,7 +372,7 @@ def test_old_logprobs_stored_with_a_rollout_are_used(one, cfg, model):
 def test_only_a_single_step_admits_samples_that_are_marked(one, cfg, model):
     [share] = plans(ROWS, ADVANTAGES)
     samples = [Sample(s.bundle, s.slot, s.advantage, admit=s.slot in (2, 5)) for s in share.samples]
-    [ours] = one.run(trained, cfg(), [([Plan(samples, share.steps, share.tokens, share.rows)], ROWS)])
+    [ours] = one.run(trained, cfg(), [([Plan(samples, share.steps, share.tokens, share.counts)], ROWS)])
     old = Plain(model).detached(ROWS)
     assert sorted(samples[i].slot for i in ours.old[0]) == [2, 5]
     for i, values in ours.old[0].items():
@@ -434,7 +434,7 @@ def test_a_gradient_that_is_no_number_ends_the_run(one, cfg):
 @pytest.mark.e2e
 def test_scores_and_entropy_are_those_of_plain_transformers(one, cfg, model):
     plain = Plain(model)
-    [(logprobs, entropies)] = one.run(scored, cfg(), [(row.prompt_tokens, row.tokens) for row in ROWS])
+    [(logprobs, entropies)] = one.run(scored, cfg(), [Continuation(row.prompt, row.prompt_tokens, row.tokens) for row in ROWS])
     for ours, theirs in zip(logprobs, plain.detached(ROWS), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     [mean] = one.run(entropy, cfg(), plans(ROWS, [0.0] * 12, budget=50), ROWS)
@@ -448,7 +448,8 @@ def test_scores_and_entropy_are_those_of_plain_transformers(one, cfg, model):
 def test_two_ranks_with_two_micro_batches_give_the_gradient_of_one_batch(one, two, cfg, tmp_path):
     whole, split = plans(ROWS, ADVANTAGES), plans(ROWS, ADVANTAGES, ranks=2, budget=50)
     assert len(split[0].steps[0]) >= 2
-    assert len({sum(len(ROWS[s.samples[i].slot].tokens) for i in batch) for s in split for batch in s.steps[0]}) > 1  # unequal
+    sizes = {sum(len(ROWS[s.samples[i].slot].tokens) for row in batch for i in row) for s in split for batch in s.steps[0]}
+    assert len(sizes) > 1
     [alone] = one.run(trained_and_saved, cfg(), [(whole, ROWS)], str(tmp_path / "one"))
     for stage in (0, 1, 2, 3):
         folder = tmp_path / f"two-{stage}"

@@ -22,11 +22,13 @@ from transformers import (
 
 from uec.config import Model
 from uec.errors import BadInput
-from uec.models.microbatch import Rows, collate, pad
-from uec.models.policy import Policy, load_model, score_rows, score_sequences, verify, without_dropout
-from uec.types import Kind, Rollout, Sample
+from uec.models.microbatch import collate
+from uec.models.policy import Policy, load_model, score_sequences, verify, without_dropout
+from uec.models.rows import Layout, Rows
+from uec.models.source import full_attention
+from uec.types import Continuation, Kind, Rollout, Sample
 
-CPU = torch.device("cpu")
+LAYOUT = Layout(torch.device("cpu"), torch.float32)
 VOCAB = 37
 SIZES = {
     "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -43,6 +45,16 @@ def qwen2(**changes) -> Qwen2ForCausalLM:
 def sequences(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(seed)
     return [tuple(rng.integers(3, VOCAB, rng.integers(1, 9), dtype=np.int32) for _ in range(2)) for _ in range(count)]
+
+
+def continuations(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[Continuation]:
+    """Each to a prompt of its own."""
+    return [Continuation(number, *pair) for number, pair in enumerate(pairs)]
+
+
+def laid_out(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Rows:
+    """Each in a row of its own."""
+    return LAYOUT.rows([[one] for one in continuations(pairs)], {})
 
 
 def plain_logits(hf: torch.nn.Module, prompt: np.ndarray, response: np.ndarray) -> Tensor:
@@ -66,10 +78,10 @@ def test_scores_are_those_of_plain_transformers_row_by_row():
         policy = Policy(hf, chunk_mb, VOCAB)
         if hidden_rows:
             policy.head.rows = hidden_rows  # several pieces, the last one short
-        batch = pad([p for p, _ in rows], [r for _, r in rows], CPU)
+        batch = laid_out(rows)
         spread = torch.tensor(np.repeat(np.float32(temperatures), [len(r) for _, r in rows]))
         with torch.no_grad():
-            scores = score_rows(policy, batch, spread)
+            scores = policy(batch, spread)
             for k, (prompt, response) in enumerate(rows):
                 logits_TV = plain_logits(hf, prompt, response)
                 chosen = torch.from_numpy(response).long()[:, None]
@@ -82,17 +94,17 @@ def test_scores_are_those_of_plain_transformers_row_by_row():
 
 def test_gradients_are_those_of_the_full_forward_with_a_mask():
     rows = sequences(6, seed=1)
-    batch = pad([p for p, _ in rows], [r for _, r in rows], CPU)
+    batch = laid_out(rows)
     weights = torch.linspace(-1, 1, len(batch.row_N))
     ours, theirs = qwen2(), qwen2()
     policy = Policy(ours, 256, VOCAB)
     policy.head.rows = 4
-    (score_rows(policy, batch).logprobs_N * weights).sum().backward()
+    (policy(batch).logprobs_N * weights).sum().backward()
     mask_BL = torch.zeros_like(batch.ids_BL)
     for row, (prompt, response) in enumerate(rows):
         mask_BL[row, : len(prompt) + len(response)] = 1
     logprobs_BLV = theirs(input_ids=batch.ids_BL, attention_mask=mask_BL).logits.log_softmax(-1)
-    (logprobs_BLV[batch.row_N, batch.col_N - 1].gather(1, batch.targets_N()[:, None])[:, 0] * weights).sum().backward()
+    (logprobs_BLV[batch.row_N, batch.from_N].gather(1, batch.targets_N()[:, None])[:, 0] * weights).sum().backward()
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, other.grad, atol=2e-5, rtol=1e-4)
 
@@ -100,7 +112,8 @@ def test_gradients_are_those_of_the_full_forward_with_a_mask():
 def test_a_uniform_policy_has_the_entropy_of_its_vocabulary():
     hf = qwen2(tie_word_embeddings=False)
     torch.nn.init.zeros_(hf.lm_head.weight)
-    [logprobs], [entropies] = score_sequences(Policy(hf, 256, VOCAB), [(np.array([3, 4]), np.array([5, 6, 7]))], 100, CPU)
+    rows = continuations([(np.array([3, 4]), np.array([5, 6, 7]))])
+    [logprobs], [entropies] = score_sequences(Policy(hf, 256, VOCAB), rows, LAYOUT, {}, 100)
     np.testing.assert_allclose(entropies, math.log(VOCAB), rtol=1e-6)
     np.testing.assert_allclose(logprobs, -math.log(VOCAB), rtol=1e-6)
 
@@ -108,7 +121,7 @@ def test_a_uniform_policy_has_the_entropy_of_its_vocabulary():
 def test_ids_beyond_the_tokenizer_get_no_probability():
     hf = qwen2(tie_word_embeddings=False)
     torch.nn.init.zeros_(hf.lm_head.weight)
-    [logprobs], [entropies] = score_sequences(Policy(hf, 256, 30), [(np.array([3]), np.array([5, 6]))], 100, CPU)
+    [logprobs], [entropies] = score_sequences(Policy(hf, 256, 30), continuations([(np.array([3]), np.array([5, 6]))]), LAYOUT, {}, 100)
     np.testing.assert_allclose(logprobs, -math.log(30), rtol=1e-6)
     np.testing.assert_allclose(entropies, math.log(30), rtol=1e-6)
 
@@ -129,7 +142,7 @@ def test_architectures_are_scored_as_their_own_forward_does(hf):
     model = hf()
     without_dropout(model)
     policy = Policy(model, 256, VOCAB)
-    assert verify(policy, policy, CPU) is None  # raises where they differ
+    assert verify(policy, policy, LAYOUT, shared=full_attention(model.config)) is None  # raises where they differ
 
 
 def test_a_model_that_does_more_to_its_logits_is_refused_by_name():
@@ -142,7 +155,7 @@ def test_a_model_that_does_more_to_its_logits_is_refused_by_name():
     torch.manual_seed(0)
     policy = Policy(Sharpened(Qwen2Config(**SIZES)), 256, VOCAB)
     with pytest.raises(BadInput, match="Sharpened cannot be trained"):
-        verify(policy, policy, CPU)
+        verify(policy, policy, LAYOUT, shared=False)
 
 
 @pytest.mark.parametrize(
@@ -157,22 +170,22 @@ def test_a_model_in_training_mode_drops_nothing_and_keeps_its_config(hf):
     config = model.config.to_dict()
     without_dropout(model)
     policy = Policy(model, 256, VOCAB).train()
-    rows = sequences(3)
-    training, _ = score_sequences(policy, rows, 100, CPU)
-    evaluating, _ = score_sequences(policy.eval(), rows, 100, CPU)
+    rows = continuations(sequences(3))
+    training, _ = score_sequences(policy, rows, LAYOUT, {}, 100)
+    evaluating, _ = score_sequences(policy.eval(), rows, LAYOUT, {}, 100)
     for a, b in zip(training, evaluating, strict=True):
         np.testing.assert_array_equal(a, b)
     assert model.config.to_dict() == config
 
 
 def test_gradient_checkpointing_changes_no_gradient():
-    batch = pad(*zip(*sequences(4), strict=True), CPU)
+    batch = laid_out(sequences(4))
     gradients = []
     for on in (False, True):
         policy = Policy(qwen2(), 256, VOCAB).train()
         if on:
             policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        score_rows(policy, batch).logprobs_N.sum().backward()
+        policy(batch).logprobs_N.sum().backward()
         gradients.append([parameter.grad for parameter in policy.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed, atol=1e-6, rtol=1e-6)
@@ -181,8 +194,8 @@ def test_gradient_checkpointing_changes_no_gradient():
 def test_sequences_come_back_in_their_order_whatever_the_budget():
     policy = Policy(qwen2(), 256, VOCAB)
     rows = [*sequences(9), (np.array([3, 4]), np.empty(0, np.int32))]
-    together = score_sequences(policy, rows, 10_000, CPU)
-    apart = score_sequences(policy, rows, 1, CPU)
+    together = score_sequences(policy, continuations(rows), LAYOUT, {}, 10_000)
+    apart = score_sequences(policy, continuations(rows), LAYOUT, {}, 1)
     for one, other in zip(together, apart, strict=True):
         assert [len(values) for values in one] == [len(response) for _, response in rows]
         for a, b in zip(one, other, strict=True):
@@ -190,17 +203,18 @@ def test_sequences_come_back_in_their_order_whatever_the_budget():
 
 
 def test_rows_are_padded_on_the_right_and_point_at_their_response_tokens():
-    rows = pad([np.array([5, 6]), np.array([7])], [np.array([8]), np.array([9, 10, 11])], CPU)
+    rows = laid_out([(np.array([5, 6]), np.array([8])), (np.array([7]), np.array([9, 10, 11]))])
     assert rows.ids_BL.tolist() == [[5, 6, 8, 0], [7, 9, 10, 11]]
-    assert (rows.row_N.tolist(), rows.col_N.tolist()) == ([0, 1, 1, 1], [2, 1, 2, 3])
+    assert (rows.row_N.tolist(), rows.from_N.tolist(), rows.col_N.tolist()) == ([0, 1, 1, 1], [1, 0, 1, 2], [2, 1, 2, 3])
+    assert rows.mask_B1LL is None and rows.positions is None
     assert rows.targets_N().tolist() == [8, 9, 10, 11]
     assert (rows.counts, rows.tokens) == ([1, 3], 7)
 
 
 def test_no_rows_still_make_a_forward_and_a_backward_pass():
     policy = Policy(qwen2(), 256, VOCAB)
-    batch = collate([], [], CPU)
-    scores = score_rows(policy, batch.rows, batch.temperatures_N)
+    batch = collate([], [], [], LAYOUT, {})
+    scores = policy(batch.rows, batch.temperatures_N)
     assert scores.logprobs_N.shape == (0,)
     scores.logprobs_N.sum().backward()
     assert all(float(parameter.grad.abs().max()) == 0 for parameter in policy.parameters())
@@ -208,12 +222,12 @@ def test_no_rows_still_make_a_forward_and_a_backward_pass():
 
 def test_a_prompt_without_tokens_is_refused():
     with pytest.raises(BadInput, match="a prompt without tokens"):
-        pad([np.array([3]), np.empty(0, np.int32)], [np.array([4]), np.array([5])], CPU)
+        laid_out([(np.array([3]), np.array([4])), (np.empty(0, np.int32), np.array([5]))])
 
 
 def test_a_micro_batch_spreads_each_rows_figures_over_its_tokens():
     hot = rollout(kind=Kind.EXPLORATION, tokens=np.array([7], np.int32), logprobs=np.array([-4], np.float32), temperature=1.2, version=3)
-    batch = collate([rollout(), hot], [Sample(0, 0, 0.5), Sample(0, 1, -1.0, right=True)], CPU)
+    batch = collate([[0], [1]], [rollout(), hot], [Sample(0, 0, 0.5), Sample(0, 1, -1.0, right=True)], LAYOUT, {})
     assert batch.advantages_N.tolist() == [0.5, 0.5, 0.5, -1.0]
     assert batch.temperatures_N is not None and batch.temperatures_N.tolist() == pytest.approx([1, 1, 1, 1.2])
     assert batch.behaviour_N.tolist() == [-1, -2, -3, -4]
@@ -224,7 +238,7 @@ def test_a_micro_batch_spreads_each_rows_figures_over_its_tokens():
 
 def test_rows_without_stored_logprobs_are_marked_beside_those_with():
     rows = [rollout(), rollout(old_logprobs=np.array([-7, -8, -9], np.float32))]
-    batch = collate(rows, [Sample(0, 0, 1.0), Sample(0, 1, 1.0)], CPU)
+    batch = collate([[0, 1]], rows, [Sample(0, 0, 1.0), Sample(0, 1, 1.0)], LAYOUT, {})
     assert batch.stored_N is not None
     assert batch.stored_N.isnan().tolist() == [True] * 3 + [False] * 3
     assert batch.stored_N[3:].tolist() == [-7, -8, -9]
@@ -235,7 +249,7 @@ def test_pickled_weights_are_not_read(tmp_path: Path):
     hf = qwen2()
     hf.config.save_pretrained(tmp_path)
     torch.save(hf.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(BadInput, match="transformers loads no causal language model"):
+    with pytest.raises(BadInput, match="pickled weights can run code"):
         load_model(Model(path=str(tmp_path)), str(tmp_path), "float32")
 
 
@@ -248,8 +262,69 @@ def test_a_loaded_model_has_the_dtype_asked_for(tmp_path: Path):
 
 
 def test_rows_keep_a_copy_of_what_they_split():
-    rows = Rows(torch.zeros(1, 3, dtype=torch.long), torch.zeros(2, dtype=torch.long), torch.tensor([1, 2]), [2], 3)
+    rows = Rows(torch.zeros(1, 3, dtype=torch.long), torch.zeros(2, dtype=torch.long), torch.tensor([0, 1]), torch.tensor([1, 2]), [2], 3)
     values = torch.tensor([1.0, 2.0])
     [part] = rows.split(values)
     values.zero_()
     assert part.tolist() == [1.0, 2.0]
+
+
+def shared(pairs: list[tuple[int, int, int]], seed: int = 0) -> list[list[Continuation]]:
+    """Rows of a prompt of P tokens with k responses of up to T."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number, (p, k, t) in enumerate(pairs):
+        prompt = rng.integers(3, VOCAB, p, dtype=np.int32)
+        rows.append([Continuation(number, prompt, rng.integers(3, VOCAB, rng.integers(1, t + 1), dtype=np.int32)) for _ in range(k)])
+    return rows
+
+
+def test_a_shared_row_holds_the_prompt_once_and_its_responses_begin_where_it_ends():
+    tokens = [np.array(values, np.int32) for values in ([5, 6], [8], [9, 10])]
+    rows = LAYOUT.rows([[Continuation(0, tokens[0], tokens[1]), Continuation(0, tokens[0], tokens[2])]], {})
+    assert rows.ids_BL.tolist() == [[5, 6, 8, 9, 10]]
+    assert (rows.from_N.tolist(), rows.col_N.tolist()) == ([1, 1, 3], [2, 3, 4])  # both first tokens follow the prompt's last
+    assert rows.positions.tolist() == [[0, 1, 2, 2, 3]]
+    assert rows.response_N().tolist() == [0, 1, 1]
+    seen = (rows.mask_B1LL[0, 0] == 0).int().tolist()
+    assert seen == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+
+
+def test_responses_that_share_a_row_are_scored_as_if_each_stood_alone_and_get_the_same_gradients():
+    rows = shared([(6, 4, 5), (3, 1, 7), (9, 8, 3), (2, 2, 9)])
+    flat = [one for row in rows for one in row]
+    together, apart = Policy(qwen2(), 256, VOCAB), Policy(qwen2(), 256, VOCAB)
+    ours_N = together(LAYOUT.rows(rows, {})).logprobs_N
+    theirs_N = apart(LAYOUT.rows([[one] for one in flat], {})).logprobs_N
+    torch.testing.assert_close(ours_N, theirs_N, atol=1e-5, rtol=0)
+    weights_N = torch.linspace(-1, 1, len(ours_N))
+    (ours_N * weights_N).sum().backward()
+    (theirs_N * weights_N).sum().backward()
+    for mine, other in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, atol=2e-5, rtol=1e-4)
+
+
+def test_banned_tokens_get_no_probability_and_entropy_stays_finite():
+    hf = qwen2(tie_word_embeddings=False)
+    torch.nn.init.zeros_(hf.lm_head.weight)
+    policy = Policy(hf, 256, VOCAB, banned=[4, 9, 30])
+    [logprobs], [entropies] = score_sequences(policy, continuations([(np.array([3]), np.array([5, 9]))]), LAYOUT, {}, 100)
+    assert logprobs[0] == pytest.approx(-math.log(VOCAB - 3), rel=1e-6)
+    assert logprobs[1] < -1e8
+    np.testing.assert_allclose(entropies, math.log(VOCAB - 3), rtol=1e-6)
+
+
+def test_a_model_with_sliding_windows_shares_no_rows_and_one_that_heeds_no_mask_is_refused():
+    assert not full_attention(Gemma2Config(**SIZES, head_dim=8))
+    assert full_attention(Qwen2Config(**SIZES))
+
+    class Maskless(Qwen2ForCausalLM):
+        @property
+        def base_model(self):
+            return lambda attention_mask, **inputs: self.model(attention_mask=None, **inputs)
+
+    torch.manual_seed(0)
+    policy = Policy(Maskless(Qwen2Config(**SIZES)), 256, VOCAB)
+    with pytest.raises(BadInput, match="learner.shared_prefix=false"):
+        verify(policy, policy, LAYOUT, shared=True)
+    assert verify(policy, policy, LAYOUT, shared=False) is None

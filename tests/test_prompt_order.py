@@ -44,3 +44,10 @@ def test_a_loaded_state_goes_on_exactly(n: int, taken: list[int], shuffle: bool)
 def test_a_state_of_another_data_set_is_refused() -> None:
     with pytest.raises(BadInput, match="made with 10 training prompts, now there are 9"):
         PromptOrder(9, 0, True).load(PromptOrder(10, 0, True).state())
+
+
+def test_looking_ahead_gives_what_is_taken_next_and_takes_nothing():
+    order = PromptOrder(5, seed=3, shuffle=True)
+    order.take(3)
+    ahead = order.peek(4)  # into the next epoch
+    assert order.take(4) == ahead

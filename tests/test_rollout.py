@@ -20,7 +20,7 @@ from actors.weights_shm import ShmPublisher
 from uec.config import Config
 from uec.config_file import load_config
 from uec.errors import RunFailed
-from uec.types import Kind, Prompt, Request, Rollout
+from uec.types import Continuation, Kind, Prompt, Request, Rollout
 
 pytestmark = pytest.mark.e2e
 
@@ -258,22 +258,22 @@ def test_a_late_request_joins_those_that_run(actors, kind):
 
 def test_score_gives_the_learners_logprobs(engine, learner, prompts):
     ray.get(engine.update_weights.remote(learner.learn()))
-    sequences = [(prompts[i].tokens, prompts[i + 1].tokens[:MAX_TOKENS]) for i in (0, 1, 8)]
-    for got, (prompt, response) in zip(ray.get(engine.score.remote(sequences)), sequences, strict=True):
-        assert got.shape == response.shape
-        np.testing.assert_allclose(got, learner.logprobs(prompt, response), atol=GAP)
+    sequences = [Continuation(i, prompts[i].tokens, prompts[i + 1].tokens[:MAX_TOKENS]) for i in (0, 1, 8)]
+    for got, one in zip(ray.get(engine.score.remote(sequences)), sequences, strict=True):
+        assert got.shape == one.tokens.shape
+        np.testing.assert_allclose(got, learner.logprobs(one.prompt_tokens, one.tokens), atol=GAP)
 
 
 def test_score_finds_a_stale_tied_lm_head(engine, learner, prompts):
-    sequence = (prompts[0].tokens, prompts[1].tokens)
+    sequence = Continuation(0, prompts[0].tokens, prompts[1].tokens)
     ray.get(engine.leave_head_stale.remote(True))
     ray.get(engine.update_weights.remote(learner.learn()))
     (stale,) = ray.get(engine.score.remote([sequence]))
-    assert np.abs(stale - learner.logprobs(*sequence)).max() > 100 * GAP
+    assert np.abs(stale - learner.logprobs(sequence.prompt_tokens, sequence.tokens)).max() > 100 * GAP
     ray.get(engine.leave_head_stale.remote(False))
     ray.get(engine.update_weights.remote(learner.learn()))
     (fresh,) = ray.get(engine.score.remote([sequence]))
-    assert np.abs(fresh - learner.logprobs(*sequence)).max() < GAP
+    assert np.abs(fresh - learner.logprobs(sequence.prompt_tokens, sequence.tokens)).max() < GAP
 
 
 def test_an_update_resets_the_prefix_cache_and_score_does_not_read_it(engine, learner, prompts):
@@ -282,8 +282,8 @@ def test_an_update_resets_the_prefix_cache_and_score_does_not_read_it(engine, le
     ray.get(engine.keep_prefix_cache.remote(True))
     ray.get(engine.update_weights.remote(learner.learn()))
     assert learner.gap(sample(engine, [request(8, 2), request(9, 2)])) > 100 * GAP  # old keys and values
-    sequence = (prompts[8].tokens, prompts[0].tokens)
-    assert np.abs(ray.get(engine.score.remote([sequence]))[0] - learner.logprobs(*sequence)).max() < GAP
+    sequence = Continuation(8, prompts[8].tokens, prompts[0].tokens)
+    assert np.abs(ray.get(engine.score.remote([sequence]))[0] - learner.logprobs(sequence.prompt_tokens, sequence.tokens)).max() < GAP
     ray.get(engine.keep_prefix_cache.remote(False))
     ray.get(engine.update_weights.remote(learner.learn()))
     assert learner.gap(sample(engine, [request(8, 2), request(9, 2)])) < GAP
@@ -415,7 +415,7 @@ def test_a_failure_in_the_middle_of_an_update_makes_the_engine_say_that_it_is_lo
         lambda: ray.get(update),
         lambda: ray.get(next(waiting)),
         lambda: ray.get(engine.update_weights.remote(learner.learn())),
-        lambda: ray.get(engine.score.remote([(np.arange(4), np.arange(4))])),
+        lambda: ray.get(engine.score.remote([Continuation(0, np.arange(4), np.arange(4))])),
         lambda: sample(engine, [request(0)]),
     ]
     for call in calls:

@@ -79,15 +79,37 @@ def step(cfg: Config, order: PromptOrder, informative: Callable[[int], bool]) ->
             await asyncio.sleep(0)
         return sampled(prompt, informative(prompt))
 
-    return asyncio.run(sample_prompts(explore, order, cfg))
+    return asyncio.run(sample_prompts(explore, order, cfg, Images()))
 
 
 def numbers(found: list[Sampled]) -> list[int]:
     return [each.regular.request.prompt for each in found]
 
 
+class Images:
+    """Stands in for an ImageStore: what it is asked to have ready."""
+
+    def __init__(self) -> None:
+        self.wanted: list[int] = []
+
+    def prefetch(self, prompts: list[int]) -> None:
+        self.wanted += prompts
+
+
 def in_order() -> PromptOrder:
     return PromptOrder(100, seed=0, shuffle=False)
+
+
+def test_the_images_of_this_step_and_then_of_the_next_are_made_ready() -> None:
+    images = Images()
+
+    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> Sampled:
+        assert images.wanted == [0, 1, 2, 3, 4, 5, 6, 7]  # before anything is sampled
+        return sampled(prompt, True)
+
+    order = in_order()
+    asyncio.run(sample_prompts(explore, order, config(), images))
+    assert order.take(1) == [4]
 
 
 def test_without_dynamic_sampling_no_prompt_is_replaced() -> None:
@@ -152,7 +174,7 @@ def test_a_replacement_does_not_wait_for_the_regular_groups_of_all() -> None:
             await everyone_regular.wait()
         return sampled(prompt, informative=prompt >= 4)
 
-    found = asyncio.run(asyncio.wait_for(sample_prompts(explore, in_order(), config()), timeout=5))
+    found = asyncio.run(asyncio.wait_for(sample_prompts(explore, in_order(), config(), Images()), timeout=5))
     assert sorted(waited) == [(prompt, prompt < 4) for prompt in range(8)]
     assert len(found) == 8
 
@@ -162,4 +184,4 @@ def test_a_failure_of_one_prompt_ends_the_step() -> None:
         raise RuntimeError(f"prompt {prompt}")
 
     with pytest.raises(RuntimeError, match="prompt 0"):
-        asyncio.run(sample_prompts(explore, in_order(), config()))
+        asyncio.run(sample_prompts(explore, in_order(), config(), Images()))

@@ -46,6 +46,24 @@ class Model:
     """Of engine and learner; auto: float32 on CPU, bfloat16 on CUDA."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for a source that you trust."""
+    freeze_vision_tower: bool = False
+    """Train a vision-language model without its vision tower; the weight exchange then leaves the tower out, too."""
+
+
+@dataclass
+class Image:
+    min_pixels: int | None = number(None, ge=1)
+    """Pictures of a smaller area are enlarged to it, in pixels; none: as the model's processor says."""
+    max_pixels: int | None = number(None, ge=1)
+    """Pictures of a larger area are reduced to it, in pixels, which bounds their image tokens; none: as the model's processor says."""
+    root: str | None = None
+    """Folder in which every picture has to be, and where relative paths begin; none: they begin at the data file's folder."""
+    max_file_pixels: int = number(50_000_000, ge=1)
+    """A picture file with more pixels is refused before it is decoded."""
+    workers: int = number(1, ge=1)
+    """ImageActors, which decode and preprocess pictures beside the engines."""
+    cpus: float = number(0.1, gt=0)
+    """CPUs that Ray reserves for an ImageActor."""
 
 
 @dataclass
@@ -62,6 +80,9 @@ class Data:
     """Column of the question: text, or a list of chat messages."""
     answer_key: str = "answer"
     """Column of the reference answer."""
+    image_key: str | None = "images"
+    """Column of a row's pictures, for vision-language models: a path, the bytes, or a list of them; a row without is text only."""
+    image: Image = field(default_factory=Image)
     answer_regex: str | None = None
     """Cut the reference answer out of its column: the first group of the last match (GSM8K: `####\\s*(.+)`)."""
     template: str | None = None
@@ -288,6 +309,8 @@ class Learner:
     """Learning rate of AdamW."""
     betas: list[float] = items(0.9, 0.95, ge=0, lt=1)
     """AdamW's betas."""
+    vision_lr_scale: float = number(1.0, gt=0, le=1)
+    """The vision tower's learning rate, as a share of `learner.lr` (0.1 was stable where 1 was not)."""
     weight_decay: float = number(0.01, ge=0)
     """AdamW's weight decay."""
     warmup_steps: int = number(0, ge=0)
@@ -298,6 +321,10 @@ class Learner:
     """Optimizer steps a batch: it is split into as many mini-batches."""
     micro_batch_tokens: int = number(16384, ge=1)
     """Padded tokens that a rank forwards at once."""
+    shared_prefix: bool = True
+    """Forward a prompt, and its pictures, once for all its responses in an optimizer step, as one row; off: once for each response."""
+    shared_row_tokens: int = number(2048, ge=1)
+    """Longest such row: with more responses than fit, a prompt has several rows. (Attention's cost grows with the square.)"""
     logits_chunk_mb: int = number(256, ge=1)
     """Largest piece of logits held at once, in MiB."""
     gradient_checkpointing: bool = False

@@ -4,6 +4,7 @@
               metrics.jsonl            a line a step
               rollouts/step_000123.jsonl
               checkpoints/step_000100/
+              images/0123456789abcdef.png    pictures that the data held as bytes
               logs/
 """
 
@@ -48,6 +49,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def images(self) -> Path:
+        return self.path / "images"
 
     @property
     def logs(self) -> Path:

@@ -43,6 +43,7 @@ class ImageFeatures:
     prompt: int
     inputs: dict[str, NDArray[Any]]  # by the processor's names, the images one after the other: pixel_values [patches, ...], ...
     digests: tuple[str, ...]  # of each image: equal for equal features
+    tokens: int  # image tokens that they stand for
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,17 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Continuation:
+    """Tokens to be scored behind a prompt's."""
+
+    prompt: int
+    prompt_tokens: Tokens  # [P]
+    tokens: Tokens  # [T]
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One row of a training batch: where its tokens are, and what they are worth."""
+    """One response of a training batch: where its tokens are, and what they are worth."""
 
     bundle: int  # index into the bundles handed over with the plan
     slot: int
@@ -163,15 +173,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Plan:
-    """One rank's share of a policy update: optimizer steps of micro-batches of indices into `samples`.
+    """One rank's share of a policy update: optimizer steps of micro-batches of rows, a row being a prompt with its responses, which are
+    indices into `samples`.
 
     Every rank has the same number of optimizer steps and, in each, of micro-batches; an empty one is run with weight 0.
     """
 
     samples: list[Sample]
-    steps: list[list[list[int]]]
+    steps: list[list[list[list[int]]]]
     tokens: list[int]  # response tokens of each optimizer step, over all ranks
-    rows: list[int]  # responses of each, over all ranks
+    responses: list[int]  # responses of each, over all ranks
 
 
 @dataclass(frozen=True)
@@ -213,6 +224,7 @@ class Replayed:
 
     slot: int  # position in the rollouts drawn with it
     advantage: float
+    prompt: int
     kind: Kind
     age: int  # steps since it was admitted
     prompt_tokens: int

@@ -26,7 +26,8 @@ def validate(cfg: Config) -> None:
     """Check the config by itself. BadInput holds every problem found, one a line."""
     problems = list(_out_of_range(cfg, ""))
     if not problems:  # conflicts are computed from values that make sense
-        problems = [*_rollout_conflicts(cfg), *algorithm_conflicts(cfg), *_training_conflicts(cfg), *_run_conflicts(cfg)]
+        parts = (_rollout_conflicts, algorithm_conflicts, _training_conflicts, _image_conflicts, _run_conflicts)
+        problems = [problem for part in parts for problem in part(cfg)]
     if problems:
         raise BadInput("\n".join(problems))
 
@@ -208,6 +209,23 @@ def _training_conflicts(cfg: Config) -> Iterator[str]:
         yield f"{_given(cfg, 'replay.min_rows')} is more than {size} can hold, so replay would never run; lower it or raise capacity"
     if replay.source == "exploration" and not cfg.exploration.enabled:
         yield "replay.source=exploration with exploration.enabled=false admits nothing; set replay.source=all or replay.enabled=false"
+
+
+def _image_conflicts(cfg: Config) -> Iterator[str]:
+    data, image = cfg.data, cfg.data.image
+    least, most = _given(cfg, "data.image.min_pixels"), _given(cfg, "data.image.max_pixels")
+    if image.min_pixels is not None and image.max_pixels is not None and image.min_pixels > image.max_pixels:
+        yield f"{least} is more than {most}: no picture can be both; lower the first or raise the second"
+    if data.image_key is not None and data.image_key in (data.prompt_key, data.answer_key):
+        other = "data.prompt_key" if data.image_key == data.prompt_key else "data.answer_key"
+        yield f"{_given(cfg, 'data.image_key')} and {_given(cfg, other)} are the same column; give each its own"
+    if data.image_key is None and image.root is not None:
+        yield f"{_given(cfg, 'data.image.root')} has no pictures to find while data.image_key is not set; set it, or remove the root"
+    if cfg.model.freeze_vision_tower and cfg.learner.vision_lr_scale != 1:
+        yield (
+            f"{_given(cfg, 'learner.vision_lr_scale')} has nothing to slow down with model.freeze_vision_tower=true; "
+            "leave one of them as it was"
+        )
 
 
 def _run_conflicts(cfg: Config) -> Iterator[str]:

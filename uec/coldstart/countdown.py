@@ -1,19 +1,17 @@
 """`python -m uec.coldstart.countdown`: make the start checkpoint of configs/llm.yaml with its data and its model card."""
 
 import argparse
-import hashlib
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from uec.coldstart.card import Making, write_card
 from uec.coldstart.demonstrations import demonstrations
 from uec.coldstart.figures import Figures, measure
+from uec.coldstart.loop import be_deterministic, progress, sha256
 from uec.coldstart.recipe import Recipe, train
 from uec.coldstart.tokenizer import build, save
 from uec.data.countdown import problems, write_jsonl
@@ -23,13 +21,11 @@ HELD_OUT_SEED, HELD_OUT_PROBLEMS = 20261124, 512
 DEV_SEED, DEV_PROBLEMS = 20261125, 256
 """Other unseen problems: figures and choices come from these, so that the held-out ones stay unused."""
 TRAIN_SEED, TRAIN_PROBLEMS = 20261126, 2048
-LOSS_EVERY = 100
 
 
 def make(out: Path, recipe: Recipe, console: Console) -> Figures:
     """Train, measure, and write the whole folder; over what is there. One thread, so that the result is the same each time."""
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    be_deterministic()
     held_out = problems(HELD_OUT_SEED, HELD_OUT_PROBLEMS, avoid=set())
     held_out_keys = {problem.key for problem in held_out}
     dev = problems(DEV_SEED, DEV_PROBLEMS, avoid=held_out_keys)
@@ -38,15 +34,7 @@ def make(out: Path, recipe: Recipe, console: Console) -> Figures:
 
     tokenizer = build()
     begin = time.process_time()
-    loss_column = TextColumn("loss {task.fields[loss]:.3f}")
-    with Progress(BarColumn(), MofNCompleteColumn(), loss_column, TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("", total=recipe.steps, loss=float("nan"))
-
-        def on_step(step: int, loss: float) -> None:
-            progress.update(bar, completed=step, loss=loss)
-            if not console.is_terminal and step % LOSS_EVERY == 0:
-                console.print(f"step {step} of {recipe.steps}: loss {loss:.4f}, {time.process_time() - begin:.0f} CPU s")
-
+    with progress(console, recipe.steps) as on_step:
         shown = demonstrations(recipe.seed, lambda number: recipe.rare_share_at(number // recipe.batch), unseen)
         model = train(recipe, shown, tokenizer, on_step)
     seconds = time.process_time() - begin
@@ -62,7 +50,7 @@ def make(out: Path, recipe: Recipe, console: Console) -> Figures:
         command=f"python -m uec.coldstart.countdown --out {out} --steps {recipe.steps} --seed {recipe.seed}",
         seconds=seconds,
         parameters=model.num_parameters(),
-        sha256=hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
+        sha256=sha256(out / "model.safetensors"),
         train_problems=len(training),
         eval_problems=len(held_out),
     )

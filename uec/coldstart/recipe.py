@@ -1,7 +1,7 @@
 """How the Countdown start checkpoint is trained: size of the model, schedule, and the loop."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
+from uec.coldstart.loop import OnStep, fit
 from uec.coldstart.tokenizer import BOS, EOS, PAD, WORDS
 
 
@@ -85,28 +86,20 @@ def new_model() -> Qwen2ForCausalLM:
 
 
 def train(
-    recipe: Recipe,
-    demonstrations: Iterator[tuple[str, str]],
-    tokenizer: PreTrainedTokenizerBase,
-    on_step: Callable[[int, float], None],
+    recipe: Recipe, demonstrations: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, on_step: OnStep
 ) -> Qwen2ForCausalLM:
-    """Next-token loss on the responses. `on_step` is called with the steps done and the loss of the last one."""
+    """Next-token loss on the responses."""
     torch.manual_seed(recipe.seed)
     model = new_model().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
-    for step in range(recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at(step)
+
+    def next_loss() -> torch.Tensor:
         ids_BT, is_response_BT = collate(list(islice(demonstrations, recipe.batch)), tokenizer)
         # Padding is on the right, so a causal model needs no mask for it.
         logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits
         mask_BT = is_response_BT[:, 1:]
-        loss = F.cross_entropy(logits_BTV[mask_BT], ids_BT[:, 1:][mask_BT])
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
-        optimizer.step()
-        on_step(step + 1, float(loss.detach()))
+        return F.cross_entropy(logits_BTV[mask_BT], ids_BT[:, 1:][mask_BT])
+
+    fit(model, recipe, next_loss, on_step)
     return model.eval()
 
 

@@ -1,6 +1,7 @@
 """Sampling from a small causal model in plain transformers, for the figures of a start checkpoint."""
 
 from collections import defaultdict
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -16,6 +17,7 @@ def sample(
     so nothing is padded.
     """
     generator = torch.Generator().manual_seed(seed)
+    eos = model.config.eos_token_id
     by_length: dict[int, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
         by_length[len(prompt)].append(index)
@@ -23,27 +25,27 @@ def sample(
     entropy_sum, token_count = 0.0, 0
     for indices in by_length.values():
         ids_BP = torch.tensor([prompts[i] for i in indices for _ in range(n)])
-        tokens_BT, entropy_BT, alive_BT = _sample_batch(model, ids_BP, max_tokens, temperature, generator)
+        tokens_BT, entropy_BT, alive_BT = sample_batch(model, {"input_ids": ids_BP}, max_tokens, temperature, eos, generator)
         entropy_sum += float((entropy_BT * alive_BT).sum())
         token_count += int(alive_BT.sum())
-        lengths = alive_BT.sum(1).tolist()
-        for row, (tokens, length) in enumerate(zip(tokens_BT.tolist(), lengths, strict=True)):
-            response = tokens[: int(length)]
-            if response[-1] == model.config.eos_token_id:
-                response = response[:-1]
+        for row, response in enumerate(cut(tokens_BT, alive_BT, eos)):
             responses[indices[row // n]].append(response)
     return responses, entropy_sum / token_count
 
 
-def _sample_batch(
-    model: PreTrainedModel, ids_BP: torch.Tensor, max_tokens: int, temperature: float, generator: torch.Generator
+@torch.no_grad()
+def sample_batch(
+    model: PreTrainedModel, prompts: dict[str, Any], max_tokens: int, temperature: float, eos: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens, entropies and whether a token belongs to the response (up to and with its end-of-text), all [B, T]."""
-    alive_B = torch.ones(len(ids_BP), dtype=torch.bool)
-    next_ids, cache = ids_BP, None
+    """Tokens, entropies and whether a token belongs to the response (up to and with its end-of-text), all [B, T].
+
+    `prompts` is what the model takes: input_ids [B, P] of one length, and pictures where it sees any.
+    """
+    alive_B = torch.ones(len(prompts["input_ids"]), dtype=torch.bool)
+    inputs, cache = prompts, None
     tokens, entropies, alive = [], [], []
     for _ in range(max_tokens):
-        output = model(next_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache = output.past_key_values
         logits_BV = output.logits[:, -1]
         logprobs_BV = logits_BV.log_softmax(-1)
@@ -51,8 +53,14 @@ def _sample_batch(
         tokens.append(drawn_B)
         entropies.append(-(logprobs_BV.exp() * logprobs_BV).sum(-1))
         alive.append(alive_B)
-        alive_B = alive_B & (drawn_B != model.config.eos_token_id)
+        alive_B = alive_B & (drawn_B != eos)
         if not alive_B.any():
             break
-        next_ids = drawn_B[:, None]
+        inputs = {"input_ids": drawn_B[:, None]}
     return torch.stack(tokens, 1), torch.stack(entropies, 1), torch.stack(alive, 1)
+
+
+def cut(tokens_BT: torch.Tensor, alive_BT: torch.Tensor, eos: int) -> list[list[int]]:
+    """Each row up to its end-of-text token, which is left out."""
+    responses = [row[: int(length)] for row, length in zip(tokens_BT.tolist(), alive_BT.sum(1).tolist(), strict=True)]
+    return [response[:-1] if response[-1] == eos else response for response in responses]

@@ -34,6 +34,12 @@ class PromptOrder:
             self._cursor += len(piece)
         return taken
 
+    def peek(self, count: int) -> list[int]:
+        """What `take` will return, without taking it."""
+        ahead = PromptOrder(self._n, self._seed, self._shuffle)
+        ahead.load(self.state())
+        return ahead.take(count)
+
     def state(self) -> dict[str, Any]:
         """JSON-able; `load` of it goes on with the same prompts."""
         return {"prompts": self._n, "seed": self._seed, "shuffle": self._shuffle, "epoch": self._epoch, "cursor": self._cursor}

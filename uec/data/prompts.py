@@ -1,20 +1,26 @@
-"""The data sets of a run: rows are templated, tokenised, checked and numbered."""
+"""The data sets of a run: rows are templated, tokenised, their pictures decoded, all checked and numbered."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uec.config import Config, Data
-from uec.data.source import Row, load_rows
-from uec.data.template import check_template, to_messages, to_text
+from uec.data.decode import decode
+from uec.data.embedded import file_name
+from uec.data.image import Source, find_pictures, holds_bytes
+from uec.data.reader import Reader
+from uec.data.source import Row, Table, load_tables
+from uec.data.template import check_template
 from uec.errors import BadInput
 from uec.types import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from uec.models.processor import Processor
 
 Extract = Callable[[Any, str], str]
 """(value of the answer column, which row) -> reference answer."""
@@ -28,72 +34,132 @@ class Dataset:
     eval: list[Prompt]  # indices go on behind train's; empty where data.eval is not given
     dropped_train: int  # rows left out for having more than data.max_prompt_tokens
     dropped_eval: int
+    embedded: dict[str, bytes] = field(default_factory=dict)
+    """Pictures that came as bytes, by the name that their prompts have for them until `write_images`."""
 
 
-def load_dataset(cfg: Config, tokenizer: "PreTrainedTokenizerBase") -> Dataset:
-    """Load data.train and data.eval. Raises BadInput that names the field, the row and what to do."""
+@dataclass(frozen=True)
+class _Problem:
+    """A row that was read."""
+
+    where: str
+    text: str  # with one image token a picture
+    answer: str
+    pictures: list[Source]
+    row: dict[str, Any]
+
+
+def load_dataset(cfg: Config, tokenizer: "PreTrainedTokenizerBase", processor: "Processor | None" = None) -> Dataset:
+    """Load data.train and data.eval, for a vision-language model with its `processor`.
+
+    Raises BadInput that names the field, the row and what to do. Pictures that come as bytes wait for `write_images`.
+    """
     data = cfg.data
-    _check_chat(data, tokenizer)
-    rows = load_rows(data.train, data.train_split, "data.train")
-    train = _prompts(rows, f"data.train: {data.train}", data, tokenizer, first=0)
+    reader = Reader(data, tokenizer, processor)
+    embedded: dict[str, bytes] = {}
+    tables = load_tables(data.train, data.train_split, "data.train")
+    problems = _read(tables, f"data.train: {data.train}", reader)
+    train = _prompts(problems, f"data.train: {data.train}", reader, 0, embedded)
     if data.eval is None:
-        return Dataset(train, [], len(rows) - len(train), 0)
-    eval_rows = load_rows(data.eval, data.eval_split, "data.eval")[: cfg.eval.prompts]
-    held_out = _prompts(eval_rows, f"data.eval: {data.eval}", data, tokenizer, first=len(train))
-    return Dataset(train, held_out, len(rows) - len(train), len(eval_rows) - len(held_out))
+        return Dataset(train, [], len(problems) - len(train), 0, embedded)
+    tables = load_tables(data.eval, data.eval_split, "data.eval")
+    eval_problems = _read(tables, f"data.eval: {data.eval}", reader, cfg.eval.prompts)
+    held_out = _prompts(eval_problems, f"data.eval: {data.eval}", reader, len(train), embedded)
+    return Dataset(train, held_out, len(problems) - len(train), len(eval_problems) - len(held_out), embedded)
 
 
-def _check_chat(data: Data, tokenizer: "PreTrainedTokenizerBase") -> None:
-    if data.chat and not tokenizer.chat_template:
-        raise BadInput("data.chat=true, but the model's tokenizer has no chat template; set data.chat=false or take a model that has one")
-    if data.system is not None and not data.chat:
-        raise BadInput("data.system needs the chat template, and data.chat=false; put its text into data.template instead")
-
-
-def _prompts(rows: list[Row], source: str, data: Data, tokenizer: "PreTrainedTokenizerBase", first: int) -> list[Prompt]:
-    """The rows that are short enough, numbered from `first`."""
+def _read(tables: list[Table], source: str, reader: Reader, limit: int | None = None) -> list[_Problem]:
+    """The first `limit` rows."""
+    data = reader.data
+    rows = [(row, table.folder) for table in tables for row in table.rows][:limit]
     if data.template is not None:
-        check_template(data.template, set(rows[0]), data.answer_key)
+        check_template(data.template, set(rows[0][0]), data.answer_key)
+    key = data.image_key
+    if reader.processor is not None and key is not None and not any(key in row for row, _ in rows):
+        raise BadInput(
+            f"{source}: no row has a column {key!r} (data.image_key) of pictures; there are {', '.join(map(repr, rows[0][0]))}. "
+            "Name the right one, or set data.image_key=null if there are no pictures"
+        )
     extract = _answer_extractor(data)
-    answers, texts = [], []
-    for number, row in enumerate(rows, 1):
+    problems = []
+    for number, (row, folder) in enumerate(rows, 1):
         where = f"{source}, row {number}"
         _check_columns(row, data, where)
-        answers.append(extract(row[data.answer_key], where))
-        texts.append(_read_prompt(row, data, tokenizer, where))
-    tokens = _tokenise(texts, tokenizer, source, with_special=not data.chat)
+        answer = extract(row[data.answer_key], where)
+        value = None if key is None else row.get(key)
+        if reader.processor is None:
+            _check_no_picture(value, data, where)
+        pictures = [] if reader.processor is None else find_pictures(value, folder, data.image, where)
+        text = reader.read(row, len(pictures), where)
+        left_out = {data.answer_key, key} if holds_bytes(value) else {data.answer_key}
+        others = {column: value for column, value in row.items() if column not in left_out}
+        problems.append(_Problem(where, text, answer, pictures, others))
+    return problems
 
+
+def _prompts(problems: list[_Problem], source: str, reader: Reader, first: int, embedded: dict[str, bytes]) -> list[Prompt]:
+    """Those that are short enough, numbered from `first`; their pictures that are bytes are put into `embedded`."""
+    tokens = _tokenise([problem.text for problem in problems], reader.tokenizer, source, with_special=not reader.data.chat)
+    spans: list[tuple[tuple[int, int], ...]] = [()] * len(problems)
+    if reader.processor is not None:
+        tokens, spans = _expand(problems, tokens, reader.processor, reader.data)
+    most = reader.data.max_prompt_tokens
     prompts: list[Prompt] = []
-    for text, ids, answer, row in zip(texts, tokens, answers, rows, strict=True):
-        if len(ids) <= data.max_prompt_tokens:
-            others = {column: value for column, value in row.items() if column != data.answer_key}
-            prompts.append(Prompt(first + len(prompts), text, np.asarray(ids, dtype=np.int32), answer, others))
+    for problem, ids, places in zip(problems, tokens, spans, strict=True):
+        if len(ids) <= most:
+            images = tuple(_name(picture, embedded) for picture in problem.pictures)
+            array = np.asarray(ids, dtype=np.int32)
+            prompts.append(Prompt(first + len(prompts), problem.text, array, problem.answer, problem.row, images, places))
     if not prompts:
+        pictured = "; data.image.max_pixels bounds what a picture takes of them" if any(spans) else ""
         raise BadInput(
-            f"{source}: all {len(rows)} prompts are longer than data.max_prompt_tokens={data.max_prompt_tokens}; "
-            f"the shortest has {min(map(len, tokens))} tokens"
+            f"{source}: all {len(problems)} prompts are longer than data.max_prompt_tokens={most}; "
+            f"the shortest has {min(map(len, tokens))} tokens{pictured}"
         )
     return prompts
 
 
+def _expand(
+    problems: list[_Problem], tokens: list[list[int]], processor: "Processor", data: Data
+) -> tuple[list[list[int]], list[tuple[tuple[int, int], ...]]]:
+    """Each prompt's tokens with all its image tokens, and their spans; every picture is decoded for it."""
+    named: dict[Source, str] = {}
+    for problem in problems:
+        for picture in problem.pictures:
+            named.setdefault(picture, problem.where)
+    sizes = decode(named, data.image)
+    expanded, spans = [], []
+    for problem, ids in zip(problems, tokens, strict=True):
+        try:
+            all_ids, places = processor.expand(ids, [sizes[picture] for picture in problem.pictures])
+        except ValueError as error:
+            raise BadInput(f"{problem.where}: {error}; crop the picture, or remove the row") from error
+        expanded.append(all_ids)
+        spans.append(places)
+    return expanded, spans
+
+
+def _name(picture: Source, embedded: dict[str, bytes]) -> str:
+    """The picture's path, or the name of the file that it is going to be."""
+    if not isinstance(picture, bytes):
+        return str(picture)
+    name = file_name(picture)
+    embedded[name] = picture
+    return name
+
+
 def _check_columns(row: Row, data: Data, where: str) -> None:
-    for key, field in ((data.prompt_key, "data.prompt_key"), (data.answer_key, "data.answer_key")):
+    for key, field_name in ((data.prompt_key, "data.prompt_key"), (data.answer_key, "data.answer_key")):
         if key not in row:
-            raise BadInput(f"{where}: no column {key!r} ({field}); there are {', '.join(map(repr, row)) or 'none'}")
+            raise BadInput(f"{where}: no column {key!r} ({field_name}); there are {', '.join(map(repr, row)) or 'none'}")
 
 
-def _read_prompt(row: Row, data: Data, tokenizer: "PreTrainedTokenizerBase", where: str) -> str:
-    """What the model reads."""
-    value = row[data.prompt_key]
-    if isinstance(value, str) and not value.strip():
-        raise BadInput(f"{where}: the prompt is empty")
-    if not data.chat:
-        return to_text(value, row, data, where)
-    messages = to_messages(value, row, data, where)
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # a template is a program of the model's author and raises what it likes
-        raise BadInput(f"{where}: the model's chat template refuses it: {error}") from error
+def _check_no_picture(value: Any, data: Data, where: str) -> None:
+    if value and not (isinstance(value, dict) and not any(value.values())):
+        raise BadInput(
+            f"{where}: there is a picture in {data.image_key!r} (data.image_key), and the model reads text only; take a vision-language "
+            "model as model.path, or set data.image_key=null to train on the text alone"
+        )
 
 
 def _answer_extractor(data: Data) -> Extract:

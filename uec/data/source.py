@@ -1,6 +1,7 @@
 """Rows of a data set: from a .jsonl or .parquet file, a folder, or a Hugging Face dataset name."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,36 @@ Row = dict[str, Any]
 FORMS = "a .jsonl or .parquet file, a folder of those or of Dataset.save_to_disk, or a dataset name such as openai/gsm8k:main"
 
 
+@dataclass(frozen=True)
+class Table:
+    """What one file, saved folder or dataset of the hub holds. Pictures are as they were stored: `to_list` of `datasets` decodes none."""
+
+    rows: list[Row]
+    folder: Path | None  # where relative paths in the rows begin; none: it is of the hub
+
+
 def load_rows(source: str, split: str, field: str) -> list[Row]:
+    """The rows of `load_tables`, one list."""
+    return [row for table in load_tables(source, split, field) for row in table.rows]
+
+
+def load_tables(source: str, split: str, field: str) -> list[Table]:
     """All rows, at least one. `split` counts for folders and dataset names; `field` is the config field that messages name.
 
     A dataset name is `owner/name`, or `owner/name:configuration`. Raises BadInput.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        rows = _read_folder(path, split, field)
+        tables = _read_folder(path, split, field)
     elif path.is_file():
-        rows = _read_file(path, field)
+        tables = [_read_file(path, field)]
     elif _is_path(source):
         raise BadInput(f"{field}: there is no file {path.absolute()}; give {FORMS}")
     else:
-        rows = _download(source, split, field)
-    if not rows:
+        tables = [Table(_download(source, split, field), None)]
+    if not any(table.rows for table in tables):
         raise BadInput(f"{field}: {source} holds no rows")
-    return rows
+    return tables
 
 
 def _is_path(source: str) -> bool:
@@ -36,12 +50,12 @@ def _is_path(source: str) -> bool:
     return source.endswith((".jsonl", ".parquet", ".json", ".csv")) or source.startswith((".", "~", "/")) or source.count("/") > 1
 
 
-def _read_file(path: Path, field: str) -> list[Row]:
+def _read_file(path: Path, field: str) -> Table:
     match path.suffix:
         case ".jsonl":
-            return _read_jsonl(path, field)
+            return Table(_read_jsonl(path, field), path.absolute().parent)
         case ".parquet":
-            return _read_parquet(path, field)
+            return Table(_read_parquet(path, field), path.absolute().parent)
     raise BadInput(f"{field}: {path} is neither .jsonl nor .parquet; give {FORMS}")
 
 
@@ -79,7 +93,7 @@ def _read_parquet(path: Path, field: str) -> list[Row]:
         raise BadInput(f"{field}: {path} is no parquet file that can be read: {error}") from error
 
 
-def _read_folder(path: Path, split: str, field: str) -> list[Row]:
+def _read_folder(path: Path, split: str, field: str) -> list[Table]:
     """Dataset.save_to_disk, or data files, of which `split` is chosen by their names (train.parquet, train-00000-of-00002.parquet, ...)."""
     import datasets
 
@@ -92,7 +106,7 @@ def _read_folder(path: Path, split: str, field: str) -> list[Row]:
             if split not in loaded:
                 raise BadInput(f"{field}: {path} has no split {split}; it has {', '.join(loaded)}")
             loaded = loaded[split]
-        return loaded.to_list()
+        return [Table(loaded.to_list(), path.absolute())]
     files = sorted(file for file in path.rglob("*") if file.suffix in (".jsonl", ".parquet"))
     if not files:
         raise BadInput(f"{field}: there is no .jsonl or .parquet file in the folder {path}; give {FORMS}")
@@ -100,7 +114,7 @@ def _read_folder(path: Path, split: str, field: str) -> list[Row]:
     if not chosen:
         there = ", ".join(file.name for file in files[:10])
         raise BadInput(f"{field}: no file in {path} is named after the split {split}; there are {there}")
-    return [row for file in chosen for row in _read_file(file, field)]
+    return [_read_file(file, field) for file in chosen]
 
 
 def _download(source: str, split: str, field: str) -> list[Row]:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uec.config import Learner
+from uec.config import Learner, Model
+from uec.errors import BadInput
 from uec.platform import Platform
 
 Named = tuple[str, Any]
@@ -29,16 +30,50 @@ def _config(settings: Learner, platform: Platform) -> dict[str, Any]:
     }
 
 
+def vision_tower(hf: Any) -> nn.Module | None:
+    """The part of a model that turns images into features, with what fits them to the language model where the two are one module."""
+    tower = hf.get_encoder(modality="image")
+    return None if tower in (hf, hf.base_model) else tower
+
+
+def freeze(hf: nn.Module, model: Model) -> None:
+    """Take the gradients from what `model` says is not trained. Raises BadInput for a model without a vision tower."""
+    if model.freeze_vision_tower:
+        tower = vision_tower(hf)
+        if tower is None:
+            raise BadInput(f"model.freeze_vision_tower=true, and {model.path} ({type(hf).__name__}) has no vision tower")
+        tower.requires_grad_(False)
+
+
+def trained(hf: nn.Module) -> Iterator[Named]:
+    """The parameters that training changes: what is saved, and sent to the engines."""
+    return ((name, parameter) for name, parameter in hf.named_parameters() if parameter.requires_grad)
+
+
 def make_engine(policy: nn.Module, settings: Learner, platform: Platform) -> Any:
     """DeepSpeed's engine; torch.distributed must be up. A client AdamW, for DeepSpeed's own would be compiled first."""
     import deepspeed
 
-    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     beta1, beta2 = settings.betas
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, betas=(beta1, beta2), weight_decay=settings.weight_decay, fused=True)
+    groups = _groups(policy, settings)
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(beta1, beta2), weight_decay=settings.weight_decay, fused=True)
     engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=_config(settings, platform))
     engine.train()
     return engine
+
+
+def _groups(policy: Any, settings: Learner) -> list[dict[str, Any]]:
+    """AdamW's groups of parameters, each with its share `lr_scale` of the learning rate."""
+    tower = vision_tower(policy.hf)
+    slow = set() if tower is None else {id(parameter) for parameter in tower.parameters()}
+    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if id(p) not in slow], "lr_scale": 1.0},
+        {"params": [p for p in parameters if id(p) in slow], "lr_scale": settings.vision_lr_scale},
+    ]
+    if settings.vision_lr_scale == 1.0:
+        groups = [{"params": parameters, "lr_scale": 1.0}]
+    return [group for group in groups if group["params"]]
 
 
 def make_reference(policy: nn.Module, settings: Learner, platform: Platform) -> nn.Module:

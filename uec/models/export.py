@@ -1,4 +1,4 @@
-"""A checkpoint that plain transformers loads: safetensors, config, generation config, tokenizer with its chat template."""
+"""A checkpoint that plain transformers loads: safetensors, config, generation config, tokenizer or processor with its chat template."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 
-def save_pretrained(folder: Path, hf: Any, tokenizer: Any, parameters: Iterator[tuple[str, Tensor]], writes: bool) -> None:
-    """Write the model to `folder`. All ranks go through `parameters`, only the one that `writes` keeps and saves them.
+def save_pretrained(folder: Path, hf: Any, processing: Any, parameters: Iterator[tuple[str, Tensor]], writes: bool) -> None:
+    """Write the model to `folder`, and its tokenizer or processor, `processing`. All ranks go through `parameters`, only the one that
+    `writes` keeps and saves them.
 
     Parameters come one by one (see uec.models.engine.gathered) and are collected in host memory.
     """
@@ -20,4 +21,4 @@ def save_pretrained(folder: Path, hf: Any, tokenizer: Any, parameters: Iterator[
         return
     folder.mkdir(parents=True, exist_ok=True)
     hf.save_pretrained(folder, state_dict=collected)
-    tokenizer.save_pretrained(folder)
+    processing.save_pretrained(folder)

@@ -1,52 +1,114 @@
-"""Which rows are forwarded together: micro-batches by a token budget, alike on every rank.
+"""Which responses are forwarded together: rows of a prompt with its responses, and micro-batches of rows by a token budget.
 
-A row is a prompt with its response, in tokens. A micro-batch costs its rows times its longest row: padding included.
+A micro-batch costs its rows times its longest row: padding included.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uec.config import Learner
+from uec.models.source import full_attention
+
 Ints = NDArray[np.int64]
+
+WORTH = 0.1
+"""Responses share a row if that spares at least this share of their tokens: a shared row needs a mask, and its attention is wasted
+between responses."""
+
+
+class Sized(Protocol):
+    """A response by its size."""
+
+    @property
+    def prompt(self) -> int:
+        """Which; responses to one prompt may share a row."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def response_tokens(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """A response's size and nothing else."""
+
+    prompt: int
+    prompt_tokens: int
+    response_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
     """One rank's part of a batch: all that a `uec.types.Plan` needs beside the samples."""
 
-    rows: list[int]  # row numbers of the whole batch, each once over all ranks
-    steps: list[list[list[int]]]  # optimizer steps of micro-batches of positions in `rows`
+    responses: list[int]  # numbers in the whole batch, each once over all ranks
+    steps: list[list[list[list[int]]]]  # optimizer steps of micro-batches of rows of positions in `responses`
     tokens: list[int]  # response tokens of each optimizer step, over all ranks
-    counts: list[int]  # rows of each optimizer step, over all ranks
+    counts: list[int]  # responses of each optimizer step, over all ranks
+
+
+def shared_row_tokens(settings: Learner, model: Any) -> int:
+    """The longest row that responses to one prompt share; 0 where each has one of its own. `model`: its transformers config.
+
+    They share none where layers differ in how far they look back: one mask would not do for all.
+    """
+    return settings.shared_row_tokens if settings.shared_prefix and full_attention(model) else 0
 
 
 def plan(
-    lengths: Sequence[int],
-    response_lengths: Sequence[int],
-    ranks: int,
-    micro_batch_tokens: int,
-    optimizer_steps: int,
-    seed: int,
+    batch: Sequence[Sized], ranks: int, micro_batch_tokens: int, optimizer_steps: int, seed: int, shared_row_tokens: int = 0
 ) -> list[Share]:
-    """Split a batch into optimizer steps, ranks and micro-batches.
+    """Split a batch into optimizer steps, ranks, micro-batches and rows.
 
+    Responses to one prompt share rows of at most `shared_row_tokens`, if that is worth it; 0: each response has a row of its own.
     Each optimizer step gets a random share of the rows, of nearly the same number and lengths as the others. Within a
     step, rows of like length share a micro-batch of at most `micro_batch_tokens` padded tokens; a longer row has one of its
     own. All ranks have the same number of micro-batches in a step, the k-th of each about equally large, because the
     slowest rank sets the pace; where rows are too few, some are empty. Fewer rows than optimizer steps: fewer steps.
     No rows: no steps.
     """
-    lengths_N = np.asarray(lengths, dtype=np.int64)
-    responses_N = np.asarray(response_lengths, dtype=np.int64)
+    rows = rows_of(batch, min(shared_row_tokens, micro_batch_tokens))
+    lengths_N = np.array([_length(batch, row) for row in rows], dtype=np.int64)
     steps = [
-        _deal(_bins(rows[np.argsort(-lengths_N[rows], kind="stable")], lengths_N, ranks, micro_batch_tokens), lengths_N, ranks)
-        for rows in _split(lengths_N, optimizer_steps, seed)
+        _deal(_bins(numbers[np.argsort(-lengths_N[numbers], kind="stable")], lengths_N, ranks, micro_batch_tokens), lengths_N, ranks)
+        for numbers in _split(lengths_N, optimizer_steps, seed)
     ]
-    tokens = [int(sum(responses_N[rows].sum() for rank in step for rows in rank)) for step in steps]
-    counts = [sum(len(rows) for rank in step for rows in rank) for step in steps]
-    return [_share([step[rank] for step in steps], tokens, counts) for rank in range(ranks)]
+    members = [[[i for bin in rank for number in bin for i in rows[number]] for rank in step] for step in steps]
+    tokens = [sum(batch[i].response_tokens for rank in step for i in rank) for step in members]
+    counts = [sum(map(len, step)) for step in members]
+    return [_share([[[rows[n] for n in bin] for bin in step[rank]] for step in steps], tokens, counts) for rank in range(ranks)]
+
+
+def rows_of(batch: Sequence[Sized], shared_row_tokens: int) -> list[list[int]]:
+    """The responses of each row: those to one prompt together as far as they fit and as it is worth it, in their order."""
+    by_prompt: dict[int, list[int]] = {}
+    for i, length in enumerate(batch):
+        by_prompt.setdefault(length.prompt if shared_row_tokens else i, []).append(i)
+    rows = []
+    for responses in by_prompt.values():
+        row = [responses[0]]
+        for i in responses[1:]:
+            if _length(batch, row) + batch[i].response_tokens <= shared_row_tokens:
+                row.append(i)
+            else:
+                rows += _shared_or_not(batch, row)
+                row = [i]
+        rows += _shared_or_not(batch, row)
+    return rows
+
+
+def _shared_or_not(batch: Sequence[Sized], row: list[int]) -> list[list[int]]:
+    apart = sum(batch[i].prompt_tokens + batch[i].response_tokens for i in row)
+    return [row] if apart - _length(batch, row) >= WORTH * apart else [[i] for i in row]
+
+
+def _length(batch: Sequence[Sized], row: list[int]) -> int:
+    return batch[row[0]].prompt_tokens + sum(batch[i].response_tokens for i in row)
 
 
 def _split(lengths_N: Ints, parts: int, seed: int) -> list[Ints]:
@@ -69,7 +131,7 @@ def _bins(order_N: Ints, lengths_N: Ints, ranks: int, budget: int) -> list[Ints]
     """
     sorted_N = lengths_N[order_N].tolist()
     count = -(-len(_fill(sorted_N, budget)) // ranks) * ranks
-    low, high = sorted_N[0], max(budget, sorted_N[0])
+    low, high = 1, budget
     while low < high:
         middle = (low + high) // 2
         if len(_fill(sorted_N, middle)) <= count:
@@ -98,14 +160,9 @@ def _deal(bins: list[Ints], lengths_N: Ints, ranks: int) -> list[list[Ints]]:
     return [[turn[rank] if k % 2 == 0 else turn[ranks - 1 - rank] for k, turn in enumerate(turns)] for rank in range(ranks)]
 
 
-def _share(steps: list[list[Ints]], tokens: list[int], counts: list[int]) -> Share:
-    """Number a rank's rows in the order in which it forwards them."""
-    rows: list[int] = []
-    numbered = []
-    for step in steps:
-        micro_batches = []
-        for batch in step:
-            micro_batches.append(list(range(len(rows), len(rows) + len(batch))))
-            rows.extend(batch.tolist())
-        numbered.append(micro_batches)
-    return Share(rows=rows, steps=numbered, tokens=tokens, counts=counts)
+def _share(steps: list[list[list[list[int]]]], tokens: list[int], counts: list[int]) -> Share:
+    """Number a rank's responses in the order in which it forwards them."""
+    responses = [i for step in steps for batch in step for row in batch for i in row]
+    numbers = iter(range(len(responses)))
+    numbered = [[[[next(numbers) for _ in row] for row in batch] for batch in step] for step in steps]
+    return Share(responses=responses, steps=numbered, tokens=tokens, counts=counts)

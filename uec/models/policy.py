@@ -1,6 +1,6 @@
-"""A causal language model as a policy: log-probabilities and entropies of response tokens, and nothing else."""
+"""A language or vision-language model as a policy: log-probabilities and entropies of response tokens, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from uec.algorithm.entropy import NO_MORE, Gradients, TokenScores, rows_per_chunk, token_scores
 from uec.config import Model
 from uec.errors import BadInput
-from uec.models.microbatch import Rows, pad
-from uec.models.packing import plan
-from uec.types import Logprobs, Tokens
+from uec.models.packing import Length, plan
+from uec.models.rows import Layout, Rows
+from uec.types import Continuation, ImageFeatures, Logprobs
+
+BANNED = -1e9
+"""Logit of a token that must not be: finite, so that its share of the entropy is 0 and not NaN."""
 
 
 class Policy(nn.Module):
-    """Wraps a transformers causal LM so that `forward` gives scores at response positions.
+    """Wraps a transformers model so that `forward` gives scores at response positions.
 
     Its own forward makes logits of every position [B, L, V]; this one asks the decoder for hidden states and
     runs the head on the N response positions, a chunk of `logits_chunk_mb` MiB at a time.
@@ -24,26 +27,32 @@ class Policy(nn.Module):
 
     hf: Any  # transformers' PreTrainedModel
 
-    def __init__(self, hf: nn.Module, logits_chunk_mb: int, vocabulary: int, gradients: Gradients = NO_MORE) -> None:
+    def __init__(
+        self, hf: nn.Module, logits_chunk_mb: int, vocabulary: int, gradients: Gradients = NO_MORE, banned: Sequence[int] = ()
+    ) -> None:
         """`vocabulary`: tokens that exist. Logits of ids beyond it, where an embedding is padded, get no probability.
 
-        `gradients`: which scores carry one beside the log-probabilities at T = 1.
+        `gradients`: which scores carry one beside the log-probabilities at T = 1. `banned`: tokens that no engine samples, because they
+        stand for images: they get no probability either.
         """
         super().__init__()
         self.hf = hf
         self.vocabulary = vocabulary
+        self.banned = list(banned)
         text = self.hf.config.get_text_config()
         rows = rows_per_chunk(text.vocab_size, logits_chunk_mb)
-        self.head = Head(self.hf.get_output_embeddings(), text.to_dict(), vocabulary, rows, gradients)
+        self.head = Head(self.hf.get_output_embeddings(), text.to_dict(), vocabulary, rows, gradients, self.banned)
 
-    def forward(self, ids_BL: Tensor, row_N: Tensor, col_N: Tensor, temperatures_N: Tensor | None = None) -> TokenScores:
-        """Scores of the tokens at (row, col); see `uec.models.microbatch.Rows` for the layout.
+    def forward(self, rows: Rows, temperatures_N: Tensor | None = None) -> TokenScores:
+        """Scores of the rows' response tokens."""
+        hidden_BLD = self.hf.base_model(
+            input_ids=rows.ids_BL, attention_mask=rows.mask_B1LL, position_ids=rows.positions, use_cache=False, **self._images(rows)
+        ).last_hidden_state
+        return self.head(hidden_BLD[rows.row_N, rows.from_N], rows.targets_N(), temperatures_N)
 
-        No attention mask and no position ids: under right padding the model's own defaults are right, and attention takes its
-        fast causal path.
-        """
-        hidden_BLD = self.hf.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
-        return self.head(hidden_BLD[row_N, col_N - 1], ids_BL[row_N, col_N], temperatures_N)
+    def _images(self, rows: Rows) -> dict[str, Tensor]:
+        device = rows.ids_BL.device
+        return {name: tensor.to(device, self.hf.dtype if tensor.is_floating_point() else None) for name, tensor in rows.images.items()}
 
 
 class Head(nn.Module):
@@ -53,12 +62,15 @@ class Head(nn.Module):
     Calling the embedding for each chunk would gather it each time, and ranks with unequal chunks would wait for each other for ever.
     """
 
-    def __init__(self, embedding: nn.Linear, config: dict[str, Any], vocabulary: int, rows: int, gradients: Gradients) -> None:
+    def __init__(
+        self, embedding: nn.Linear, config: dict[str, Any], vocabulary: int, rows: int, gradients: Gradients, banned: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.weight, self.bias = embedding.weight, embedding.bias
         self.vocabulary = vocabulary
         self.rows = rows
         self.gradients = gradients
+        self.banned = [token for token in banned if token < vocabulary]
         # What some architectures do to logits: Granite divides, Cohere multiplies, Gemma caps.
         self.divisor, self.factor = config.get("logits_scaling"), config.get("logit_scale")
         self.cap = config.get("final_logit_softcapping")
@@ -74,24 +86,28 @@ class Head(nn.Module):
             logits_CV = logits_CV * self.factor
         if self.cap is not None:
             logits_CV = torch.tanh(logits_CV / self.cap) * self.cap
+        if self.banned:
+            banned = torch.tensor(self.banned, device=logits_CV.device)
+            logits_CV = logits_CV.index_fill(1, banned, max(BANNED, torch.finfo(logits_CV.dtype).min))
         return logits_CV
 
 
 def load_model(settings: Model, path: str, dtype: str) -> nn.Module:
-    """The causal LM in `path` (a folder or hub name), on CPU, dropout off. Only safetensors are read.
+    """The model in `path` (a folder or hub name), on CPU, dropout off. Only safetensors are read.
 
-    Raises BadInput where transformers cannot make a causal LM of it.
+    Raises BadInput where transformers cannot make a language model of it.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
+
+    from uec.models.source import auto_class, load_config
 
     logging.disable_progress_bar()
     try:
-        hf = AutoModelForCausalLM.from_pretrained(
+        hf = auto_class(load_config(settings)).from_pretrained(
             path, dtype=getattr(torch, dtype), trust_remote_code=settings.trust_remote_code, use_safetensors=True
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise BadInput(f"model.path={settings.path}: transformers loads no causal language model from it: {error}") from error
+        raise BadInput(f"model.path={settings.path}: transformers loads no language model from it: {error}") from error
     without_dropout(hf)
     return hf
 
@@ -110,49 +126,67 @@ def without_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def verify(forward: Callable[..., TokenScores], policy: Policy, device: torch.device) -> None:
-    """Compare `forward` (a Policy, or the engine around it) with the model's own, mask and all, on two short rows.
+def verify(forward: Callable[..., TokenScores], policy: Policy, layout: Layout, shared: bool) -> None:
+    """Compare `forward` (a Policy, or the engine around it) with the model's own, sequence by sequence, on a few short rows.
 
-    Some architectures do to hidden states or logits what is not known here, or let padding through: they are named before
-    a run learns from wrong log-probabilities. Raises BadInput.
+    Some architectures do to hidden states or logits what is not known here, or do not heed a mask or positions: they are named before
+    a run learns from wrong log-probabilities. `shared`: with responses that share a row. Raises BadInput.
     """
-    hf, vocabulary = policy.hf, policy.vocabulary
-    prompts, responses = ((np.arange(first, last) % vocabulary for first, last in spans) for spans in (((1, 5), (3, 5)), ((5, 11), (2, 5))))
-    rows = pad(list(prompts), list(responses), device)
-    mask_BL = torch.ones_like(rows.ids_BL)
-    mask_BL[1, 5:] = 0
+    tokens = np.array([token for token in range(1, policy.vocabulary) if token not in policy.banned][:11], np.int32)
+    tokens = np.resize(tokens, 11)
+    first, second, third = (Continuation(0, tokens[:4], tokens[4:10]), Continuation(0, tokens[:4], tokens[8:]),
+                            Continuation(1, tokens[2:4], tokens[5:8]))  # fmt: skip
+    rows, images = [[first, second], [third]] if shared else [[first], [second], [third]], {}
+    if layout.vision is not None:
+        images[2] = layout.vision.blank
+        rows.append([Continuation(2, layout.vision.blank_tokens, tokens[1:9])])
     with torch.no_grad():
-        ours_N = score_rows(forward, rows).logprobs_N
-        logits_BLV = hf(input_ids=rows.ids_BL, attention_mask=mask_BL, use_cache=False).logits
-    logprobs_NV = logits_BLV[rows.row_N, rows.col_N - 1, :vocabulary].float().log_softmax(-1)
-    theirs_N = logprobs_NV.gather(1, rows.targets_N()[:, None]).squeeze(1)
+        ours_N = forward(layout.rows(rows, images)).logprobs_N.float()
+        theirs_N = torch.cat([_plain_logprobs(policy, layout, one, images) for row in rows for one in row])
     gap = float((ours_N - theirs_N).abs().max())
-    if not gap <= (1e-3 if logits_BLV.dtype == torch.float32 else 0.2):
+    if not gap <= (1e-3 if policy.hf.dtype == torch.float32 else 0.2):
+        advice = ". If only responses that share a row are off, learner.shared_prefix=false helps" if shared else ""
         raise BadInput(
-            f"model.path: {type(hf).__name__} cannot be trained: the learner's log-probabilities of it are off by {gap:.3g} nats from "
-            "the model's own forward pass, which treats hidden states, logits or padding in a way that is not known here"
+            f"model.path: {type(policy.hf).__name__} cannot be trained: the learner's log-probabilities of it are off by {gap:.3g} nats "
+            "from the model's own forward pass, which treats hidden states, logits, positions or masks in a way that is not known "
+            f"here{advice}"
         )
 
 
-def score_rows(forward: Callable[..., TokenScores], rows: Rows, temperatures_N: Tensor | None = None) -> TokenScores:
-    """One forward pass over rows, through a Policy or the DeepSpeed engine around it."""
-    return forward(rows.ids_BL, rows.row_N, rows.col_N, temperatures_N)
+def _plain_logprobs(policy: Policy, layout: Layout, one: Continuation, images: Mapping[int, ImageFeatures]) -> Tensor:
+    """[T], by the model's own forward pass on this sequence alone."""
+    ids_1L = torch.from_numpy(np.concatenate([one.prompt_tokens, one.tokens]).astype(np.int64))[None].to(layout.device)
+    inputs = {}
+    if layout.vision is not None and one.prompt in images:
+        inputs = {name: tensor.to(layout.device) for name, tensor in layout.vision.inputs([images[one.prompt]]).items()}
+        if layout.vision.has_own_positions:
+            inputs["mm_token_type_ids"] = (ids_1L == layout.vision.image_token).int()
+    logits_1LV = policy.hf(input_ids=ids_1L, use_cache=False, **inputs).logits.float()
+    if policy.banned:
+        logits_1LV[..., policy.banned] = BANNED
+    logprobs_TV = logits_1LV[0, len(one.prompt_tokens) - 1 : -1, : policy.vocabulary].log_softmax(-1)
+    return logprobs_TV.gather(1, ids_1L[0, len(one.prompt_tokens) :, None]).squeeze(1)
 
 
 def score_sequences(
-    forward: Callable[..., TokenScores], sequences: list[tuple[Tokens, Tokens]], micro_batch_tokens: int, device: torch.device
+    forward: Callable[..., TokenScores],
+    sequences: Sequence[Continuation],
+    layout: Layout,
+    images: Mapping[int, ImageFeatures],
+    micro_batch_tokens: int,
+    shared_row_tokens: int = 0,
 ) -> tuple[list[Logprobs], list[Logprobs]]:
-    """Log-probabilities (T = 1) and true entropies of the response tokens of (prompt, response) pairs, without gradient."""
-    lengths = [len(prompt) + len(response) for prompt, response in sequences]
-    [share] = plan(lengths, [len(response) for _, response in sequences], 1, micro_batch_tokens, 1, 0)
+    """Log-probabilities (T = 1) and true entropies of the sequences' response tokens, without gradient."""
+    sizes = [Length(one.prompt, len(one.prompt_tokens), len(one.tokens)) for one in sequences]
+    [share] = plan(sizes, 1, micro_batch_tokens, 1, 0, shared_row_tokens)
     logprobs: list[Logprobs] = [np.empty(0, np.float32)] * len(sequences)
     entropies = list(logprobs)
     with torch.no_grad():
         for batch in (batch for step in share.steps for batch in step):
-            numbers = [share.rows[i] for i in batch]
-            rows = pad([sequences[n][0] for n in numbers], [sequences[n][1] for n in numbers], device)
-            scores = score_rows(forward, rows)
+            numbers = [[share.responses[i] for i in row] for row in batch]
+            rows = layout.rows([[sequences[n] for n in row] for row in numbers], images)
+            scores = forward(rows)
             for values_N, out in ((scores.logprobs_N, logprobs), (scores.entropies_N, entropies)):
-                for n, part in zip(numbers, rows.split(values_N), strict=True):
+                for n, part in zip((n for row in numbers for n in row), rows.split(values_N), strict=True):
                     out[n] = part
     return logprobs, entropies

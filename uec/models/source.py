@@ -45,6 +45,27 @@ def context_length(model: Model) -> int:
     return sys.maxsize if length is None else int(length)
 
 
+def is_vision_language(config: "PreTrainedConfig") -> bool:
+    """Whether it is of a model that takes images and text and answers in text."""
+    from transformers import AutoModelForImageTextToText
+
+    return hasattr(config, "vision_config") and type(config) in AutoModelForImageTextToText._model_mapping
+
+
+def auto_class(config: "PreTrainedConfig") -> Any:
+    """transformers' class that makes the model of a config: for images and text, or for text."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText if is_vision_language(config) else AutoModelForCausalLM
+
+
+def full_attention(config: "PreTrainedConfig") -> bool:
+    """Whether each layer looks back without bounds, so that one mask serves all layers."""
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    return set(kinds) == {"full_attention"} if kinds else not getattr(text, "sliding_window", None)
+
+
 def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
     """The tokenizer with its chat template. Raises BadInput if there is none.
 

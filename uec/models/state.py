@@ -32,6 +32,8 @@ def save_state(folder: Path, engine: Any, named: list[Named], steps_done: int, v
     rank, world = dist.get_rank(), dist.get_world_size()
     folder.mkdir(parents=True, exist_ok=True)
     kinds = ("weight", *MOMENTS) if steps_done else ("weight",)
+    if steps_done:
+        _link_moments(engine)
     files = _files(named, len(kinds))
     for number, parameters in enumerate(files):
         tensors = {}
@@ -125,8 +127,14 @@ def _make_moments(engine: Any, steps_done: int) -> None:
         for kind in MOMENTS:
             state.setdefault(kind, torch.zeros_like(master, memory_format=torch.preserve_format))
         state.setdefault("step", torch.zeros((), dtype=torch.float32, device=master.device)).fill_(steps_done)
-    if stage in (1, 2):
-        optimizer._lazy_init_hp_params_optimizer_state()
+    _link_moments(engine)
+
+
+def _link_moments(engine: Any) -> None:
+    """ZeRO 1 and 2: let each parameter find its moments. DeepSpeed does so after the step of the first group, when others have none yet."""
+    if engine.zero_optimization_stage() in (1, 2):
+        engine.optimizer._hp_optimizer_states_linked = False
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def _restore(engine: Any, parameter: Any, kind: str, saved: Any) -> None:

@@ -20,9 +20,9 @@ from uec.algorithm.losses.token_batch import TokenBatch
 from uec.config import Config, Learner
 from uec.errors import RunFailed
 from uec.models.microbatch import MicroBatch, collate
-from uec.models.policy import score_rows
+from uec.models.rows import Layout
 from uec.models.tally import COVARIANCE, Tally
-from uec.types import Logprobs, Plan, Rollout
+from uec.types import ImageFeatures, Logprobs, Plan, Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +41,34 @@ class PolicyUpdate:
     reference: Callable[..., TokenScores] | None  # the frozen start model, where kl_coef > 0
     cfg: Config
     policy_loss: PolicyLoss
-    device: torch.device
+    layout: Layout
 
-    def run(self, plan: Plan, rollouts: list[Rollout], done: int, version: int | None) -> tuple[dict[str, float], dict[int, Logprobs]]:
+    @property
+    def device(self) -> torch.device:
+        return self.layout.device
+
+    def run(
+        self, plan: Plan, rollouts: list[Rollout], images: dict[int, ImageFeatures], done: int, version: int | None
+    ) -> tuple[dict[str, float], dict[int, Logprobs]]:
         """One rank's share of an update. Every rank has to call this with its own, for they wait for each other.
 
-        Args: the plan with a rollout for each of its samples; `done`, the optimizer steps taken so far; the version of the
-        weights that engine and policy share, or None where the engine's log-probabilities are not to be compared.
+        Args: the plan with a rollout for each of its samples; the features of their prompts' images, by prompt; `done`, the optimizer
+        steps taken so far; the version of the weights that engine and policy share, or None where the engine's log-probabilities are not
+        to be compared.
         Returns: metrics over all ranks, and the old log-probabilities of the samples to be admitted to the replay store.
         A plan without steps does nothing.
         """
         if not plan.steps:
             return {}, {}
-        batches = [[self._collate(plan, rollouts, rows) for rows in step] for step in plan.steps]
+        batches = [[collate(rows, rollouts, plan.samples, self.layout, images) for rows in step] for step in plan.steps]
         tally = Tally(self.device)
         old = self._look_back(batches, rollouts, tally, version)
         norms: list[float] = []
         admitted: dict[int, Logprobs] = {}
         for k, step in enumerate(batches):
             for group in self.engine.optimizer.param_groups:
-                group["lr"] = learning_rate(self.cfg.learner, done + k)
-            size = StepSize(plan.tokens[k], plan.rows[k], self.cfg.rollout.max_tokens)
+                group["lr"] = group["lr_scale"] * learning_rate(self.cfg.learner, done + k)
+            size = StepSize(plan.tokens[k], plan.responses[k], self.cfg.rollout.max_tokens)
             marks = self._mark(step, done + k)
             for j, batch in enumerate(step):
                 with tally.clock("forward_s"):
@@ -77,13 +84,10 @@ class PolicyUpdate:
         metrics["learner/optimizer_steps"] = float(len(batches))
         return metrics, admitted
 
-    def _collate(self, plan: Plan, rollouts: list[Rollout], rows: list[int]) -> MicroBatch:
-        return collate([rollouts[i] for i in rows], [plan.samples[i] for i in rows], self.device)
-
     def _score(self, batch: MicroBatch, tally: Tally, version: int | None) -> TokenScores:
         """One forward pass, and the comparison of what came out with the engine's figures if `version` is given."""
         tempered = version is not None or self.cfg.loss.mismatch_cap is not None or self.cfg.exploration.correction == "tempered"
-        scores = score_rows(self.engine, batch.rows, batch.temperatures_N if tempered else None)
+        scores = self.engine(batch.rows, batch.temperatures_N if tempered else None)
         if version is not None:
             ours_N, theirs_N = (values_N[batch.version_N == version] for values_N in (scores.tempered_N.detach(), batch.behaviour_N))
             if len(ours_N):
@@ -153,12 +157,12 @@ class PolicyUpdate:
         if self.reference is not None:
             with torch.no_grad():
                 tempered = self.cfg.exploration.correction == "tempered"
-                reference_N = self._policy_logprobs(score_rows(self.reference, rows, batch.temperatures_N if tempered else None))
+                reference_N = self._policy_logprobs(self.reference(rows, batch.temperatures_N if tempered else None))
         tokens = TokenBatch(
             logprobs_N=self._policy_logprobs(scores),
             old_N=old.logprobs_N,
             advantages_N=batch.advantages_N,
-            row_N=rows.row_N,
+            row_N=rows.response_N(),
             rows=max(1, len(rows.counts)),
             entropies_N=scores.entropies_N,
             reference_N=reference_N,
@@ -193,11 +197,12 @@ def learning_rate(settings: Learner, done: int) -> float:
     return settings.lr * min(1.0, (done + 1) / max(1, settings.warmup_steps))
 
 
-def _admitted(plan: Plan, rows: list[int], batch: MicroBatch, old_N: Tensor) -> dict[int, Logprobs]:
+def _admitted(plan: Plan, rows: list[list[int]], batch: MicroBatch, old_N: Tensor) -> dict[int, Logprobs]:
     """Old log-probabilities of the samples that enter the replay store."""
-    if not any(plan.samples[i].admit for i in rows):
+    responses = [i for row in rows for i in row]
+    if not any(plan.samples[i].admit for i in responses):
         return {}
-    return {i: part for i, part in zip(rows, batch.rows.split(old_N), strict=True) if plan.samples[i].admit}
+    return {i: part for i, part in zip(responses, batch.rows.split(old_N), strict=True) if plan.samples[i].admit}
 
 
 def _finite(norm: Any, number: int) -> float:
@@ -211,13 +216,12 @@ def _finite(norm: Any, number: int) -> float:
     return value
 
 
-def mean_entropy(engine: Any, plan: Plan, rollouts: list[Rollout], device: torch.device) -> float:
+def mean_entropy(engine: Any, plan: Plan, rollouts: list[Rollout], layout: Layout, images: dict[int, ImageFeatures]) -> float:
     """True entropy of the policy, a mean over the response tokens of all ranks' plans, in nats; 0 if there are none."""
-    total = torch.zeros(2, dtype=torch.float64, device=device)
+    total = torch.zeros(2, dtype=torch.float64, device=layout.device)
     with torch.no_grad():
         for rows in (rows for step in plan.steps for rows in step):
-            batch = collate([rollouts[i] for i in rows], [plan.samples[i] for i in rows], device)
-            entropies_N = score_rows(engine, batch.rows).entropies_N
-            total += torch.stack([entropies_N.double().sum(), torch.tensor(float(len(entropies_N)), device=device)])
+            entropies_N = engine(layout.rows([[rollouts[i] for i in row] for row in rows], images)).entropies_N
+            total += torch.stack([entropies_N.double().sum(), torch.tensor(float(len(entropies_N)), device=layout.device)])
     dist.all_reduce(total)
     return float(total[0] / total[1].clamp(min=1))

@@ -19,6 +19,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
     "boxed": ("accuracy",),
     "format": ("format",),
     "countdown": ("accuracy",),
+    "geometry": ("accuracy", "answer"),
 }
 FORMS = f"{', '.join(BUILTIN)}, path/to/file.py:name or package.module:name"
 

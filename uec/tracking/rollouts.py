@@ -30,7 +30,8 @@ def write_rollouts(
 ) -> None:
     """Write the file, folder and all, by group; it is there whole or not at all.
 
-    A bundle's page, rollouts and scores have the same position in their lists. `decode` turns responses [T] into texts.
+    A bundle's page, rollouts and scores have the same position in their lists. `decode` turns responses [T] into texts. `path` is in the
+    run folder's `rollouts`; a prompt's images are named from the run folder if they are in it.
     Raises OSError if the disk refuses.
     """
     found = [
@@ -41,7 +42,7 @@ def write_rollouts(
     found.sort(key=lambda row: (row[1].group, row[1].index))
     texts = decode([rollout.tokens for rollout, _, _ in found])
     lines = [
-        _line(step, rollout, score, advantage, prompts[rollout.prompt], text)
+        _line(step, rollout, score, advantage, prompts[rollout.prompt], text, path.parent.parent)
         for (rollout, score, advantage), text in zip(found, texts, strict=True)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,13 +55,14 @@ def write_rollouts(
         unfinished.unlink(missing_ok=True)
 
 
-def _line(step: int, rollout: Rollout, score: Score, advantage: float | None, prompt: Prompt, response: str) -> str:
+def _line(step: int, rollout: Rollout, score: Score, advantage: float | None, prompt: Prompt, response: str, run: Path) -> str:
     row: dict[str, Any] = {
         "step": step,
         "prompt_index": rollout.prompt,
         "group": score.group,
         "index": score.index,
         "prompt": prompt.text,
+        **({"images": [_within(run, image) for image in prompt.images]} if prompt.images else {}),
         "response": response,
         "answer": prompt.answer,
         "kind": rollout.kind.value,
@@ -77,6 +79,11 @@ def _line(step: int, rollout: Rollout, score: Score, advantage: float | None, pr
         "logprob_mean": _finite(float(rollout.logprobs.mean())) if len(rollout.logprobs) else None,
     }
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _within(run: Path, image: str) -> str:
+    """An image's path from the run folder where it is in there, so that the folder may be moved; else as it is."""
+    return str(Path(image).relative_to(run)) if Path(image).is_relative_to(run) else image
 
 
 def _finite(value: float) -> float | None:

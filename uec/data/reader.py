@@ -1,0 +1,84 @@
+"""A row's prompt as the model reads it: templated, with one image token where each picture stands."""
+
+import re
+from typing import TYPE_CHECKING
+
+from uec.config import Data
+from uec.data.source import Row
+from uec.data.template import IMAGE, Messages, place_pictures, split_at_pictures, to_messages, to_text
+from uec.errors import BadInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from uec.models.processor import Processor
+
+
+class Reader:
+    """Reads rows for one model; without a processor it is a text model."""
+
+    def __init__(self, data: Data, tokenizer: "PreTrainedTokenizerBase", processor: "Processor | None") -> None:
+        """Raises BadInput if `data` asks for a chat template that the model has not."""
+        self.data = data
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.chat_template = None if processor is None else processor.chat_template  # None: the tokenizer's
+        if data.chat and not (self.chat_template or tokenizer.chat_template):
+            raise BadInput(
+                "data.chat=true, but the model's tokenizer has no chat template; set data.chat=false or take a model that has one"
+            )
+        if data.system is not None and not data.chat:
+            raise BadInput("data.system needs the chat template, and data.chat=false; put its text into data.template instead")
+        if processor is not None:
+            self._placeholder = processor.placeholder
+            self._takes_parts = data.chat and self._renders_parts(processor.image_token)
+            marks = tokenizer.convert_ids_to_tokens(processor.vision_tokens())
+            self._mark = re.compile("|".join(map(re.escape, marks)))
+
+    def read(self, row: Row, pictures: int, where: str) -> str:
+        """The text of a row that has so many pictures. Raises BadInput, with `where`, for what cannot be a prompt."""
+        value = row[self.data.prompt_key]
+        if isinstance(value, str) and not value.strip():
+            raise BadInput(f"{where}: the prompt is empty")
+        if not self.data.chat:
+            text = to_text(value, row, self.data, where)
+            return text if self.processor is None else self._place([{"role": "user", "content": text}], pictures, where)[0]["content"]
+        messages = to_messages(value, row, self.data, where, with_pictures=self.processor is not None)
+        if self.processor is not None:
+            messages = self._place(messages, pictures, where)
+        try:
+            text = self._render(messages)
+        except Exception as error:  # a template is a program of the model's author and raises what it likes
+            raise BadInput(f"{where}: the model's chat template refuses it: {error}") from error
+        if self.processor is not None and (written := text.count(self.processor.image_token)) != pictures:
+            raise BadInput(
+                f"{where}: the model's chat template writes {written} image tokens for {pictures} pictures; "
+                "set data.chat=false and put the whole prompt into data.template"
+            )
+        return text
+
+    def _place(self, messages: Messages, pictures: int, where: str) -> Messages:
+        for message in messages:
+            for text in message["content"].split(IMAGE):
+                if found := self._mark.search(text):
+                    raise BadInput(
+                        f"{where}: the text holds {found[0]!r}, which the model takes for the mark of a picture; "
+                        f"remove it, or write {IMAGE} where a picture of the row stands"
+                    )
+        messages = place_pictures(messages, pictures, where)
+        if self._takes_parts:
+            return split_at_pictures(messages)
+        return [{**message, "content": message["content"].replace(IMAGE, self._placeholder)} for message in messages]
+
+    def _render(self, messages: Messages) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=True)
+        )
+
+    def _renders_parts(self, image_token: str) -> bool:
+        """Whether the chat template knows content in parts, as that of nearly every vision-language model; others know text only."""
+        try:
+            text = self._render(split_at_pictures([{"role": "user", "content": f"{IMAGE}probe"}]))
+        except Exception:  # what refuses parts does not know them
+            return False
+        return text.count(image_token) == 1 and "probe" in text and "{'type'" not in text

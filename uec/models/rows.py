@@ -1,0 +1,157 @@
+"""Prompts with their responses side by side as tensors: what one forward pass of a policy needs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uec.errors import BadInput
+from uec.models.vision import Vision
+from uec.types import ImageFeatures, Tokens
+
+PROMPT, PADDING = 0, -1
+"""Segments of a row; its responses are 1, 2, ..."""
+
+
+class Response(Protocol):
+    """A `Rollout` or a `Continuation`."""
+
+    @property
+    def prompt(self) -> int: ...
+    @property
+    def prompt_tokens(self) -> Tokens: ...
+    @property
+    def tokens(self) -> Tokens: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """B rows padded on the right to L tokens, and the N response tokens in them, response after response.
+
+    A row is a prompt and one or more responses to it, one behind the other: [prompt][response 1][response 2] ...
+    With one response in each row nothing but causality is needed, and there is no mask: what comes after a token does not reach it.
+    """
+
+    ids_BL: Tensor  # int64; 0 where padded
+    row_N: Tensor  # row of each response token
+    from_N: Tensor  # the position in it whose hidden state predicts the token: the prompt's last for each response's first
+    col_N: Tensor  # the token's own position
+    counts: list[int]  # tokens of each response
+    tokens: int  # prompt and response tokens of all rows
+    mask_B1LL: Tensor | None = None  # to be added to attention: a response sees the prompt and itself
+    positions: Tensor | None = None  # [B, L], or [3, B, L] with M-RoPE: each response goes on where the prompt ends; None: 0 .. L - 1
+    images: dict[str, Tensor] = field(default_factory=dict)  # what the vision tower is given, on the CPU
+
+    def targets_N(self) -> Tensor:
+        return self.ids_BL[self.row_N, self.col_N]
+
+    def response_N(self) -> Tensor:
+        """The response of each token, 0 .. number of responses - 1."""
+        counts = torch.tensor(self.counts, dtype=torch.int64, device=self.row_N.device)
+        return torch.repeat_interleave(torch.arange(len(self.counts), device=self.row_N.device), counts)
+
+    def split(self, values_N: Tensor) -> list[NDArray[np.float32]]:
+        """A copy of each response's part of a figure of all response tokens."""
+        values = values_N.float().cpu().numpy()
+        return [part.copy() for part in np.split(values, np.cumsum(self.counts)[:-1])] if self.counts else []
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a policy's rows are laid out: `rows` is all that there is to it."""
+
+    device: torch.device
+    dtype: torch.dtype  # of the mask
+    vision: Vision | None = None  # of a vision-language model
+
+    def rows(self, rows: Sequence[Sequence[Response]], images: Mapping[int, ImageFeatures]) -> Rows:
+        """Tensors of rows of responses to one prompt each. `images`: features by prompt, of those that have images.
+
+        A rank without rows still has to take part in the forward and backward passes of the others, and a vision tower in that of
+        each micro-batch: where they are lacking, a row without responses is added.
+        """
+        prompts = [row[0].prompt_tokens for row in rows]
+        features = [images.get(row[0].prompt) for row in rows]
+        if not all(len(tokens) for tokens in prompts):
+            raise BadInput("a prompt without tokens: nothing predicts its response's first; check data.template, or turn data.chat on")
+        if self.vision is not None:
+            for row, found in zip(rows, features, strict=True):
+                self.vision.check(row, found)
+            if not any(features):
+                prompts.append(self.vision.blank_tokens)
+                features.append(self.vision.blank)
+        elif not rows:
+            prompts.append(np.zeros(2, np.int32))
+            features.append(None)
+        return self._fill(prompts, [[response.tokens for response in row] for row in rows], features)
+
+    def _fill(self, prompts: list[Tokens], responses: list[list[Tokens]], features: list[ImageFeatures | None]) -> Rows:
+        responses += [[] for _ in prompts[len(responses) :]]
+        # Pieces in their order in the rows: each prompt, then its responses.
+        pieces = [piece for prompt, row in zip(prompts, responses, strict=True) for piece in (prompt, *row)]
+        sizes_S = np.array([len(piece) for piece in pieces])
+        row_S = np.repeat(np.arange(len(prompts)), [1 + len(row) for row in responses])
+        segment_S = np.concatenate([np.arange(1 + len(row)) for row in responses])
+        ends_S = np.cumsum(sizes_S)
+        begin_B = (ends_S - sizes_S)[segment_S == PROMPT]  # of each row, counted over the tokens of all
+        prompt_B = sizes_S[segment_S == PROMPT]
+        row_T = np.repeat(row_S, sizes_S)
+        segment_T = np.repeat(segment_S, sizes_S)
+        col_T = np.arange(ends_S[-1]) - begin_B[row_T]
+        shape = (len(prompts), int(col_T.max()) + 1)
+        ids_BL = np.zeros(shape, np.int64)
+        ids_BL[row_T, col_T] = np.concatenate(pieces)
+
+        of_response_T = segment_T != PROMPT
+        row_N, col_N = row_T[of_response_T], col_T[of_response_T]
+        offset_T = np.arange(ends_S[-1]) - np.repeat(ends_S - sizes_S, sizes_S)  # of a token in its piece
+        first_N = offset_T[of_response_T] == 0
+        from_N = np.where(first_N, prompt_B[row_N] - 1, col_N - 1)
+        shared = max(map(len, responses)) > 1
+        segment_BL = np.full(shape, PADDING)
+        segment_BL[row_T, col_T] = segment_T
+        ids, rows, froms, cols = (torch.from_numpy(array).to(self.device) for array in (ids_BL, row_N, from_N, col_N))
+        return Rows(
+            ids, rows, froms, cols,
+            counts=sizes_S[segment_S != PROMPT].tolist(),
+            tokens=len(col_T),
+            mask_B1LL=self._mask(torch.from_numpy(segment_BL).to(self.device)) if shared else None,
+            positions=self._positions(prompts, features, shared, shape, row_T, col_T, of_response_T, offset_T),
+            images={} if self.vision is None else self.vision.inputs([found for found in features if found is not None]),
+        )  # fmt: skip
+
+    def _mask(self, segment_BL: Tensor) -> Tensor:
+        """[B, 1, L, L]: 0 where a token may look, the lowest number elsewhere."""
+        length = segment_BL.shape[1]
+        asking_BL1, asked_B1L = segment_BL[:, :, None], segment_BL[:, None, :]
+        allowed_BLL = (asking_BL1 == asked_B1L) | (asked_B1L == PROMPT)
+        allowed_BLL &= torch.ones(length, length, dtype=torch.bool, device=self.device).tril()
+        mask_BLL = torch.zeros(allowed_BLL.shape, dtype=self.dtype, device=self.device)
+        return mask_BLL.masked_fill_(~allowed_BLL, torch.finfo(self.dtype).min)[:, None]
+
+    def _positions(
+        self,
+        prompts: list[Tokens],
+        features: list[ImageFeatures | None],
+        shared: bool,
+        shape: tuple[int, int],
+        row_T: NDArray[np.int64],
+        col_T: NDArray[np.int64],
+        of_response_T: NDArray[np.bool_],
+        offset_T: NDArray[np.int64],
+    ) -> Tensor | None:
+        own = [None] * len(prompts) if self.vision is None else list(map(self.vision.positions, prompts, features))
+        if not shared and all(found is None for found in own):
+            return None
+        prompts_CP = [np.arange(len(prompt))[None] if found is None else found for prompt, found in zip(prompts, own, strict=True)]
+        axes = max(len(found) for found in prompts_CP)
+        next_B = np.array([found.max() + 1 for found in prompts_CP])  # where a response goes on
+        positions_CBL = np.zeros((axes, *shape), np.int64)
+        positions_CBL[:, row_T[of_response_T], col_T[of_response_T]] = (offset_T + next_B[row_T])[of_response_T]
+        for row, found in enumerate(prompts_CP):
+            positions_CBL[:, row, : found.shape[1]] = found
+        return torch.from_numpy(positions_CBL if axes > 1 else positions_CBL[0]).to(self.device)
