@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train-llm test test-fast lint coldstart bench oracle smollm2 clean
+.PHONY: help setup train-llm train-vlm test test-fast lint coldstart bench oracle smollm2 clean
 
 ACCEL ?= auto
 ARGS ?=
@@ -17,6 +17,9 @@ setup: ## the virtual environment .venv with all packages, and what is compiled 
 
 train-llm: setup ## train the text model of configs/llm.yaml
 	@exec .venv/bin/uec train configs/llm.yaml $(ARGS)
+
+train-vlm: setup ## train the vision-language model of configs/vlm.yaml
+	@exec .venv/bin/uec train configs/vlm.yaml $(ARGS)
 
 test: setup ## all tests, the fast ones first
 	@.venv/bin/python -m pytest --durations=10 $(ARGS)

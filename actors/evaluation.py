@@ -65,6 +65,8 @@ async def evaluate(
         # One response a prompt shows the policy's entropy where it goes; scoring all n would cost n times as much.
         "eval/entropy": await learners.entropy([example(group.trajectories[0], cfg.difficulty.solved_at) for group in groups]),
     }
+    for part in sorted({part for score in scores for part in score.parts}):
+        metrics[f"eval/{part}_mean"] = fmean(score.parts[part] for score in scores if part in score.parts)
     for k in settings.k:
         passed = mean_pass_at_k(right, [settings.n] * len(groups), k)
         metrics |= {f"eval/pass@{k}": passed.value, f"eval/pass@{k}_low": passed.low, f"eval/pass@{k}_high": passed.high}

@@ -39,7 +39,8 @@ def train(cfg: Config, config_path: str) -> int:
     dataset, tracker = _prepare(cfg), make_tracker(cfg)
     resources = connect(cfg, f"uec-{folder.name}")
     try:
-        check_cluster(cfg, resources.cpus, resources.gpus)
+        pictures = any(prompt.images for prompt in [*dataset.train, *dataset.eval])
+        check_cluster(cfg, resources.cpus, resources.gpus, pictures)
         platform = detect(cfg, resources.device)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)

@@ -14,11 +14,12 @@ from uec.config import Config
 def _arguments(cfg: Config) -> dict[str, Any]:
     """The same engine arguments as RolloutActor's."""
     from actors.engine import engine_arguments
-    from uec.models.source import context_length, resolve_model
+    from uec.models.source import context_length, is_vision_language, load_config, resolve_model
     from uec.platform import detect
 
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would override the size that the config gives
-    return engine_arguments(cfg, detect(cfg), 0, resolve_model(cfg.model), context_length(cfg.model))
+    pictures = 1 if is_vision_language(load_config(cfg.model)) else None
+    return engine_arguments(cfg, detect(cfg), 0, resolve_model(cfg.model), context_length(cfg.model), pictures)
 
 
 def _sampling(cfg: Config) -> Any:
@@ -74,6 +75,44 @@ class BareLLM:
         outputs = [self._llm.generate([{"prompt_token_ids": p} for p in batch], self._params, use_tqdm=False) for batch in batches]
         seconds = time.perf_counter() - begin
         return Block(seconds, sum(_tokens(output) for batch in outputs for output in batch), _cpu() - cpu_begin)
+
+
+class BareVisionLLM:
+    """vLLM's LLMEngine stepped in a loop, on prompts with features of pictures."""
+
+    def __init__(self, cfg: Config) -> None:
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        from uec.models.processor import load_processor
+        from uec.models.source import load_tokenizer
+        from uec.models.vocabulary import vocabulary_size
+
+        self._engine = LLMEngine.from_engine_args(EngineArgs(**_arguments(cfg)))
+        self._params = _sampling(cfg)
+        self._ids = itertools.count()
+        tokenizer = load_tokenizer(cfg.model)
+        never = load_processor(cfg.model, cfg.data.image, tokenizer).vision_tokens()
+        self._engine.collective_rpc("limit_vocabulary", kwargs={"size": vocabulary_size(tokenizer), "never": never})
+
+    def load_random_state(self, states: list[str]) -> None:
+        """Sample from here on what an engine with this state would."""
+        self._engine.collective_rpc("load_random_state", kwargs={"states": states})
+
+    def sample(self, batches: list[list[tuple[list[int], Any]]]) -> Block:
+        """Batches of prompts with their pictures one after the other, each handed over at once."""
+        from actors.engine import Job
+        from actors.engine_input import engine_input
+
+        begin, cpu_begin = time.perf_counter(), _cpu()
+        tokens = 0
+        for batch in batches:
+            for prompt, pictures in batch:
+                job = Job(str(next(self._ids)), prompt, self._params, pictures)
+                self._engine.add_request(job.id, engine_input(self._engine.renderer, job), job.params)
+            while self._engine.has_unfinished_requests():
+                tokens += sum(_tokens(output) for output in self._engine.step())
+        return Block(time.perf_counter() - begin, tokens, _cpu() - cpu_begin)
 
 
 class BareAsyncLLM:

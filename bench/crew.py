@@ -22,11 +22,15 @@ from bench.processes import cpu_seconds, tree
 from bench.turns import Block
 from uec.algorithm.retention import Sampled
 from uec.config import Config
+from uec.data.embedded import write_images
+from uec.data.image import open_image
 from uec.data.prompts import Dataset, load_dataset
+from uec.models.processor import Processor, load_processor
 from uec.models.source import load_tokenizer
 from uec.platform import Platform, detect
 from uec.run_folder import RunFolder
 from uec.tracking.tracker import Tracker
+from uec.types import ImageFeatures
 
 Recast = Callable[[Supervisor], None]
 """Puts other actors on some of the posts, before they start."""
@@ -65,7 +69,7 @@ def cluster(cfg: Config) -> Iterator[Platform]:
 @asynccontextmanager
 async def crew(cfg: Config, scratch: Path, recast: Recast = lambda supervisor: None) -> AsyncIterator[Controller]:
     """A Controller with its actors started, as a training run has them; logs go to `scratch`."""
-    dataset = load_dataset(cfg, load_tokenizer(cfg.model))
+    dataset, _ = dataset_of(cfg, scratch)
     with cluster(cfg) as platform:
         tracker = Tracker([])
         supervisor = Supervisor(cfg, platform.device, scratch / "logs", tracker)
@@ -77,6 +81,24 @@ async def crew(cfg: Config, scratch: Path, recast: Recast = lambda supervisor: N
             yield Controller(cfg, supervisor, dataset, exchange, log, tracker)
         finally:
             await supervisor.stop()
+
+
+def dataset_of(cfg: Config, scratch: Path) -> tuple[Dataset, Processor | None]:
+    """A run's data, with the processor that a vision-language model has."""
+    tokenizer = load_tokenizer(cfg.model)
+    processor = load_processor(cfg.model, cfg.data.image, tokenizer)
+    return write_images(load_dataset(cfg, tokenizer, processor), scratch / "images"), processor
+
+
+def features_of(cfg: Config, dataset: Dataset, processor: Processor | None) -> dict[int, ImageFeatures]:
+    """Features of all training pictures, by prompt."""
+    if processor is None:
+        return {}
+    return {
+        prompt.index: processor.features(prompt, [open_image(path, cfg.data.image, f"prompt {prompt.index}") for path in prompt.images])
+        for prompt in dataset.train
+        if prompt.images
+    }
 
 
 async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Sampled], Block]:

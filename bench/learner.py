@@ -2,7 +2,8 @@
 
 Rows are what the default run keeps of real rollouts by the start model. Ours is timed as the Controller sees it: dealing the
 rows, the call, fetching the bundles, metrics, entropy and the comparison with the engine's log-probabilities included. The bare
-loop has the same micro-batches, threads and process environment. Tokens: prompts and responses without padding.
+loop has the same budget of tokens a micro-batch, threads and process environment, and a row for each response. Tokens: prompts and
+responses without padding.
 """
 
 import asyncio
@@ -90,7 +91,7 @@ async def _batch(controller: Controller, k: int) -> list[Example]:
 
 
 async def _by_hand(controller: Controller, batch: list[Example]) -> list[list[Row]]:
-    """The same rows with their tokens, in the micro-batches that the learner will make of them."""
+    """The same responses with their tokens, in micro-batches of the learner's budget."""
     bundles = {reference: await reference for reference in {one.bundle for one in batch}}
     rollouts: list[Rollout] = [bundles[one.bundle][one.slot] for one in batch]
     [share] = plan(batch, 1, controller.cfg.learner.micro_batch_tokens, 1, 0)

@@ -1,16 +1,17 @@
-"""The work that all benches do: the default run of configs/llm.yaml."""
+"""The work that all benches do: the default run of configs/llm.yaml, or of configs/vlm.yaml."""
 
 from pathlib import Path
 
 from uec.config import Config
 from uec.config_file import PROJECT, load_config
 
-CONFIG = PROJECT / "configs/llm.yaml"
+TEXT = PROJECT / "configs/llm.yaml"
+VISION = PROJECT / "configs/vlm.yaml"
 
 
-def default_config(*overrides: str) -> Config:
+def default_config(*overrides: str, config: Path = TEXT) -> Config:
     """The default run's settings, on a Ray of its own and from any working directory."""
-    cfg = load_config(CONFIG, ["cluster.address=local", *overrides])
+    cfg = load_config(config, ["cluster.address=local", *overrides])
     cfg.model.path = _absolute(cfg.model.path)
     cfg.data.train = _absolute(cfg.data.train)
     cfg.data.eval = None

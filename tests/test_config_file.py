@@ -229,7 +229,7 @@ def test_an_algorithm_cannot_name_another(tmp_path: Path) -> None:
 
 
 def test_the_files_of_this_project_load(project: Path) -> None:
-    for path in sorted(project.glob("configs/*.yaml")):
+    for path in sorted([*project.glob("configs/*.yaml"), *project.glob("configs/paper/*.yaml")]):
         for algorithm in sorted(project.glob("configs/algorithm/*.yaml")):
             assert load_config(path, [f"algorithm={algorithm.stem}"]).algorithm == algorithm.stem
 

@@ -423,7 +423,6 @@ def test_bad_pictures_end_with_status_2_before_anything_starts(
         (["data.image_key=answer"], ["data.image_key=answer", "data.answer_key=answer"]),
         (["data.image_key=null", "data.image.root=pictures"], ["data.image.root=pictures", "data.image_key"]),
         (["data.image.max_file_pixels=0"], ["data.image.max_file_pixels=0", "at least 1"]),
-        (["model.freeze_vision_tower=true", "learner.vision_lr_scale=0.1"], ["model.freeze_vision_tower=true", "vision_lr_scale=0.1"]),
     ],
 )
 def test_settings_of_pictures_that_exclude_each_other_are_named(project: Path, overrides: list[str], fragments: list[str]) -> None:

@@ -43,6 +43,14 @@ def test_without_evaluations_the_training_figures_are_compared(tmp_path: Path) -
     ]
 
 
+def test_parts_of_the_reward_beside_accuracy_have_a_line_each(tmp_path: Path) -> None:
+    ends = [{"step": step, "eval/pass@1": 0.4, "eval/accuracy_mean": 0.4, "eval/answer_mean": mean, "eval/response_len_mean": 9.0}
+            for step, mean in ((0, 0.5), (2, 0.625))]  # fmt: skip
+    write(tmp_path, ends)
+    assert Line("mean answer", "0.500", "0.625", "+0.125") in compare(summarise(tmp_path, 1.0))
+    assert [line.label for line in compare(summarise(tmp_path, 1.0))] == ["pass@1", "mean answer", "response length"]
+
+
 def test_an_end_without_evaluation_is_left_open(tmp_path: Path) -> None:
     write(tmp_path, ROWS[:2])
     assert compare(summarise(tmp_path, 85.0))[0] == Line("pass@1", "0.303 (0.28 to 0.33)", "-", "")

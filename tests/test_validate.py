@@ -16,7 +16,8 @@ def complaint(make_config, *overrides: str) -> str:
 
 
 def test_the_configs_of_this_project_are_valid(project: Path) -> None:
-    pairs = [(path, name.stem) for path in project.glob("configs/*.yaml") for name in project.glob("configs/algorithm/*.yaml")]
+    paths = [*project.glob("configs/*.yaml"), *project.glob("configs/paper/*.yaml")]
+    pairs = [(path, name.stem) for path in paths for name in project.glob("configs/algorithm/*.yaml")]
     assert len(pairs) >= 2 * 15
     for path, algorithm in pairs:
         assert validate(load_config(path, [f"algorithm={algorithm}"])) is None  # raises what is wrong
@@ -165,6 +166,13 @@ def test_more_cpus_than_the_cluster_has_are_refused_with_who_wants_them(make_con
         check_cluster(cfg, 1.5, 0)
     for fragment in ("wants 1.57 CPUs", "has 1.5", "rollout.engines=2 x rollout.cpus=0.5", "learner.ranks=1 x learner.cpus=0.5"):
         assert fragment in str(caught.value)
+
+
+def test_image_actors_count_where_there_are_pictures(make_config) -> None:
+    cfg = make_config("data.image.workers=2", "data.image.cpus=0.25", "rollout.cpus=0.5", "learner.cpus=0.4", "reward.cpus=0.05")
+    check_cluster(cfg, 1, 0)
+    with pytest.raises(BadInput, match=r"wants 1.47 CPUs.*data.image.workers=2 x data.image.cpus=0.25"):
+        check_cluster(cfg, 1, 0, pictures=True)
 
 
 def test_more_gpus_than_the_cluster_has_are_refused_unless_they_are_shared(make_config) -> None:

@@ -60,13 +60,19 @@ def check_context(cfg: Config, context_length: int) -> None:
         )
 
 
-def check_cluster(cfg: Config, cpus: float, gpus: float) -> None:
-    """The actors have to fit into all the CPUs and GPUs of the cluster: Ray would wait for the rest for ever."""
+def check_cluster(cfg: Config, cpus: float, gpus: float, pictures: bool = False) -> None:
+    """The actors have to fit into all the CPUs and GPUs of the cluster: Ray would wait for the rest for ever.
+
+    `pictures`: the data has some, so that there are ImageActors.
+    """
     rollout, learner, reward = cfg.rollout, cfg.learner, cfg.reward
     problems = []
     wanted = rollout.engines * rollout.cpus + learner.ranks * learner.cpus + reward.workers * reward.cpus + 2 * SMALL_ACTOR_CPUS
+    shares = [("rollout.engines", "rollout.cpus"), ("learner.ranks", "learner.cpus"), ("reward.workers", "reward.cpus")]
+    if pictures:
+        wanted += cfg.data.image.workers * cfg.data.image.cpus
+        shares.append(("data.image.workers", "data.image.cpus"))
     if wanted > cpus + 1e-6:
-        shares = (("rollout.engines", "rollout.cpus"), ("learner.ranks", "learner.cpus"), ("reward.workers", "reward.cpus"))
         asked = ", ".join(f"{_given(cfg, number)} x {_given(cfg, share)}" for number, share in shares)
         problems.append(
             f"the run wants {wanted:g} CPUs and the cluster has {cpus:g}: {asked}, and {2 * SMALL_ACTOR_CPUS:g} for replay and difficulty; "
@@ -221,11 +227,6 @@ def _image_conflicts(cfg: Config) -> Iterator[str]:
         yield f"{_given(cfg, 'data.image_key')} and {_given(cfg, other)} are the same column; give each its own"
     if data.image_key is None and image.root is not None:
         yield f"{_given(cfg, 'data.image.root')} has no pictures to find while data.image_key is not set; set it, or remove the root"
-    if cfg.model.freeze_vision_tower and cfg.learner.vision_lr_scale != 1:
-        yield (
-            f"{_given(cfg, 'learner.vision_lr_scale')} has nothing to slow down with model.freeze_vision_tower=true; "
-            "leave one of them as it was"
-        )
 
 
 def _run_conflicts(cfg: Config) -> Iterator[str]:

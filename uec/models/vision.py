@@ -55,9 +55,5 @@ class Vision:
     def inputs(self, features: Sequence[ImageFeatures]) -> dict[str, Tensor]:
         """The images of all prompts, one after the other, by the names that the model's forward pass knows."""
         names = features[0].inputs if features else {}
-        return {name: torch.from_numpy(_joined([found.inputs[name] for found in features])) for name in names}
-
-
-def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """Along the axis of patches or images; five axes: [1, images, channels, height, width], as of SmolVLM."""
-    return np.concatenate(arrays, axis=1 if arrays[0].ndim >= 5 else 0)
+        axis = 1 if "pixel_attention_mask" in names else 0  # [1, images, ...] of all arrays in Idefics3 and SmolVLM, which alone have one
+        return {name: torch.from_numpy(np.concatenate([found.inputs[name] for found in features], axis)) for name in names}

@@ -124,6 +124,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("eval/pass@<k>", "", "Chance that one of k responses is right, unbiased (arXiv 2107.03374), a mean over the held-out prompts"),
     Metric("eval/pass@<k>_low", "", "Lower end of its 95 % bootstrap interval over prompts"),
     Metric("eval/pass@<k>_high", "", "Upper end of its 95 % bootstrap interval over prompts"),
+    Metric("eval/<part>_mean", "", "Mean of one part of the reward over all held-out responses"),
     Metric("eval/entropy", "nats", "True entropy of the policy at T = 1 on the held-out responses"),
     Metric("eval/response_len_mean", "tokens", "Mean length of a held-out response"),
     Metric("eval/truncated_frac", "share", "Held-out responses that reached rollout.max_tokens"),

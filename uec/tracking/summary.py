@@ -91,12 +91,14 @@ def summarise(folder: Path, wall_s: float) -> Summary:
 
 
 def compare(summary: Summary, intervals: bool = True) -> list[Line]:
-    """The table's lines: pass@k, entropy, length. What no evaluation measured is the training figure, and says so."""
+    """The table's lines: pass@k, other parts of the reward, entropy, length. What no evaluation measured is the training figure, and says so."""
     keys = {*summary.before, *summary.after}
     passes = sorted(int(found[1]) for found in (re.fullmatch(r"eval/pass@(\d+)", key) for key in keys) if found)
     lines = [_line(summary, f"pass@{k}", f"eval/pass@{k}", intervals=intervals) for k in passes]
     if not passes and "reward/accuracy_mean" in keys:
         lines.append(_line(summary, "training accuracy", "reward/accuracy_mean"))
+    parts = sorted(found[1] for found in (re.fullmatch(r"eval/(?!response_len_|accuracy_)(\w+)_mean", key) for key in keys) if found)
+    lines += [_line(summary, f"mean {part}", f"eval/{part}_mean") for part in parts]  # accuracy's is pass@1
     for label, held_out, training, digits in (
         ("entropy", "eval/entropy", "policy/entropy", 3),
         ("response length", "eval/response_len_mean", "rollout/response_len_mean", 1),
