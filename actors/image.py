@@ -41,4 +41,4 @@ class ImageActor:
         try:
             return self.processor.features(prompt, images)
         except ValueError as error:
-            raise RunFailed(str(error)) from error
+            raise RunFailed(f"prompt {prompt.index}: the model's processor refuses {', '.join(prompt.images)}: {error}") from error

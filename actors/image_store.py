@@ -65,23 +65,29 @@ class ImageStore:
         """
         wanted = [prompt for prompt in dict.fromkeys(prompts) if prompt in self._pictured]
         self.prefetch(wanted)
-        found = [await self._finished(prompt) for prompt in wanted]
-        while len(self._asked) > max(STEPS_KEPT * self.supervisor.cfg.train.prompts_per_step, len(wanted)):
-            self._asked.popitem(last=False)
+        for prompt in wanted:
+            self._asked.move_to_end(prompt)
+        asked = [self._asked[prompt] for prompt in wanted]  # whatever is dropped while they are waited for
+        found = [await self._finished(prompt, one) for prompt, one in zip(wanted, asked, strict=True)]
+        self._drop(len(self._asked) - max(STEPS_KEPT * self.supervisor.cfg.train.prompts_per_step, len(wanted)))
         return found
 
-    async def _finished(self, prompt: int) -> Any:
+    def _drop(self, surplus: int) -> None:
+        """Forget the oldest, but none that is still being made: it was asked for and would be made twice."""
+        for prompt in list(self._asked)[: max(0, surplus)]:
+            if self.is_ready(prompt):
+                del self._asked[prompt]
+
+    async def _finished(self, prompt: int, asked: _Asked) -> Any:
         while True:
-            if prompt not in self._asked:
-                self._ask([prompt])
-            asked = self._asked[prompt]
-            self._asked.move_to_end(prompt)
             try:
                 await asked.done
                 return asked.features
             except ray.exceptions.RayActorError as error:
                 await self.supervisor.revive(asked.worker, asked.handle, error)
                 self._asked = OrderedDict((key, kept) for key, kept in self._asked.items() if kept.handle is not asked.handle)
+                self.prefetch([prompt])
+                asked = self._asked[prompt]
             except ray.exceptions.RayError as error:
                 raise RunFailed(self.supervisor.account(asked.worker, error)) from error
 

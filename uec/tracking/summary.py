@@ -91,7 +91,8 @@ def summarise(folder: Path, wall_s: float) -> Summary:
 
 
 def compare(summary: Summary, intervals: bool = True) -> list[Line]:
-    """The table's lines: pass@k, other parts of the reward, entropy, length. What no evaluation measured is the training figure, and says so."""
+    """The table's lines: pass@k, other parts of the reward, entropy, length. What no evaluation measured is the training figure, and
+    says so."""
     keys = {*summary.before, *summary.after}
     passes = sorted(int(found[1]) for found in (re.fullmatch(r"eval/pass@(\d+)", key) for key in keys) if found)
     lines = [_line(summary, f"pass@{k}", f"eval/pass@{k}", intervals=intervals) for k in passes]
