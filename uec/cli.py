@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the driver computes next to nothing; each actor has a setting of its own
     os.environ.update(caches.environment())  # before Ray starts: its workers inherit it
     from uec.config_file import load_config
     from uec.validate import validate
