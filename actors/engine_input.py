@@ -7,27 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from actors.engine import Job, Pictures
-
-KNOWN = "the features of Qwen2-VL, Qwen2.5-VL, Qwen3-VL, InternVL, Idefics3 and SmolVLM"
+from actors.engine import Job
 
 
 def engine_input(renderer: Any, job: Job) -> dict[str, Any]:
-    """vLLM's `EngineInput`. `renderer`: the engine's, whose processor knows which features belong to which image."""
+    """vLLM's `EngineInput`. `renderer`: the engine's, whose processor knows which features belong to which image.
+
+    Raises ValueError, as vLLM does for what it refuses, where that processor asks for other features than transformers makes.
+    """
     if job.images is None:
         return {"type": "token", "prompt_token_ids": job.prompt}
     from transformers import BatchFeature
     from vllm.inputs.engine import mm_input
     from vllm.multimodal.inputs import MultiModalKwargsItems
 
-    features = BatchFeature({**_as_tensors(job.images), **_tiles(job)})
-    fields = renderer.get_mm_processor()._get_mm_fields_config(features, {})
-    items = MultiModalKwargsItems.from_hf_inputs(features, fields)
+    features = BatchFeature(_features(job))
+    processor = renderer.get_mm_processor()
+    items = MultiModalKwargsItems.from_hf_inputs(features, processor._get_mm_fields_config(features, {}))
     if len(items.get("image", [])) != len(job.images.spans):
-        names = ", ".join(job.images.features.inputs)
         raise ValueError(
-            f"its {type(renderer.get_mm_processor()).__name__} reads other features than transformers makes ({names}), and how to turn "
-            f"these into those is not known here; known are {KNOWN}"
+            f"its {type(processor).__name__} does not read what transformers makes of images ({', '.join(job.images.features.inputs)}); "
+            "the families Qwen2-VL, Qwen2.5-VL, Qwen3-VL, InternVL and Idefics3 are known to work"
         )
     return dict(
         mm_input(
@@ -39,23 +39,17 @@ def engine_input(renderer: Any, job: Job) -> dict[str, Any]:
     )
 
 
-def _as_tensors(images: Pictures) -> dict[str, Any]:
+def _features(job: Job) -> dict[str, Any]:
+    """Features by the names of vLLM's processors: transformers' own, and how many tiles each image has, which transformers leaves out."""
     import torch
 
-    arrays = images.features.inputs
+    arrays = {name: torch.from_numpy(np.array(array)) for name, array in job.images.features.inputs.items()}
     if "pixel_attention_mask" in arrays:  # Idefics3 and SmolVLM: [1, tiles, ...]
         arrays = {name: array[0] for name, array in arrays.items()}
-    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-
-
-def _tiles(job: Job) -> dict[str, Any]:
-    """How many tiles are of which image, by the names that vLLM's processors give this in place of transformers', who leave it out."""
-    import torch
-
-    images, image_token = job.images, job.prompt[job.images.spans[0][0]]
-    tokens = torch.tensor([job.prompt[begin:end].count(image_token) for begin, end in images.spans])
-    counts = tokens * len(_as_tensors(images)["pixel_values"]) // images.features.tokens
-    return {"num_patches": counts, "image_num_patches": counts, "image_token_id": torch.tensor(image_token)}
+    image_token = job.prompt[job.images.spans[0][0]]
+    tokens = torch.tensor([job.prompt[begin:end].count(image_token) for begin, end in job.images.spans])
+    tiles = tokens * len(arrays["pixel_values"]) // job.images.features.tokens
+    return {**arrays, "num_patches": tiles, "image_num_patches": tiles, "image_token_id": torch.tensor(image_token)}
 
 
 def _place(job: Job, begin: int, end: int) -> Any:

@@ -109,6 +109,15 @@ def test_optimizer_steps_get_random_rows_of_like_lengths():
     assert [{other.responses[i] for row in step[0] for i in row} for step in other.steps] != rows
 
 
+def test_padding_that_costs_more_than_a_micro_batch_is_not_taken():
+    # Together 44 rows of 100 tokens: 3600 of 4400 are padding. Apart 4 x 100 and 40 x 10.
+    [share] = plan(apart([100] * 4 + [10] * 40, [1] * 44), ranks=1, micro_batch_tokens=10_000, optimizer_steps=1, seed=0)
+    assert [len(batch) for batch in share.steps[0]] == [4, 40]
+    # Of 4 x 100 and 4 x 10 tokens only 360 would be saved: less than a micro-batch's 512.
+    [share] = plan(apart([100] * 4 + [10] * 4, [1] * 8), ranks=1, micro_batch_tokens=10_000, optimizer_steps=1, seed=0)
+    assert [len(batch) for batch in share.steps[0]] == [8]
+
+
 def test_micro_batches_are_no_more_than_the_budget_asks_for():
     lengths = [7] * 100
     [share] = plan(apart(lengths, lengths), ranks=1, micro_batch_tokens=70, optimizer_steps=1, seed=0)

@@ -33,6 +33,13 @@ class Sized(Protocol):
     def response_tokens(self) -> int: ...
 
 
+MICRO_BATCH_COST = 512
+"""Tokens' worth of what a micro-batch costs whatever its size: launches, gathering and reducing parameters."""
+
+MORE = 8
+"""Numbers of micro-batches that are tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Length:
     """A response's size and nothing else."""
@@ -125,21 +132,32 @@ def _split(lengths_N: Ints, parts: int, seed: int) -> list[Ints]:
 
 
 def _bins(order_N: Ints, lengths_N: Ints, ranks: int, budget: int) -> list[Ints]:
-    """Neighbours in the descending order of length into as few micro-batches as fit, but a multiple of `ranks`.
+    """Neighbours in the descending order of length into a multiple of `ranks` of micro-batches.
 
-    The number is found under the budget; then the smallest budget that needs no more evens them out.
+    As few as fit under the budget, or some more, where that saves more padding than MICRO_BATCH_COST for each.
     """
     sorted_N = lengths_N[order_N].tolist()
-    count = -(-len(_fill(sorted_N, budget)) // ranks) * ranks
+    fewest = -(-len(_fill(sorted_N, budget)) // ranks) * ranks
+    candidates = [_even(sorted_N, count, budget) for count in range(fewest, fewest + MORE * ranks, ranks)]
+    ends = min(candidates, key=lambda ends: _padded(sorted_N, ends) + MICRO_BATCH_COST * len(ends))
+    return [order_N[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _even(descending: list[int], count: int, budget: int) -> list[int]:
+    """Where each micro-batch ends under the smallest budget that needs no more than `count`: that evens them out."""
     low, high = 1, budget
     while low < high:
         middle = (low + high) // 2
-        if len(_fill(sorted_N, middle)) <= count:
+        if len(_fill(descending, middle)) <= count:
             high = middle
         else:
             low = middle + 1
-    ends = _fill(sorted_N, high)
-    return [order_N[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return _fill(descending, high)
+
+
+def _padded(descending: list[int], ends: list[int]) -> int:
+    """Tokens of all micro-batches, padding included."""
+    return sum((end - start) * descending[start] for start, end in zip([0, *ends], ends, strict=False))
 
 
 def _fill(descending: list[int], budget: int) -> list[int]:
