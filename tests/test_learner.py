@@ -372,7 +372,7 @@ def test_old_logprobs_stored_with_a_rollout_are_used(one, cfg, model):
 def test_only_a_single_step_admits_samples_that_are_marked(one, cfg, model):
     [share] = plans(ROWS, ADVANTAGES)
     samples = [Sample(s.bundle, s.slot, s.advantage, admit=s.slot in (2, 5)) for s in share.samples]
-    [ours] = one.run(trained, cfg(), [([Plan(samples, share.steps, share.tokens, share.counts)], ROWS)])
+    [ours] = one.run(trained, cfg(), [([Plan(samples, share.steps, share.tokens, share.responses)], ROWS)])
     old = Plain(model).detached(ROWS)
     assert sorted(samples[i].slot for i in ours.old[0]) == [2, 5]
     for i, values in ours.old[0].items():
@@ -381,7 +381,7 @@ def test_only_a_single_step_admits_samples_that_are_marked(one, cfg, model):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize("stage", [3])
 def test_the_kl_to_the_start_model_is_zero_at_first_and_then_pulls_back(one, cfg, model, stage):
     batches = [(plans(ROWS, ADVANTAGES), ROWS)] * 3
     [free] = one.run(trained, cfg(f"learner.zero_stage={stage}"), batches)
@@ -488,7 +488,7 @@ def test_a_rank_without_rows_takes_part_and_adds_nothing(one, two, cfg, stage):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize("stage", [3])
 def test_logits_in_pieces_and_checkpointed_layers_change_nothing(two, cfg, stage):
     batches = [(plans(ROWS, ADVANTAGES, ranks=2, budget=60), ROWS)] * 2
     whole, _ = two.run(trained, cfg(), batches)
@@ -496,7 +496,7 @@ def test_logits_in_pieces_and_checkpointed_layers_change_nothing(two, cfg, stage
     close(pieces.weights, whole.weights, atol=1e-5)
 
 
-RUNS = [("float32", 0), ("float32", 1), ("float32", 3), ("bfloat16", 1), ("bfloat16", 3)]
+RUNS = [("float32", 0), ("float32", 1), ("bfloat16", 3)]
 
 
 @pytest.mark.e2e
@@ -541,7 +541,7 @@ def test_a_checkpoint_of_another_model_or_none_at_all_is_refused(one, cfg, tmp_p
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize("stage", [3])
 def test_an_exported_policy_loads_in_plain_transformers(two, cfg, tmp_path, stage):
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
