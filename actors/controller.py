@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from actors.checkpoint import Checkpoints, is_due
+from actors.ahead import RolloutsAhead
+from actors.checkpoint import Checkpoints, is_due, next_checkpoint
 from actors.coalesce import Coalesced
 from actors.evaluation import Evaluation
 from actors.exchange import WeightExchange
@@ -11,13 +12,14 @@ from actors.learner_group import LearnerGroup, example
 from actors.rollout_log import RolloutLog
 from actors.sampling import sample_prompts, sample_rounds
 from actors.stabiliser import EntropyStabiliser
+from actors.step_clock import StepClock
 from actors.stream import RolloutStream, refuse_stale
 from actors.supervisor import Supervisor
 from uec.algorithm.advantage import load_estimator
 from uec.algorithm.batch import BatchBuffer
 from uec.algorithm.pulse import Pulse
 from uec.algorithm.replay import admits
-from uec.algorithm.retention import Sampled, retain
+from uec.algorithm.retention import Rolled, Sampled, retain
 from uec.algorithm.rounds import round_sizes
 from uec.config import Config
 from uec.data.order import PromptOrder
@@ -52,6 +54,9 @@ class Controller:
         self.order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle)
         self.steps_done = 0
         self.started = False
+        self.ahead = RolloutsAhead(
+            self.roll, cfg.train.max_staleness, last=lambda: 0 if self.interrupted else next_checkpoint(self.steps_done, cfg)
+        )
         self.evaluation = Evaluation(cfg, dataset.eval, self.stream, self.learners, tracker)
         self.interrupted: Interrupted | None = None
 
@@ -63,7 +68,7 @@ class Controller:
         if self.steps_done == 0:
             await self.evaluation.run(0)
         saved = self.steps_done
-        while self.steps_done < last and not self.interrupted:
+        while self.steps_done < last and (self.ahead or not self.interrupted):
             metrics = await self.step(self.steps_done + 1)
             self.steps_done += 1
             self.tracker.log(self.steps_done, metrics)
@@ -77,33 +82,30 @@ class Controller:
 
     async def step(self, step: int) -> dict[str, float]:
         """One UEC-RL step; its metrics."""
-        begin, cpu_begin = time.perf_counter(), time.thread_time()
-        self.pulse.begin_step(self.steps_done)
-        sampled = await sample_prompts(self.explore, self.order, self.cfg, self.supervisor.images)  # 1 to 4
-        rolled = time.perf_counter()
-        refuse_errors([t.score for prompt in sampled for t in prompt.trajectories], self.cfg.reward)
-        retained = retain(sampled, self.cfg, self.estimator)  # 5
-        metrics = rollout_metrics(sampled, retained, self.exchange.version, self.cfg.difficulty.solved_at, rolled - begin)
-        await self.log.write(step, sampled, retained)
-
+        clock = StepClock(self.stream)
+        rolled = await self.ahead.take(step)  # 1 to 4
+        clock.taken()
+        refuse_errors([t.score for prompt in rolled.prompts for t in prompt.trajectories], self.cfg.reward)
+        retained = retain(rolled.prompts, self.cfg, self.estimator)  # 5
+        metrics = rollout_metrics(rolled, retained, self.exchange.version, self.cfg.difficulty.solved_at)
+        await self.log.write(step, rolled.prompts, retained)
         self.batch.add(t for prompt in retained for t in prompt.kept)
         metrics |= self.batch.metrics()
         batch = self.batch.take()
         replay = await self.learn(step, batch, metrics)  # 6 to 8
-        learned = time.perf_counter()
+        clock.learned()
 
         if batch or replay:
             metrics |= (await self.exchange.publish()).metrics()
         self.pulse.end_step(metrics)
-        return metrics | {
-            "weights/version": float(self.exchange.version),
-            "time/step_s": time.perf_counter() - begin,
-            "time/generate_s": self.stream.last_bundle_at - begin,
-            "time/reward_s": rolled - self.stream.last_bundle_at,
-            "time/learn_s": learned - rolled,
-            "time/idle_s": rolled - begin,
-            "time/controller_s": time.thread_time() - cpu_begin,
-        }
+        return metrics | clock.metrics() | {"weights/version": float(self.exchange.version)}
+
+    async def roll(self, step: int) -> Rolled:
+        """Steps 1 to 4: with `train.max_staleness` above 0, while an earlier step is learned from."""
+        began = time.perf_counter()
+        self.pulse.begin_step(step - 1)
+        prompts = await sample_prompts(self.explore, self.order, self.cfg, self.supervisor.images)
+        return Rolled(prompts, self.pulse.progress.exploring, began, self.stream.last_bundle_at, time.perf_counter())
 
     async def explore(self, prompt: int, everyone_regular: asyncio.Barrier | None = None) -> Sampled:
         """Steps 1 to 4 for one prompt: groups stream, so that a difficult prompt is explored while others are still at work."""
@@ -135,9 +137,7 @@ class Controller:
             metrics |= updated.metrics
             metrics["replay/admitted"] = float(await self.stabiliser.admit(step, batch, admitted, updated))  # 7
         replay = await self.stabiliser.update(step)  # 8
-        metrics |= replay
-        if self.cfg.replay.enabled:
-            metrics["replay/size"] = float(self.stabiliser.size)
+        metrics |= replay | self.stabiliser.metrics()
         return replay
 
     def interrupt(self, interrupted: Interrupted) -> bool:

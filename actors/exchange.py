@@ -20,6 +20,7 @@ from uec.types import Continuation, Logprobs, Prompt, Publication, Tokens
 
 PROBE_SEQUENCES = 8
 PROBE_TOKENS = 64
+MARKS = 2  # tokens that a family puts on either side of an image, at most
 
 
 def probe_sequences(prompts: list[Prompt], max_response: int) -> list[Continuation]:
@@ -38,10 +39,10 @@ def probe_sequences(prompts: list[Prompt], max_response: int) -> list[Continuati
 
 
 def _text(prompt: Prompt) -> Tokens:
-    """The first tokens of a prompt outside its images and the token on either side of each, which no response may hold."""
+    """The first tokens of a prompt outside its images and the marks on either side of each, which no response may hold."""
     is_text = np.ones(len(prompt.tokens), bool)
     for begin, end in prompt.spans:
-        is_text[max(0, begin - 1) : end + 1] = False
+        is_text[max(0, begin - MARKS) : end + MARKS] = False
     return prompt.tokens[is_text][:PROBE_TOKENS]
 
 

@@ -98,6 +98,7 @@ async def _run(
         if controller.interrupted is None:
             raise
     finally:
+        controller.ahead.close()
         await supervisor.stop()
     if controller.interrupted is not None:
         tracker.close(ok=False)

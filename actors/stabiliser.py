@@ -23,6 +23,10 @@ class EntropyStabiliser:
         self.learners = learners
         self.size = 0
 
+    def metrics(self) -> dict[str, float]:
+        """The store's size, where there is a store."""
+        return {"replay/size": float(self.size)} if self.cfg.replay.enabled else {}
+
     async def admit(self, step: int, batch: list[Trajectory], admitted: list[bool], updated: Updated) -> int:
         """Store the admitted trajectories of a batch that was just trained on. Returns how many."""
         if not any(admitted):

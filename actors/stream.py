@@ -40,12 +40,19 @@ class RolloutStream:
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
         self.last_bundle_at = self.last_score_at = time.perf_counter()
+        self._busy_s = 0.0  # up to when the engines last had nothing to do
+        self._busy_since = 0.0
         self._ids = itertools.count()
         self._open: dict[int, _Open] = {}
         self._submit = Coalesced[Request, asyncio.Future[Group]](self._dispatch)
         self._streams: set[asyncio.Task[None]] = set()
         self._portions = asyncio.Semaphore(_portions_at_once(supervisor.cfg))
         self._failure: BaseException | None = None
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds so far in which something was asked of the engines."""
+        return self._busy_s + (time.perf_counter() - self._busy_since if self._open else 0.0)
 
     async def sample(self, prompt: int, n: int, temperature: float, kind: Kind) -> Group:
         """The scored group of n responses to a prompt."""
@@ -56,6 +63,8 @@ class RolloutStream:
         """Hand each request to the engine with the least to do, in one message an engine, and in more where images are not ready."""
         if self._failure is not None:
             raise self._failure
+        if not self._open:
+            self._busy_since = time.perf_counter()
         shares: dict[Member, list[Request]] = {}
         for request in requests:
             engine = min(self.supervisor.engines, key=lambda member: member.outstanding)
@@ -152,6 +161,8 @@ class RolloutStream:
         trajectories = [trajectory for trajectory in group.trajectories if trajectory is not None]
         if len(trajectories) == request.n:
             del self._open[score.group]
+            if not self._open:
+                self._busy_s += time.perf_counter() - self._busy_since
             if not group.complete.done():  # done: the one who asked was cancelled
                 group.complete.set_result(Group(request, trajectories))
 

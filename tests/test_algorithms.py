@@ -29,6 +29,7 @@ BASELINES_OF_OUR_OWN = {
         "difficulty.max_solve_rate=0.125",
     ),
     "explore for one step": ("uec", "exploration.until=0.33", "replay.draw=advantage", "replay.max_age=5", "replay.logprobs=recomputed"),
+    "sampled one step ahead": ("uec", "train.max_staleness=1"),
 }  # fmt: skip
 
 
@@ -97,6 +98,9 @@ def test_every_algorithm_takes_three_steps_and_its_metrics_are_finite(project: P
     assert last["dr_grpo"]["retain/kept_frac"] == 1 and last["grpo"]["retain/kept_frac"] < 1
     assert [row["explore/active"] for row in taken["explore for one step"]] == [1, 0, 0]
     assert any(row.get("explore/temperature", 0) > 1.2 for row in taken["rounds, and hotter with each failure"]) is False  # first visits
+    ahead = taken["sampled one step ahead"]
+    assert [row["rollout/version_lag_max"] for row in ahead] == [0, 1, 1]
+    assert all(0.5 < row["policy/behaviour_weight"] <= 2 and 0 <= row["policy/behaviour_clip_frac"] < 0.2 for row in ahead)
     assert last["reinforce_ada"]["rollout/tokens"] > last["grpo"]["rollout/tokens"]
 
 

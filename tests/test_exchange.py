@@ -68,11 +68,11 @@ def test_a_probe_is_made_of_prompts_and_fits_into_a_short_response():
 
 def test_half_of_a_probe_has_images_and_no_response_holds_an_image_token():
     def prompt(index: int, pictured: bool) -> Prompt:
-        tokens = np.array([1, 7, 9, 9, 8, 2] if pictured else [1, 2, 3], np.int32)  # 9: image tokens, framed by 7 and 8
-        return Prompt(index, "", tokens, "", {}, ("a.png",), ((2, 4),)) if pictured else Prompt(index, "", tokens, "", {})
+        tokens = np.array([1, 6, 7, 9, 9, 8, 8, 2] if pictured else [1, 2, 3], np.int32)  # 9: image tokens, framed by 6 to 8
+        return Prompt(index, "", tokens, "", {}, ("a.png",), ((3, 5),)) if pictured else Prompt(index, "", tokens, "", {})
 
     probe = probe_sequences([prompt(i, i % 2 == 0) for i in range(40)], max_response=9)
     assert len(probe) == 8
     assert [one.prompt % 2 for one in probe] == [0] * 4 + [1] * 4
-    assert all(one.prompt_tokens.tolist() == [1, 7, 9, 9, 8, 2] for one in probe[:4])
+    assert all(one.prompt_tokens.tolist() == [1, 6, 7, 9, 9, 8, 8, 2] for one in probe[:4])
     assert [one.tokens.tolist() for one in probe] == [[1, 2]] * 3 + [[1, 2, 3]] * 5

@@ -156,7 +156,6 @@ def test_a_pulse_tells_the_progress_and_the_change_of_entropy() -> None:
         metrics.append({"explore/difficult_frac": 0.5} | ({} if entropy is None else {"entropy/regular": entropy}))
         mine.end_step(metrics[-1])
     assert told == [Progress(0.0, True), Progress(0.25, True, 2.0, 2.0), Progress(0.5, False, 2.0, 2.0), Progress(0.75, False, 1.5, 2.0)]
-    assert [row["explore/active"] for row in metrics] == [1, 1, 0, 0]
     assert [row.get("entropy/change") for row in metrics] == [None, None, -0.5, 0.25]
 
 

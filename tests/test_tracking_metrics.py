@@ -12,14 +12,14 @@ ROOT = Path(__file__).parent.parent
 
 # The contract that scripts outside rely on, written down a second time on purpose.
 CONTRACT = """
-step time/step_s time/generate_s time/reward_s time/learn_s time/sync_s time/idle_s time/controller_s
+step time/step_s time/generate_s time/reward_s time/learn_s time/sync_s time/idle_s time/engine_idle_s time/controller_s
 rollout/tokens rollout/tokens_per_s rollout/response_len_mean rollout/truncated_frac rollout/regular_tokens
 rollout/exploration_tokens rollout/prompts rollout/version_lag_max
 reward/mean reward/accuracy_mean reward/format_mean reward/error_frac reward/timeout_frac reward/zero_std_frac
 explore/active explore/difficult_frac explore/groups explore/solved_frac explore/temperature
 retain/kept_frac retain/regular retain/exploration retain/overlong_dropped
 policy/loss policy/entropy policy/kl policy/clip_frac policy/ratio_mean policy/grad_norm policy/lr policy/entropy_cov
-policy/rollout_logprob_gap_max policy/rollout_logprob_gap_mean policy/behaviour_weight policy/marked_frac
+policy/rollout_logprob_gap_max policy/rollout_logprob_gap_mean policy/behaviour_weight policy/behaviour_clip_frac policy/marked_frac
 entropy/regular entropy/exploration entropy/replay entropy/right entropy/wrong entropy/below_0.1 entropy/change
 replay/size replay/admitted replay/used replay/age_mean replay/clip_frac
 weights/version weights/bytes weights/probe_gap

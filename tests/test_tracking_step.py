@@ -6,7 +6,7 @@ import pytest
 from examples import group
 
 from uec.algorithm.advantage import group as group_advantages
-from uec.algorithm.retention import Sampled, retain
+from uec.algorithm.retention import Rolled, Sampled, retain
 from uec.config import Config
 from uec.tracking.metrics import describe
 from uec.tracking.step import outcome, rollout_metrics
@@ -25,7 +25,8 @@ PROMPTS = [SOLVED, EXPLORED, HOPELESS]
 
 
 def metrics(prompts: list[Sampled], used: list[Sampled]) -> dict[str, float]:
-    return rollout_metrics(prompts, retain(used, Config(), group_advantages), version=1, solved_at=0.01, generate_s=2.0)
+    rolled = Rolled(prompts, exploring=True, began=10.0, last_bundle=11.75, ended=12.0)
+    return rollout_metrics(rolled, retain(used, Config(), group_advantages), version=1, solved_at=0.01)
 
 
 def test_the_figures_of_three_prompts() -> None:
@@ -33,6 +34,7 @@ def test_the_figures_of_three_prompts() -> None:
     # 6 regular and 8 exploration responses of 5 tokens; kept: both of the first prompt, the success of the second's exploration
     assert found == pytest.approx(
         {
+            "time/generate_s": 1.75, "time/reward_s": 0.25, "explore/active": 1,
             "rollout/tokens": 70, "rollout/regular_tokens": 30, "rollout/exploration_tokens": 40, "rollout/tokens_per_s": 35,
             "rollout/response_len_mean": 5, "rollout/truncated_frac": 1 / 6, "rollout/prompts": 3, "rollout/version_lag_max": 1,
             "reward/mean": 1 / 6, "reward/accuracy_mean": 1 / 6, "reward/error_frac": 0, "reward/timeout_frac": 0,

@@ -45,7 +45,7 @@ def test_the_configs_of_this_project_are_valid(project: Path) -> None:
         ("reward.weights.accuracy=-1", "reward.weights.accuracy=-1.0 must be at least 0"),
         ("reward.weights.accuracy=.nan", "reward.weights.accuracy=nan is not a finite number"),
         ("reward.on_error=2", "reward.on_error=2.0 must be at least 0 and at most 1"),
-        ("train.max_staleness=1", "train.max_staleness=1 must be at least 0 and at most 0"),
+        ("train.max_staleness=9", "train.max_staleness=9 must be at least 0 and at most 8"),
         ("run.seed=-1", "run.seed=-1 must be at least 0"),
         ("eval.k=[0, 1]", "eval.k[0]=0 must be at least 1"),
         ("checkpoint.keep=0", "checkpoint.keep=0 must be at least 1"),

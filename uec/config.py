@@ -264,7 +264,7 @@ class Loss:
     cov_kl_coef: float = number(1.0, gt=0)
     """Weight of the penalty on the tokens that `kl_cov` chose."""
     mismatch_cap: float | None = number(None, gt=0)
-    """C: weight each token by min(learner's / engine's probability, C) (TIS: 2); none: off."""
+    """C: weight each token by min(learner's / engine's probability, C) (TIS: 2); none: off, and 2 with `train.max_staleness` above 0."""
     is_cap: float = number(2.0, gt=0)
     """C of `exploration.correction=truncated-is`."""
 
@@ -341,8 +341,9 @@ class Train:
     """Steps of the run: rollouts, update, weight exchange."""
     prompts_per_step: int = number(32, ge=1)
     """B: prompts a step."""
-    max_staleness: int = number(0, ge=0, le=0)
-    """Versions that a trained rollout may be behind. 0: strictly on-policy, the only value so far."""
+    max_staleness: int = number(0, ge=0, le=8)
+    """k: versions that a trained rollout may be behind. Above 0, coming steps are sampled while this one is learned from, and the loss
+    corrects for it (`loss.mismatch_cap`). 0: strictly on-policy."""
 
 
 @dataclass
@@ -376,7 +377,7 @@ class Weights:
     tolerance: float | None = number(None, gt=0)
     """Largest log-probability gap that a probe may show, in nats; none: 0.001 for float32, 0.5 for half precision."""
     timeout_s: float = number(300.0, gt=0)
-    """Longest weight update."""
+    """Longest weight update; with `train.max_staleness` it waits for what is being generated."""
 
 
 @dataclass

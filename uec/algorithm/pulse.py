@@ -22,8 +22,7 @@ class Pulse:
         self.progress = Progress(steps_done / self.steps, self.span.exploring(steps_done), self.entropy, self.first_entropy)
 
     def end_step(self, metrics: dict[str, float]) -> None:
-        """Read the step's figures, and add `entropy/change` and `explore/active`."""
-        metrics["explore/active"] = float(self.progress.exploring)
+        """Read the step's figures, and add `entropy/change`."""
         self.span.observe(metrics["explore/difficult_frac"])
         entropy = metrics.get("entropy/regular")
         if entropy is None:

@@ -36,6 +36,17 @@ def uniform(trajectories: list[Trajectory]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Rolled:
+    """All of a step's rollouts: steps 1 to 4 of the algorithm. Times are of `time.perf_counter`."""
+
+    prompts: list[Sampled]
+    exploring: bool
+    began: float
+    last_bundle: float  # when the engines' last response came
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
 class Retained:
     """What is kept of one prompt's responses; the counts are of responses, for the `retain/` metrics."""
 

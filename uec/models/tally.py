@@ -12,7 +12,7 @@ from uec.algorithm import entropy_figures
 from uec.algorithm.entropy import covariance
 
 COVARIANCE = ("cov_n", "cov_l", "cov_a", "cov_la")  # the order of uec.algorithm.entropy.covariance_sums
-TOKEN_MEANS = ("entropy", "ratio_mean", "clip_frac", "dual_clip_frac", "kl", "behaviour_weight", "marked_frac")
+TOKEN_MEANS = ("entropy", "ratio_mean", "clip_frac", "dual_clip_frac", "kl", "behaviour_weight", "behaviour_clip_frac", "marked_frac")
 SUMS = (
     "loss", *TOKEN_MEANS, "gap", "compared", *COVARIANCE, *entropy_figures.NAMES, "rows", "response_tokens", "tokens", "padded_tokens",
 )  # fmt: skip

@@ -24,6 +24,9 @@ from uec.models.rows import Layout
 from uec.models.tally import COVARIANCE, Tally
 from uec.types import ImageFeatures, Logprobs, Plan, Rollout
 
+STALE_CAP = 2.0
+"""Of the importance weights of rollouts by earlier weights (TIS, Yao et al. 2025)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Old:
@@ -42,6 +45,11 @@ class PolicyUpdate:
     cfg: Config
     policy_loss: PolicyLoss
     layout: Layout
+
+    @property
+    def mismatch_cap(self) -> float | None:
+        """C of the engine's correction: as given, or where rollouts may be of earlier weights, TIS's."""
+        return self.cfg.loss.mismatch_cap or (STALE_CAP if self.cfg.train.max_staleness else None)
 
     @property
     def device(self) -> torch.device:
@@ -86,7 +94,7 @@ class PolicyUpdate:
 
     def _score(self, batch: MicroBatch, tally: Tally, version: int | None) -> TokenScores:
         """One forward pass, and the comparison of what came out with the engine's figures if `version` is given."""
-        tempered = version is not None or self.cfg.loss.mismatch_cap is not None or self.cfg.exploration.correction == "tempered"
+        tempered = version is not None or self.mismatch_cap is not None or self.cfg.exploration.correction == "tempered"
         scores = self.engine(batch.rows, batch.temperatures_N if tempered else None)
         if version is not None:
             ours_N, theirs_N = (values_N[batch.version_N == version] for values_N in (scores.tempered_N.detach(), batch.behaviour_N))
@@ -112,7 +120,7 @@ class PolicyUpdate:
         hot_N = torch.zeros_like(stored_N) if batch.temperatures_N is None else batch.temperatures_N != 1
         weights_N = behaviour_weights(
             logprobs_N, tempered_N, batch.behaviour_N, hot_N, stored_N, correction=self.cfg.exploration.correction,
-            mismatch_cap=self.cfg.loss.mismatch_cap, is_cap=self.cfg.loss.is_cap,
+            mismatch_cap=self.mismatch_cap, is_cap=self.cfg.loss.is_cap,
         )  # fmt: skip
         return Old(logprobs_N, weights_N)
 
@@ -169,6 +177,8 @@ class PolicyUpdate:
             behaviour_weights_N=old.weights_N,
             marked_N=marked_N,
         )
+        if old.weights_N is not None and self.mismatch_cap is not None:
+            tally.add(behaviour_clip_frac=(old.weights_N >= self.mismatch_cap).sum())
         loss, sums = objective(tokens, self.policy_loss, self.cfg.loss, size)
         tally.add(**sums)
         tally.add(**dict(zip(COVARIANCE, covariance_sums(scores.logprobs_N, batch.advantages_N), strict=True)))

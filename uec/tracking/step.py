@@ -2,17 +2,16 @@
 
 from statistics import fmean
 
-from uec.algorithm.retention import Retained, Sampled, uniform
+from uec.algorithm.retention import Retained, Rolled, uniform
 from uec.types import Group, Outcome
 
 
-def rollout_metrics(
-    prompts: list[Sampled], retained: list[Retained], version: int, solved_at: float, generate_s: float
-) -> dict[str, float]:
+def rollout_metrics(rolled: Rolled, retained: list[Retained], version: int, solved_at: float) -> dict[str, float]:
     """The metrics of a step's rollouts; a mean over nothing is left out. `retained`: of the prompts that are trained on.
 
-    `version`: of the weights that are to be trained; `generate_s`: seconds that generation took.
+    `version`: of the weights that are to be trained.
     """
+    prompts = rolled.prompts
     regular = [t for prompt in prompts for t in prompt.regular.trajectories]
     exploration = [t for prompt in prompts if prompt.exploration for t in prompt.exploration.trajectories]
     every = regular + exploration
@@ -21,10 +20,13 @@ def rollout_metrics(
     exploration_tokens = sum(t.score.response_tokens for t in exploration)
     explored = [prompt.exploration for prompt in prompts if prompt.exploration]
     metrics = {
+        "time/generate_s": rolled.last_bundle - rolled.began,
+        "time/reward_s": rolled.ended - rolled.last_bundle,
+        "explore/active": float(rolled.exploring),
         "rollout/tokens": float(regular_tokens + exploration_tokens),
         "rollout/regular_tokens": float(regular_tokens),
         "rollout/exploration_tokens": float(exploration_tokens),
-        "rollout/tokens_per_s": (regular_tokens + exploration_tokens) / generate_s,
+        "rollout/tokens_per_s": (regular_tokens + exploration_tokens) / (rolled.ended - rolled.began),
         "rollout/response_len_mean": fmean(t.score.response_tokens for t in regular),
         "rollout/truncated_frac": fmean(t.score.truncated for t in regular),
         "rollout/prompts": float(len(prompts)),

@@ -1,0 +1,55 @@
+"""Rollouts of coming steps, begun while earlier steps are learned from: at most `train.max_staleness` ahead.
+
+Steps are sampled one after the other. Step n may begin once step n - 1 - k has been learned from, so that the weights that sample it
+are at most k versions older than those that it trains. With k = 0 nothing begins before it is taken.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from uec.algorithm.retention import Rolled
+
+
+class RolloutsAhead:
+    """The steps that were begun and not yet taken."""
+
+    def __init__(self, sample: Callable[[int], Awaitable[Rolled]], max_staleness: int, last: Callable[[], int]) -> None:
+        """`sample` does a step's rollouts; `last` says up to which step they may begin."""
+        self._sample = sample
+        self._max_staleness = max_staleness
+        self._last = last
+        self._learned = 0
+        self._begun: dict[int, asyncio.Future[Rolled]] = {}
+
+    def __len__(self) -> int:
+        return len(self._begun)
+
+    async def take(self, step: int) -> Rolled:
+        """The rollouts of the first step that was not learned from yet. Raises what made them fail."""
+        self._learned = step - 1
+        if step not in self._begun:
+            self._begin(step)
+        rolled = await self._begun.pop(step)
+        self._go_on(step + 1)
+        return rolled
+
+    def close(self) -> None:
+        """Give up what was begun."""
+        for rollouts in self._begun.values():
+            rollouts.cancel()
+        self._begun.clear()
+
+    def _begin(self, step: int) -> None:
+        rollouts = self._begun[step] = asyncio.ensure_future(self._sample(step))
+
+        def ended(rollouts: asyncio.Future[Rolled]) -> None:
+            if not rollouts.cancelled() and rollouts.exception() is None:
+                self._go_on(step + 1)
+
+        rollouts.add_done_callback(ended)
+
+    def _go_on(self, step: int) -> None:
+        """Begin a step if it may, and is the next."""
+        allowed = step <= min(self._learned + 1 + self._max_staleness, self._last())
+        if allowed and step > self._learned + 1 and not any(later >= step or not of.done() for later, of in self._begun.items()):
+            self._begin(step)
