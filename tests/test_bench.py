@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -173,6 +174,11 @@ def test_every_bench_says_what_it_measures_and_has_a_measure_function(name: str,
     folder = project / "bench"
     source = (folder / f"{name}.py" if (folder / f"{name}.py").exists() else folder / name / "__init__.py").read_text()
     assert "measure" in [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+
+
+def test_every_bench_can_be_imported_and_has_a_measure():
+    for name in run.NAMES + run.ON_REQUEST:
+        assert callable(importlib.import_module(f"bench.{name}").measure), name
 
 
 def test_the_docs_name_every_bench(project: Path):
