@@ -34,6 +34,7 @@ def score(response, answer, do="", path="", **row):
         raise KeyboardInterrupt
     if do == "die":
         sys.stderr.write("out of luck")
+        sys.stderr.flush()
         os._exit(3)
     if do == "crash":
         ctypes.string_at(0)
