@@ -1,7 +1,7 @@
 """ImageActor: decodes and preprocesses the images of prompts, once for every engine and learner that needs them."""
 
 from uec.config import Config
-from uec.data.image import open_image
+from uec.data.image import open_images
 from uec.errors import RunFailed
 from uec.types import ImageFeatures, Prompt
 
@@ -37,7 +37,7 @@ class ImageActor:
         return None, *(self._features(self.prompts[index]) for index in wanted)
 
     def _features(self, prompt: Prompt) -> ImageFeatures:
-        images = [open_image(path, self.cfg.data.image, f"prompt {prompt.index}") for path in prompt.images]
+        images = open_images(prompt, self.cfg.data.image)
         try:
             return self.processor.features(prompt, images)
         except ValueError as error:

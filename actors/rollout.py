@@ -16,7 +16,7 @@ from actors.engine import Engine, Job, Pictures, Stream, engine_arguments
 from actors.engine_async import AsyncEngine
 from actors.engine_in_actor import InActorEngine
 from uec.config import Config
-from uec.data.image import open_image
+from uec.data.image import open_images
 from uec.errors import RunFailed
 from uec.models.processor import Processor, load_processor
 from uec.models.source import context_length, load_tokenizer, resolve_model
@@ -295,8 +295,7 @@ class RolloutActor:
         """The first sampling compiles kernels; let no group wait for it."""
         features = []
         if processor is not None and prompt.images:
-            images = [open_image(path, self.cfg.data.image, f"prompt {prompt.index}") for path in prompt.images]
-            features.append(processor.features(prompt, images))
+            features.append(processor.features(prompt, open_images(prompt, self.cfg.data.image)))
         async for _ in self.generate([Request(-1, prompt.index, 2, 1.0, Kind.REGULAR)], *features):
             pass
 

@@ -39,7 +39,7 @@ class RolloutStream:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
-        self.last_bundle_at = self.last_score_at = time.perf_counter()
+        self.last_bundle_at = time.perf_counter()
         self._busy_s = 0.0  # up to when the engines last had nothing to do
         self._busy_since = 0.0
         self._ids = itertools.count()
@@ -150,7 +150,6 @@ class RolloutStream:
                 await self.supervisor.revive(grader, handle, error)
             finally:
                 grader.outstanding -= 1
-        self.last_score_at = time.perf_counter()
         for score in scores:
             self._take(score, bundle, graded)
 

@@ -23,7 +23,7 @@ from bench.turns import Block
 from uec.algorithm.retention import Sampled
 from uec.config import Config
 from uec.data.embedded import write_images
-from uec.data.image import open_image
+from uec.data.image import open_images
 from uec.data.prompts import Dataset, load_dataset
 from uec.models.processor import Processor, load_processor
 from uec.models.source import load_tokenizer
@@ -94,11 +94,7 @@ def features_of(cfg: Config, dataset: Dataset, processor: Processor | None) -> d
     """Features of all training pictures, by prompt."""
     if processor is None:
         return {}
-    return {
-        prompt.index: processor.features(prompt, [open_image(path, cfg.data.image, f"prompt {prompt.index}") for path in prompt.images])
-        for prompt in dataset.train
-        if prompt.images
-    }
+    return {p.index: processor.features(p, open_images(p, cfg.data.image)) for p in dataset.train if p.images}
 
 
 async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Sampled], Block]:

@@ -1,7 +1,7 @@
 """Surroundings of all tests: one thread each, no hub, cheap tests first."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +45,13 @@ def make_config() -> Callable[..., Config]:
         return load_config(PROJECT / "configs/llm.yaml", list(overrides))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray of the test file's own."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+    yield
+    ray.shutdown()

@@ -6,7 +6,7 @@ The engine and the grader of some tests are stand-ins that say what features the
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,6 @@ def processor(folder: Path) -> Processor:
 @pytest.fixture(scope="module")
 def prompts(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
     return [one.prompt for one in pictured(folder, SIZES, tmp_path_factory.mktemp("pictures"))]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -96,13 +96,6 @@ def _score(slot: int, rollout: Rollout) -> Score:
     return Score(rollout.group, rollout.index, slot, 0.0, 0.0, {}, None, False, 3, 3, False, rollout.version)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture
 def staff(cluster: None, make_config, tmp_path: Path) -> Iterator[tuple[Supervisor, Config]]:
     """A Supervisor whose engine, grader and judge are stand-ins; learners and replay are not started."""

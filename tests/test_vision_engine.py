@@ -149,13 +149,6 @@ class Side:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
 def sides(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Side]]:
     made: dict[str, Side] = {}
 

@@ -1,9 +1,7 @@
 """`python -m uec.coldstart.geometry`: make the start checkpoint of the vision run with its data and its model card."""
 
-import argparse
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +11,7 @@ from uec.coldstart.geometry_demonstrations import demonstrations
 from uec.coldstart.geometry_figures import Figures, measure
 from uec.coldstart.geometry_model import build_processor
 from uec.coldstart.geometry_recipe import Recipe, train
-from uec.coldstart.loop import be_deterministic, progress, sha256
+from uec.coldstart.loop import be_deterministic, command_line, progress, sha256
 from uec.data.geometry import RL, problems, write_parquet
 
 OUT = Path("assets/geometry")
@@ -70,15 +68,7 @@ def show(figures: Figures, console: Console) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    recipe = Recipe()
-    parser = argparse.ArgumentParser(prog="python -m uec.coldstart.geometry", description="Make the geometry start checkpoint.")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"folder to write (default {OUT}); files of the same name are replaced")
-    parser.add_argument("--steps", type=int, default=recipe.steps, help="optimizer steps (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=recipe.seed, help="of weights and demonstrations (default %(default)s)")
-    arguments = parser.parse_args(argv)
-    console = Console(highlight=False, soft_wrap=True)
-    show(make(arguments.out, replace(recipe, steps=arguments.steps, seed=arguments.seed), console), console)
-    return 0
+    return command_line("geometry", OUT, Recipe(), lambda out, recipe, console: show(make(out, recipe, console), console), argv)
 
 
 if __name__ == "__main__":

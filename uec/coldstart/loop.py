@@ -1,11 +1,13 @@
-"""What every cold start has in common: the training loop, its progress bar, and the digest of what came out."""
+"""What every cold start has in common: its command line, the training loop with its progress bar, and the digest of what came out."""
 
+import argparse
 import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -68,6 +70,17 @@ def progress(console: Console, steps: int) -> Iterator[OnStep]:
                 console.print(f"step {step} of {steps}: loss {loss:.4f}, {time.process_time() - begin:.0f} CPU s")
 
         yield on_step
+
+
+def command_line(task: str, out: Path, recipe: Any, run: Callable[[Path, Any, Console], None], argv: list[str] | None) -> int:
+    """`python -m uec.coldstart.TASK`: `run` with the folder and the recipe (a dataclass with `steps` and `seed`) that were asked for."""
+    parser = argparse.ArgumentParser(prog=f"python -m uec.coldstart.{task.lower()}", description=f"Make the {task} start checkpoint.")
+    parser.add_argument("--out", type=Path, default=out, help=f"folder to write (default {out}); files of the same name are replaced")
+    parser.add_argument("--steps", type=int, default=recipe.steps, help="optimizer steps (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=recipe.seed, help="of weights and demonstrations (default %(default)s)")
+    arguments = parser.parse_args(argv)
+    run(arguments.out, replace(recipe, steps=arguments.steps, seed=arguments.seed), Console(highlight=False, soft_wrap=True))
+    return 0
 
 
 def sha256(file: Path) -> str:

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from uec.config import Image as ImageConfig
 from uec.errors import BadInput
+from uec.types import Prompt
 
 Source = Path | bytes
 """A picture's file, absolute, or what is in it."""
@@ -74,6 +75,11 @@ def open_image(source: Source | str, cfg: ImageConfig, where: str) -> Image.Imag
     except Exception as error:  # on damaged data a decoder raises nearly anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise BadInput(f"{name} is damaged or cannot be read: {reason}; replace the file, or remove the row") from error
+
+
+def open_images(prompt: Prompt, cfg: ImageConfig) -> list[Image.Image]:
+    """A prompt's pictures, in their order, as `open_image` gives them."""
+    return [open_image(path, cfg, f"prompt {prompt.index}") for path in prompt.images]
 
 
 def suffix(content: bytes) -> str:

@@ -1,5 +1,6 @@
 """In which order prompts are taken: epoch by epoch, and exactly resumable."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,7 @@ class PromptOrder:
 
     def peek(self, count: int) -> list[int]:
         """What `take` will return, without taking it."""
-        ahead = PromptOrder(self._n, self._seed, self._shuffle)
-        ahead.load(self.state())
-        return ahead.take(count)
+        return copy.copy(self).take(count)  # a permutation is never changed, only replaced
 
     def state(self) -> dict[str, Any]:
         """JSON-able; `load` of it goes on with the same prompts."""
