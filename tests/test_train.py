@@ -41,13 +41,14 @@ class Task:
     config: str
     steps: int
     prompts: int  # a step
-    gain: float  # of pass@1 that these steps give at least
+    rises: str  # what these steps raise by far more than the noise of 96 prompts
+    gain: float  # at least
     overrides: tuple[str, ...] = ()
 
 
 TASKS = {
-    "text": Task("configs/llm.yaml", 30, 32, 0.01),
-    "vision": Task("configs/vlm.yaml", 12, 48, 0.04, ("train.prompts_per_step=48", "replay.every=4", "replay.min_rows=8")),
+    "text": Task("configs/llm.yaml", 30, 32, "eval/pass@8", 0.03),
+    "vision": Task("configs/vlm.yaml", 12, 48, "eval/pass@1", 0.04, ("train.prompts_per_step=48", "replay.every=4", "replay.min_rows=8")),
 }
 
 
@@ -81,13 +82,12 @@ def default_run(folder: Path, task: Task) -> tuple[Path, str]:
     return train(project, folder, f"default-{Path(task.config).stem}", *shorter, config=task.config)
 
 
-def test_accuracy_on_held_out_prompts_rises(default_run, task):
+def test_held_out_prompts_are_solved_more_often(default_run, task):
     rows = read_metrics(default_run[0] / "metrics.jsonl")
     before, after = rows[0], rows[-1]
     assert (before["step"], after["step"]) == (0, task.steps)
-    assert after["eval/pass@1"] > before["eval/pass@1"] + task.gain
-    if task is TASKS["text"]:  # on pictures it rises later, and stays within the noise of 96 prompts
-        assert after["eval/pass@16"] > before["eval/pass@16"]
+    assert after[task.rises] > before[task.rises] + task.gain
+    assert after["eval/pass@1"] > before["eval/pass@1"] - 0.02  # the other one is no price for it
 
 
 def test_every_key_of_the_contract_is_there_finite_and_explained(default_run, task):
