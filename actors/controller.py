@@ -13,7 +13,7 @@ from actors.rollout_log import RolloutLog
 from actors.sampling import sample_prompts, sample_rounds
 from actors.stabiliser import EntropyStabiliser
 from actors.step_clock import StepClock
-from actors.stream import RolloutStream, refuse_stale
+from actors.stream import RolloutStream
 from actors.supervisor import Supervisor
 from uec.algorithm.advantage import load_estimator
 from uec.algorithm.batch import BatchBuffer
@@ -124,9 +124,8 @@ class Controller:
         return Sampled(regular, explored, verdict.difficult)
 
     async def sample(self, prompt: int, rounds: list[int], temperature: float, kind: Kind, until: str) -> Group:
-        group = await sample_rounds(self.stream.sample, prompt, rounds, temperature, kind, until, self.cfg.difficulty.solved_at)
-        refuse_stale(group, self.exchange.version, self.cfg.train.max_staleness)
-        return group
+        solved_at = self.cfg.difficulty.solved_at
+        return await self.exchange.fresh(lambda: sample_rounds(self.stream.sample, prompt, rounds, temperature, kind, until, solved_at))
 
     async def learn(self, step: int, batch: list[Trajectory], metrics: dict[str, float]) -> dict[str, float]:
         """Steps 6 to 8: the policy update, admission to the replay store, and the entropy stabiliser. An empty batch skips the update."""

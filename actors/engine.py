@@ -97,8 +97,17 @@ class Engine(Protocol):
     async def workers(self, method: str, **kwargs: Any) -> list[Any]:
         """Call a method of every vLLM worker (of WorkerExtension, or of vLLM's own weight transfer)."""
 
+    async def pause(self) -> None:
+        """Come to rest after the token that is being sampled; what runs stays where it is, and what is submitted waits."""
+
+    async def resume(self) -> None:
+        """Go on after `pause`."""
+
     async def renew(self, version: int) -> None:
-        """Forget what earlier weights computed, and label the outputs from now on; nothing may be running."""
+        """Forget what earlier weights computed, and label the outputs from now on. Nothing is running, or the engine is paused.
+
+        In a paused engine with prefix caching, what runs computes its KV anew when it goes on; without, it keeps what it has.
+        """
 
     async def stop(self) -> None:
         """End the engine and its processes."""

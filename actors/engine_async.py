@@ -14,11 +14,13 @@ class AsyncEngine:
     def __init__(self, name: str) -> None:
         self.name = name
         self._tasks: dict[asyncio.Task[None], Stream] = {}
+        self._paused = False
 
     async def start(self, arguments: dict[str, Any]) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        self._prefix_caching = arguments["enable_prefix_caching"]
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
     def submit(self, jobs: list[Job]) -> Stream:
@@ -36,8 +38,17 @@ class AsyncEngine:
     async def workers(self, method: str, **kwargs: Any) -> list[Any]:
         return await self._guarded(self._engine.collective_rpc(method, kwargs=kwargs))
 
+    async def pause(self) -> None:
+        await self._guarded(self._engine.pause_generation(mode="keep", clear_cache=False))
+        self._paused = True
+
+    async def resume(self) -> None:
+        await self._guarded(self._engine.resume_generation())
+        self._paused = False
+
     async def renew(self, version: int) -> None:
-        if not await self._guarded(self._engine.reset_prefix_cache()):
+        reset = self._prefix_caching and self._guarded(self._engine.reset_prefix_cache(reset_running_requests=self._paused))
+        if reset and not await reset:
             raise RuntimeError("vLLM refused to reset the prefix cache: requests are still running")
         await self._guarded(self._engine.reset_encoder_cache())
         await self._guarded(self._engine.update_weight_version(str(version)))

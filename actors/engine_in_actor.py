@@ -25,9 +25,11 @@ class InActorEngine:
         self._waiting: set[asyncio.Future[Any]] = set()
         self._failure: RunFailed | None = None
         self._stopping = False
+        self._paused = False  # of the engine's thread
 
     async def start(self, arguments: dict[str, Any]) -> None:
         self._loop = asyncio.get_running_loop()
+        self._prefix_caching = arguments["enable_prefix_caching"]
         built: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, args=(arguments, built), name="vllm-engine", daemon=True)
         self._thread.start()
@@ -49,9 +51,15 @@ class InActorEngine:
     async def workers(self, method: str, **kwargs: Any) -> list[Any]:
         return await self._call(lambda engine: engine.collective_rpc(method, kwargs=kwargs))
 
+    async def pause(self) -> None:
+        await self._call(lambda engine: self._set_paused(True))
+
+    async def resume(self) -> None:
+        await self._call(lambda engine: self._set_paused(False))
+
     async def renew(self, version: int) -> None:
         def forget(engine: Any) -> None:
-            if not engine.reset_prefix_cache():
+            if self._prefix_caching and not engine.reset_prefix_cache(reset_running_requests=self._paused):
                 raise RuntimeError("vLLM refused to reset the prefix cache: requests are still running")
             engine.engine_core.reset_encoder_cache()
             engine.set_weight_version(str(version))
@@ -97,7 +105,7 @@ class InActorEngine:
         try:
             while not self._stopping:
                 self._serve(engine)
-                if engine.has_unfinished_requests() and not self._stopping:
+                if engine.has_unfinished_requests() and not self._paused and not self._stopping:
                     self._deliver(engine.step())
         except Exception as error:
             failure = RunFailed(f"{self.name}: vLLM failed in a step: {type(error).__name__}: {error}")
@@ -105,8 +113,8 @@ class InActorEngine:
             self._loop.call_soon_threadsafe(self._die, failure)
 
     def _serve(self, engine: Any) -> None:
-        """Do what was asked since the last step; wait for something to do if the engine has nothing."""
-        idle = not engine.has_unfinished_requests()
+        """Do what was asked since the last step; wait for something to do if the engine has nothing, or is paused."""
+        idle = self._paused or not engine.has_unfinished_requests()
         while True:
             try:
                 task = self._inbox.get(block=idle)
@@ -114,6 +122,9 @@ class InActorEngine:
                 return
             task(engine)
             idle = False
+
+    def _set_paused(self, paused: bool) -> None:
+        self._paused = paused
 
     def _add(self, engine: Any, jobs: list[Job], stream: Stream) -> None:
         try:

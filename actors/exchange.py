@@ -6,6 +6,7 @@ agree, or the run ends, naming the engine. (A checksum cannot do this: a stale p
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,11 @@ from actors.supervisor import Member, Supervisor, awaited
 from uec.config import Config
 from uec.errors import RunFailed
 from uec.platform import Platform
-from uec.types import Continuation, Logprobs, Prompt, Publication, Tokens
+from uec.types import Continuation, Group, Logprobs, Prompt, Publication, Tokens
 
 PROBE_SEQUENCES = 8
 PROBE_TOKENS = 64
+ATTEMPTS = 3  # at a group that is not stale
 MARKS = 2  # tokens that a family puts on either side of an image, at most
 
 
@@ -81,6 +83,8 @@ class WeightExchange:
         self._tolerance = tolerance
         self._probe = probe_sequences(prompts, cfg.rollout.max_tokens)
         self._updates = 0
+        self._exchanging = asyncio.Lock()
+        self._repeated = -1  # version
 
     async def start(self) -> None:
         """Give every engine the learners' weights as the current version, so that both start from the same."""
@@ -96,7 +100,39 @@ class WeightExchange:
         due = self._updates == 1 or self.version % self.cfg.weights.verify_every == 0
         return Exchanged(seconds, publication.nbytes, await self.verify() if due else None)
 
+    async def fresh(self, sample: Callable[[], Awaitable[Group]]) -> Group:
+        """A group that was sampled by weights at most `train.max_staleness` versions behind: an older one is refused, and asked for again.
+
+        Raises RunFailed for a prompt that is answered with old weights again and again.
+        """
+        for _ in range(ATTEMPTS):
+            group = await sample()
+            oldest = min(trajectory.score.version for trajectory in group.trajectories)
+            if self.version - oldest <= self.cfg.train.max_staleness:
+                return group
+            self.supervisor.tracker.event(
+                f"prompt {group.request.prompt} was answered with weight version {oldest}, current is {self.version} "
+                f"(train.max_staleness={self.cfg.train.max_staleness}): refused, and asked for again"
+            )
+            await self._repeat()
+        raise RunFailed(
+            f"prompt {group.request.prompt} was answered {ATTEMPTS} times with old weights, version {oldest}, current is {self.version} "
+            f"(train.max_staleness={self.cfg.train.max_staleness}): an engine misses updates, its responses must not be trained on"
+        )
+
+    async def _repeat(self) -> None:
+        """Bring the current weights to every engine once more: one of them missed an update."""
+        async with self._exchanging:
+            publication = self.supervisor.publication
+            if publication is not None and self._repeated != publication.version:
+                self._repeated = publication.version
+                await asyncio.gather(*(self._give(engine, publication) for engine in self.supervisor.engines))
+
     async def _publish(self) -> Publication:
+        async with self._exchanging:
+            return await self._publish_alone()
+
+    async def _publish_alone(self) -> Publication:
         timeout_s = self.cfg.weights.timeout_s
         supervisor = self.supervisor
         calls = (supervisor.call(rank, "publish", self.version, timeout_s=timeout_s) for rank in supervisor.learners)

@@ -157,6 +157,7 @@ class LearnerActor:
     def _load(self, platform: Platform) -> "Policy":
         from uec.algorithm.entropy import Gradients
         from uec.models.engine import freeze
+        from uec.models.linear import with_onednn
         from uec.models.policy import Policy, load_model
         from uec.models.processor import load_processor
         from uec.models.source import load_tokenizer, resolve_model
@@ -166,6 +167,8 @@ class LearnerActor:
         self.processor = load_processor(self.cfg.model, self.cfg.data.image, self.tokenizer)
         hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
         freeze(hf, self.cfg.model)
+        if platform.device == "cpu":
+            with_onednn(hf)
         gradients = Gradients(entropy=self.cfg.loss.entropy_coef > 0, tempered=self.cfg.exploration.correction == "tempered")
         banned = [] if self.processor is None else self.processor.vision_tokens()
         return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients, banned)

@@ -15,6 +15,7 @@ from actors import weights
 from actors.engine import Engine, Job, Pictures, Stream, engine_arguments
 from actors.engine_async import AsyncEngine
 from actors.engine_in_actor import InActorEngine
+from actors.gate import Gate
 from uec.config import Config
 from uec.data.image import open_images
 from uec.errors import RunFailed
@@ -41,43 +42,6 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
     return variables
 
 
-class _Gate:
-    """Many callers run at once, or one alone."""
-
-    def __init__(self) -> None:
-        self._running = 0
-        self._open = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._alone = asyncio.Lock()
-        self._open.set()
-        self._idle.set()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Wait for the one who is alone, or wants to be, then run beside all others."""
-        while not self._open.is_set():
-            await self._open.wait()
-        self._running += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if self._running == 0:
-                self._idle.set()
-
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Let nobody in any more, and wait for those inside."""
-        async with self._alone:
-            self._open.clear()
-            try:
-                await self._idle.wait()
-                yield
-            finally:
-                self._open.set()
-
-
 class RolloutActor:
     """An async Ray actor; every method but `start` may run many times at once."""
 
@@ -87,7 +51,8 @@ class RolloutActor:
         self.name = f"rollout-{rank}"
         self.version = 0
         self._ids = itertools.count()
-        self._gate = _Gate()
+        self._gate = Gate()
+        self._updating = asyncio.Lock()
         self._broken: RunFailed | None = None
 
     async def start(self, prompts: list[Prompt]) -> dict[str, float]:
@@ -217,7 +182,10 @@ class RolloutActor:
         )
 
     async def update_weights(self, publication: Publication) -> None:
-        """Take a published version of the weights, when no request is running; every later rollout carries its number.
+        """Take a published version of the weights; every later rollout carries its number.
+
+        With `weights.pause=wait` running requests end first. With `keep` they pause and go on with the new weights: such a response's
+        version is that of its first token.
 
         Raises RunFailed. If the publication was refused (it does not fit the model, or is not what was published), the engine is
         as it was. If it failed on the way, the engine is lost: every later call says so, and the actor has to be replaced.
@@ -226,7 +194,7 @@ class RolloutActor:
         if publication.version < self.version:
             raise RunFailed(f"{self.name} holds weights version {self.version} and refuses the older {publication.version}")
         await asyncio.to_thread(self._receiver.check, publication)
-        async with self._gate.alone():
+        async with self._at_rest():
             self._refuse_if_broken()
             try:
                 await self._receiver.take(self._engine, publication)
@@ -238,6 +206,18 @@ class RolloutActor:
                 )
                 raise self._broken from error
             self.version = publication.version
+
+    @asynccontextmanager
+    async def _at_rest(self) -> AsyncIterator[None]:
+        """The engine computes nothing meanwhile. One that broke meanwhile is left paused, for its responses are lost."""
+        if self.cfg.weights.pause == "wait":
+            async with self._gate.alone():
+                yield
+            return
+        async with self._updating:
+            await self._engine.pause()
+            yield
+            await self._engine.resume()
 
     async def score(self, sequences: list[Continuation], *features: ImageFeatures) -> list[Logprobs]:
         """Log-probabilities at T = 1 of each continuation's tokens, [T], computed afresh from the engine's weights.

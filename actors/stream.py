@@ -169,13 +169,3 @@ class RolloutStream:
 def _portions_at_once(cfg: Config) -> int:
     """Portions of AT_ONCE groups that keep every engine busy, twice over."""
     return max(2, 2 * cfg.rollout.engines * cfg.rollout.max_num_seqs // (AT_ONCE * cfg.rollout.n))
-
-
-def refuse_stale(group: Group, version: int, max_staleness: int) -> None:
-    """Raises RunFailed if a response was sampled by weights more than `max_staleness` versions behind."""
-    oldest = min(trajectory.score.version for trajectory in group.trajectories)
-    if version - oldest > max_staleness:
-        raise RunFailed(
-            f"an engine answered prompt {group.request.prompt} with weight version {oldest}, current is {version} "
-            f"(train.max_staleness={max_staleness}): it missed an update, its responses must not be trained on"
-        )

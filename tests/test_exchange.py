@@ -1,14 +1,17 @@
 """Weights cannot lie: the probe compares every engine with the learner, and names the one that is off."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from actors.exchange import WeightExchange, gap, probe_sequences
 from uec.errors import RunFailed
-from uec.types import Prompt
+from uec.tracking.tracker import Tracker
+from uec.types import Group, Kind, Prompt, Publication, Request, Score, Trajectory
 
 
 @dataclass
@@ -29,6 +32,8 @@ class Answers:
     learners: list[Name] = field(default_factory=lambda: [Name("learner-0")])
     images: NoImages = field(default_factory=NoImages)
     engines: list[Name] = field(default_factory=lambda: [Name("rollout-0"), Name("rollout-1")])
+    publication: Publication | None = None
+    tracker: Tracker = field(default_factory=lambda: Tracker([]))
 
     async def call(self, member: Name, method: str, *args: object) -> object:
         assert method == "score"
@@ -76,3 +81,53 @@ def test_half_of_a_probe_has_images_and_no_response_holds_an_image_token():
     assert [one.prompt % 2 for one in probe] == [0] * 4 + [1] * 4
     assert all(one.prompt_tokens.tolist() == [1, 6, 7, 9, 9, 8, 8, 2] for one in probe[:4])
     assert [one.tokens.tolist() for one in probe] == [[1, 2]] * 3 + [[1, 2, 3]] * 5
+
+
+class Remote:
+    """Stands in for an engine's actor: an engine that missed version 7."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.version, self.given = name, 6, 0
+        self.handle = SimpleNamespace(update_weights=SimpleNamespace(remote=self._update))
+
+    async def _update(self, publication: Publication) -> None:
+        self.given += 1
+        self.version = publication.version
+
+    async def sample(self, versions: list[int]) -> Group:
+        """One response by the engine's version, and one by each of these."""
+        score = Score(0, 0, 0, 0.0, 0.0, {}, None, False, 1, 1, False, self.version)
+        scores = [score, *(replace(score, version=version) for version in versions)]
+        return Group(Request(0, 5, len(scores), 1.0, Kind.REGULAR), [Trajectory(5, Kind.REGULAR, 1.0, one, None) for one in scores])
+
+
+def exchange_with(cfg, *engines: Remote) -> WeightExchange:
+    published = Publication(7, "shm", [], [], [], 0)
+    prompts = [Prompt(i, "", np.arange(3, dtype=np.int32), "", {}) for i in range(2)]
+    return WeightExchange(cfg, Answers({}, engines=list(engines), publication=published), prompts, tolerance=1e-3, version=7)
+
+
+def test_a_stale_group_is_refused_the_weights_are_given_once_more_and_it_is_asked_for_again(make_config):
+    deaf, other = Remote("rollout-0"), Remote("rollout-1")
+
+    async def main() -> list[Group]:
+        exchange = exchange_with(make_config(), deaf, other)
+        return await asyncio.gather(*(exchange.fresh(lambda: deaf.sample([7])) for _ in range(3)))
+
+    groups = asyncio.run(main())
+    assert [[t.score.version for t in group.trajectories] for group in groups] == [[7, 7]] * 3
+    assert (deaf.given, other.given) == (1, 1)  # once for all three
+
+
+def test_a_group_within_max_staleness_is_taken_and_one_beyond_is_not(make_config):
+    for k, given in ((0, 1), (1, 0)):
+        deaf = Remote("rollout-0")
+        asyncio.run(exchange_with(make_config(f"train.max_staleness={k}"), deaf).fresh(partial(deaf.sample, [])))
+        assert deaf.given == given
+
+
+def test_a_prompt_that_is_always_answered_with_old_weights_ends_the_run_with_both_versions(make_config):
+    engine = Remote("rollout-0")
+    exchange = exchange_with(make_config(), engine)
+    with pytest.raises(RunFailed, match="prompt 5 was answered 3 times with old weights, version 3, current is 7"):
+        asyncio.run(exchange.fresh(lambda: engine.sample([3])))

@@ -1,6 +1,7 @@
 """Engines of both kinds as Ray actors, on a tiny random Qwen2 with tied embeddings and a vocabulary padded beyond its tokenizer."""
 
 import asyncio
+import copy
 import dataclasses
 import itertools
 import os
@@ -20,7 +21,7 @@ from actors.weights_shm import ShmPublisher
 from uec.config import Config
 from uec.config_file import load_config
 from uec.errors import RunFailed
-from uec.types import Continuation, Kind, Prompt, Request, Rollout
+from uec.types import Continuation, Kind, Prompt, Publication, Request, Rollout
 
 pytestmark = pytest.mark.e2e
 
@@ -44,7 +45,7 @@ class Faulty(RolloutActor):
         """Fault: a weight update does not reset the prefix cache."""
         await self._engine._call(lambda engine: engine.__dict__.pop("reset_prefix_cache", None))
         if keep:
-            await self._engine._call(lambda engine: setattr(engine, "reset_prefix_cache", lambda: True))
+            await self._engine._call(lambda engine: setattr(engine, "reset_prefix_cache", lambda **_: True))
 
     async def fail_in_the_middle(self) -> None:
         """Fault: the worker fails after the update has begun."""
@@ -71,6 +72,18 @@ class Faulty(RolloutActor):
         await task
         return ends
 
+    async def update_amid(self, requests: list[Request], publication: Publication, pause: str) -> list[Rollout]:
+        """Responses to requests that run when an update comes, once the first of them has ended."""
+        self.cfg.weights.pause = pause
+        rollouts: list[Rollout] = []
+        update = None
+        async for bundle in self.generate(requests):
+            rollouts += bundle
+            update = update or asyncio.create_task(self.update_weights(publication))
+        await update
+        self.cfg.weights.pause = "wait"
+        return rollouts
+
     async def fail_in_steps(self) -> None:
         """Fault: the engine's model fails."""
 
@@ -94,18 +107,21 @@ class Learner:
         self.publisher = ShmPublisher(rank=0)
         self.version = 0
 
-    def learn(self):
+    def learn(self) -> Publication:
         """Move every weight, and publish."""
         with torch.no_grad():
             for parameter in self.hf.parameters():
                 parameter += 0.02 * torch.randn_like(parameter)
         self.version += 1
+        return self.publish()
+
+    def publish(self) -> Publication:
         return self.publisher.publish(self.version, self.hf.named_parameters())
 
-    def logprobs(self, prompt: np.ndarray, tokens: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """Of the response's tokens, over the tokens that exist."""
+    def logprobs(self, prompt: np.ndarray, tokens: np.ndarray, temperature: float = 1.0, hf: torch.nn.Module | None = None) -> np.ndarray:
+        """Of the response's tokens, over the tokens that exist; by other weights if they are given."""
         with torch.no_grad():
-            logits = self.hf(torch.tensor([[*prompt.tolist(), *tokens.tolist()]])).logits[0, len(prompt) - 1 : -1, : len(WORDS)]
+            logits = (hf or self.hf)(torch.tensor([[*prompt.tolist(), *tokens.tolist()]])).logits[0, len(prompt) - 1 : -1, : len(WORDS)]
         return (logits / temperature).log_softmax(-1).gather(1, torch.tensor(tokens)[:, None].long())[:, 0].numpy()
 
     def gap(self, rollouts: list[Rollout]) -> float:
@@ -254,6 +270,35 @@ def test_a_late_request_joins_those_that_run(actors, kind):
     ends = ray.get(actors[kind].order.remote(early, late))
     assert len(ends) == 8 * 16 + 8 * 2
     assert ends.index("exploration") < len(ends) - 1 - ends[::-1].index("regular")
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["in_actor", "async"])
+def test_an_update_between_two_tokens_ends_no_response_and_the_tokens_before_and_after_it_are_of_their_weights(actors, learner, kind):
+    actor, old, version = actors[kind], copy.deepcopy(learner.hf), learner.version
+    ray.get(actor.update_weights.remote(learner.publish()))
+    rollouts = ray.get(actor.update_amid.remote([request(i % 8, 32) for i in range(16)], learner.learn(), "keep"))
+    assert len(rollouts) == 16 * 32
+    assert {r.version for r in rollouts} <= {version, version + 1}  # of the first token: some had not begun
+    both = 0
+    for r in rollouts:
+        before = np.abs(learner.logprobs(r.prompt_tokens, r.tokens, hf=old) - r.logprobs) < GAP
+        after = np.abs(learner.logprobs(r.prompt_tokens, r.tokens) - r.logprobs) < GAP
+        switch = len(before) if before.all() else int(before.argmin())
+        assert (switch > 0) == (r.version == version)
+        if kind == 0:  # with prefix caching, which computes keys and values anew
+            assert after[switch:].all()
+        both += 0 < switch < len(before)
+    assert both > 16
+    assert {r.version for r in sample(actor, [request(0)])} == {version + 1}
+    assert learner.gap(sample(actor, [request(0), request(8)])) < GAP  # nothing of the old weights is left
+
+
+def test_an_update_that_waits_comes_after_all_that_runs(engine, learner):
+    ray.get(engine.update_weights.remote(learner.publish()))
+    version = learner.version
+    rollouts = ray.get(engine.update_amid.remote([request(i % 8, 32) for i in range(8)], learner.learn(), "wait"))
+    assert {r.version for r in rollouts} == {version}
+    assert {r.version for r in sample(engine, [request(0)])} == {version + 1}
 
 
 def test_score_gives_the_learners_logprobs(engine, learner, prompts):

@@ -19,14 +19,13 @@ import ray
 from actors.controller import Controller
 from actors.exchange import WeightExchange
 from actors.rollout_log import RolloutLog
-from actors.stream import RolloutStream, refuse_stale
+from actors.stream import RolloutStream
 from actors.supervisor import Member, Post, Supervisor
 from uec.config import Config
 from uec.data.prompts import Dataset
-from uec.errors import RunFailed
 from uec.run_folder import RunFolder
 from uec.tracking.tracker import Tracker
-from uec.types import Group, Kind, Outcome, Progress, Prompt, Request, Rollout, Score, Trajectory, Verdict
+from uec.types import Group, Kind, Outcome, Progress, Prompt, Request, Rollout, Score, Verdict
 
 pytestmark = pytest.mark.e2e
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import a test module
@@ -170,12 +169,3 @@ def test_a_grader_that_dies_is_replaced_and_its_bundle_graded_again(staff):
 
     assert len(asyncio.run(main()).trajectories) == 2
     assert supervisor.graders[0].restarts == 1
-
-
-def test_responses_of_a_stale_engine_are_refused_with_both_versions():
-    rollout = _rollout(Request(0, 5, 1, 1.0, Kind.REGULAR), 0)
-    trajectory = Trajectory(5, Kind.REGULAR, 1.0, replace(_score(0, rollout), version=6), None)
-    group = Group(Request(0, 5, 1, 1.0, Kind.REGULAR), [trajectory])
-    refuse_stale(group, version=6, max_staleness=0)
-    with pytest.raises(RunFailed, match="version 6, current is 7"):
-        refuse_stale(group, version=7, max_staleness=0)

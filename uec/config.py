@@ -377,7 +377,10 @@ class Weights:
     tolerance: float | None = number(None, gt=0)
     """Largest log-probability gap that a probe may show, in nats; none: 0.001 for float32, 0.5 for half precision."""
     timeout_s: float = number(300.0, gt=0)
-    """Longest weight update; with `train.max_staleness` it waits for what is being generated."""
+    """Longest weight update; with `train.max_staleness` and `pause: wait` it waits for what is being generated."""
+    pause: str = choice("wait", "keep")
+    """What a weight update does with requests that run, which there are with `train.max_staleness`. wait: they end first. keep: they pause
+between two tokens and go on with the new weights, with the KV cache that they have, or with prefix caching a new one."""
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from uec.algorithm.entropy import NO_MORE, Gradients, TokenScores, rows_per_chunk, token_scores
 from uec.config import Model
 from uec.errors import BadInput
+from uec.models.linear import linear
 from uec.models.packing import Length, plan
 from uec.models.rows import Layout, Rows
 from uec.types import Continuation, ImageFeatures, Logprobs
@@ -79,7 +80,7 @@ class Head(nn.Module):
         return token_scores(hidden_ND, self._logits, targets_N, self.rows, temperatures_N, self.gradients)
 
     def _logits(self, hidden_CD: Tensor) -> Tensor:
-        logits_CV = nn.functional.linear(hidden_CD, self.weight, self.bias)[:, : self.vocabulary]
+        logits_CV = linear(hidden_CD, self.weight, self.bias)[:, : self.vocabulary]
         if self.divisor is not None:
             logits_CV = logits_CV / self.divisor
         if self.factor is not None:
