@@ -69,7 +69,7 @@ class LearnerActor:
         settings = self.cfg.learner
         self.policy = self._load(platform)
         self.layout = self._make_layout(torch.device(platform.device))
-        self._shared_row_tokens = shared_row_tokens(settings, self.policy.hf.config)
+        self._shared_row_tokens = shared_row_tokens(settings, self.policy.hf)
         if settings.gradient_checkpointing:
             self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.append(time.perf_counter())
@@ -179,7 +179,7 @@ class LearnerActor:
 
         hf = self.policy.hf
         vision = None if self.processor is None else Vision(hf, self.processor.feature_id, *self.processor.blank())
-        return Layout(device, hf.dtype, vision)
+        return Layout(device, vision)
 
 
 def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) -> None:

@@ -51,7 +51,7 @@ def _with_pictures(groups: int) -> tuple[Policy, Layout, list[list[Continuation]
     torch.set_num_threads(cfg.learner.threads)
     hf = load_model(cfg.model, resolve_model(cfg.model), "float32").train()
     policy = Policy(hf, cfg.learner.logits_chunk_mb, len(tokenizer), banned=processor.vision_tokens())
-    layout = Layout(torch.device("cpu"), torch.float32, Vision(hf, processor.feature_id, *processor.blank()))
+    layout = Layout(torch.device("cpu"), Vision(hf, processor.feature_id, *processor.blank()))
     rng = np.random.default_rng(0)
     text = f"{processor.placeholder}Find the area."
     tokens, spans = processor.expand(tokenizer(text, add_special_tokens=False).input_ids, [(SIDE, SIDE)])
@@ -71,7 +71,7 @@ def _text(groups: int) -> tuple[Policy, Layout, list[list[Continuation]], dict[i
     )  # fmt: skip
     rng = np.random.default_rng(0)
     rows = [_group(rng, group, rng.integers(0, 1024, 256).astype(np.int32), 128, range(1024)) for group in range(groups)]
-    return Policy(Qwen2ForCausalLM(config).train(), 256, 1024), Layout(torch.device("cpu"), torch.float32), rows, {}
+    return Policy(Qwen2ForCausalLM(config).train(), 256, 1024), Layout(torch.device("cpu")), rows, {}
 
 
 def _group(rng: Any, group: int, prompt: Any, length: int, vocabulary: range) -> list[Continuation]:

@@ -28,7 +28,7 @@ from uec.models.rows import Layout, Rows
 from uec.models.source import full_attention
 from uec.types import Continuation, Kind, Rollout, Sample
 
-LAYOUT = Layout(torch.device("cpu"), torch.float32)
+LAYOUT = Layout(torch.device("cpu"))
 VOCAB = 37
 SIZES = {
     "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -206,7 +206,7 @@ def test_rows_are_padded_on_the_right_and_point_at_their_response_tokens():
     rows = laid_out([(np.array([5, 6]), np.array([8])), (np.array([7]), np.array([9, 10, 11]))])
     assert rows.ids_BL.tolist() == [[5, 6, 8, 0], [7, 9, 10, 11]]
     assert (rows.row_N.tolist(), rows.from_N.tolist(), rows.col_N.tolist()) == ([0, 1, 1, 1], [1, 0, 1, 2], [2, 1, 2, 3])
-    assert rows.mask_B1LL is None and rows.positions is None
+    assert rows.blocks is None and rows.positions is None
     assert rows.targets_N().tolist() == [8, 9, 10, 11]
     assert (rows.counts, rows.tokens) == ([1, 3], 7)
 
@@ -286,8 +286,26 @@ def test_a_shared_row_holds_the_prompt_once_and_its_responses_begin_where_it_end
     assert (rows.from_N.tolist(), rows.col_N.tolist()) == ([1, 1, 3], [2, 3, 4])  # both first tokens follow the prompt's last
     assert rows.positions.tolist() == [[0, 1, 2, 2, 3]]
     assert rows.response_N().tolist() == [0, 1, 1]
-    seen = (rows.mask_B1LL[0, 0] == 0).int().tolist()
-    assert seen == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert (rows.blocks.prompt, rows.blocks.row_R.tolist(), rows.blocks.token_RT.tolist()) == (2, [0, 0], [[2, 0], [3, 4]])
+    assert rows.blocks.mask_R1TK[:, 0].int().tolist() == [[[1, 1, 1, 0], [1, 1, 1, 1]], [[1, 1, 1, 0], [1, 1, 1, 1]]]
+    assert rows.blocks.place_BL.tolist() == [[0, 1, 2, 4, 5]]  # 3 is the padding behind the first response
+
+
+def test_a_response_does_not_see_the_padding_behind_a_shorter_prompt():
+    tokens = [np.arange(1, 2 + n, dtype=np.int32) for n in range(4)]
+    rows = [[Continuation(i, tokens[i], tokens[0]), Continuation(i, tokens[i], tokens[1])] for i in (1, 3)]
+    blocks = LAYOUT.rows(rows, {}).blocks
+    assert (blocks.prompt, blocks.row_R.tolist()) == (4, [0, 0, 1, 1])
+    assert blocks.mask_R1TK[:, 0, 0].int().tolist() == [[1, 1, 0, 0, 1, 0]] * 2 + [[1, 1, 1, 1, 1, 0]] * 2
+
+
+def test_empty_responses_in_a_shared_row_take_no_place():
+    prompt, one = np.array([5, 6], np.int32), np.array([8], np.int32)
+    empty = np.empty(0, np.int32)
+    rows = LAYOUT.rows([[Continuation(0, prompt, empty), Continuation(0, prompt, one), Continuation(0, prompt, empty)]], {})
+    assert rows.blocks is None and rows.ids_BL.tolist() == [[5, 6, 8]] and rows.counts == [0, 1, 0]
+    both = LAYOUT.rows([[Continuation(0, prompt, one), Continuation(0, prompt, empty), Continuation(0, prompt, one)]], {})
+    assert both.blocks.row_R.tolist() == [0, 0] and both.counts == [1, 0, 1]
 
 
 def test_responses_that_share_a_row_are_scored_as_if_each_stood_alone_and_get_the_same_gradients():
@@ -314,17 +332,17 @@ def test_banned_tokens_get_no_probability_and_entropy_stays_finite():
     np.testing.assert_allclose(entropies, math.log(VOCAB - 3), rtol=1e-6)
 
 
-def test_a_model_with_sliding_windows_shares_no_rows_and_one_that_heeds_no_mask_is_refused():
+def test_a_model_with_sliding_windows_shares_no_rows_and_one_that_heeds_no_blocks_is_refused():
     assert not full_attention(Gemma2Config(**SIZES, head_dim=8))
     assert full_attention(Qwen2Config(**SIZES))
 
-    class Maskless(Qwen2ForCausalLM):
+    class Heedless(Qwen2ForCausalLM):
         @property
         def base_model(self):
-            return lambda attention_mask, **inputs: self.model(attention_mask=None, **inputs)
+            return lambda blocks=None, **inputs: self.model(**inputs)
 
     torch.manual_seed(0)
-    policy = Policy(Maskless(Qwen2Config(**SIZES)), 256, VOCAB)
+    policy = Policy(Heedless(Qwen2Config(**SIZES)), 256, VOCAB)
     with pytest.raises(BadInput, match="learner.shared_prefix=false"):
         verify(policy, policy, LAYOUT, shared=True)
     assert verify(policy, policy, LAYOUT, shared=False) is None

@@ -111,7 +111,7 @@ class Family:
     def policy(self) -> tuple[Policy, Layout]:
         hf = load_model(Model(path=str(self.folder)), str(self.folder), "float32")
         vision = Vision(hf, self.processor.feature_id, *self.processor.blank())
-        return Policy(hf, 256, self.vocabulary, banned=self.banned), Layout(CPU, torch.float32, vision)
+        return Policy(hf, 256, self.vocabulary, banned=self.banned), Layout(CPU, vision)
 
     def plain(self, hf: Any) -> list[Tensor]:
         """Log-probabilities of every response, by the model's own forward pass."""
@@ -391,6 +391,5 @@ def test_the_tower_has_its_own_share_of_the_learning_rate(family: Family) -> Non
 def test_pictures_take_the_dtype_of_the_model(family: Family) -> None:
     policy, layout = family.policy()
     policy.hf.to(torch.bfloat16)
-    layout = replace(layout, dtype=torch.bfloat16)
     rows: Rows = layout.rows(family.rows, family.images)
     assert torch.isfinite(policy(rows).logprobs_N).all()

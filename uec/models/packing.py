@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uec.config import Learner
-from uec.models.source import full_attention
+from uec.models.attention import takes_blocks
 
 Ints = NDArray[np.int64]
 
@@ -60,11 +60,11 @@ class Share:
 
 
 def shared_row_tokens(settings: Learner, model: Any) -> int:
-    """The longest row that responses to one prompt share; 0 where each has one of its own. `model`: its transformers config.
+    """The longest row that responses to one prompt share; 0 where each has one of its own. `model`: transformers' own.
 
-    They share none where layers differ in how far they look back: one mask would not do for all.
+    They share none where layers differ in how far they look back, or where attention cannot be ours.
     """
-    return settings.shared_row_tokens if settings.shared_prefix and full_attention(model) else 0
+    return settings.shared_row_tokens if settings.shared_prefix and takes_blocks(model) else 0
 
 
 def plan(

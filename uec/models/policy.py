@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from uec.algorithm.entropy import NO_MORE, Gradients, TokenScores, rows_per_chunk, token_scores
 from uec.config import Model
 from uec.errors import BadInput
+from uec.models.attention import Blocks, takes_blocks, use_blocks
 from uec.models.linear import linear
 from uec.models.packing import Length, plan
 from uec.models.rows import Layout, Rows
@@ -38,6 +39,8 @@ class Policy(nn.Module):
         """
         super().__init__()
         self.hf = hf
+        if takes_blocks(hf):
+            use_blocks(hf)
         self.vocabulary = vocabulary
         self.banned = list(banned)
         text = self.hf.config.get_text_config()
@@ -47,9 +50,12 @@ class Policy(nn.Module):
     def forward(self, rows: Rows, temperatures_N: Tensor | None = None) -> TokenScores:
         """Scores of the rows' response tokens."""
         hidden_BLD = self.hf.base_model(
-            input_ids=rows.ids_BL, attention_mask=rows.mask_B1LL, position_ids=rows.positions, use_cache=False, **self._images(rows)
+            input_ids=rows.ids_BL, position_ids=rows.positions, use_cache=False, **self._blocks(rows), **self._images(rows)
         ).last_hidden_state
         return self.head(hidden_BLD[rows.row_N, rows.from_N], rows.targets_N(), temperatures_N)
+
+    def _blocks(self, rows: Rows) -> dict[str, Blocks]:
+        return {} if rows.blocks is None else {"blocks": rows.blocks}
 
     def _images(self, rows: Rows) -> dict[str, Tensor]:
         device = rows.ids_BL.device

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uec.errors import BadInput
+from uec.models.attention import Blocks
 from uec.models.vision import Vision
 from uec.types import ImageFeatures, Tokens
 
-PROMPT, PADDING = 0, -1
-"""Segments of a row; its responses are 1, 2, ..."""
+PROMPT = 0
+"""Segment of a row; its responses are 1, 2, ..."""
 
 
 class Response(Protocol):
@@ -33,7 +34,7 @@ class Rows:
     """B rows padded on the right to L tokens, and the N response tokens in them, response after response.
 
     A row is a prompt and one or more responses to it, one behind the other: [prompt][response 1][response 2] ...
-    With one response in each row nothing but causality is needed, and there is no mask: what comes after a token does not reach it.
+    With one response in each row nothing but causality is needed, and there are no blocks: what comes after a token does not reach it.
     """
 
     ids_BL: Tensor  # int64; 0 where padded
@@ -42,7 +43,7 @@ class Rows:
     col_N: Tensor  # the token's own position
     counts: list[int]  # tokens of each response
     tokens: int  # prompt and response tokens of all rows
-    mask_B1LL: Tensor | None = None  # to be added to attention: a response sees the prompt and itself
+    blocks: Blocks | None = None  # where responses share a row: each looks at the prompt and at itself
     positions: Tensor | None = None  # [B, L], or [3, B, L] with M-RoPE: each response goes on where the prompt ends; None: 0 .. L - 1
     images: dict[str, Tensor] = field(default_factory=dict)  # what the vision tower is given, on the CPU
 
@@ -65,7 +66,6 @@ class Layout:
     """How a policy's rows are laid out: `rows` is all that there is to it."""
 
     device: torch.device
-    dtype: torch.dtype  # of the mask
     vision: Vision | None = None  # of a vision-language model
 
     def rows(self, rows: Sequence[Sequence[Response]], images: Mapping[int, ImageFeatures]) -> Rows:
@@ -98,27 +98,16 @@ class Layout:
         row_N, col_N = places.row_T[answers_T], places.col_T[answers_T]
         last_B = np.array([len(prompt) - 1 for prompt in prompts])
         from_N = np.where(places.offset_T[answers_T] == 0, last_B[row_N], col_N - 1)
-        shared = max(map(len, responses)) > 1
+        shared = max(sum(len(response) > 0 for response in row) for row in responses) > 1
         ids, rows, froms, cols = (torch.from_numpy(array).to(self.device) for array in (ids_BL, row_N, from_N, col_N))
         return Rows(
             ids, rows, froms, cols,
             counts=[len(response) for row in responses for response in row],
             tokens=len(places.row_T),
-            mask_B1LL=self._mask(places) if shared else None,
+            blocks=places.blocks(self.device) if shared else None,
             positions=self._positions(places, prompts, features, shared),
             images={} if self.vision is None else self.vision.inputs([found for found in features if found is not None]),
         )  # fmt: skip
-
-    def _mask(self, places: "_Places") -> Tensor:
-        """[B, 1, L, L]: 0 where a token may look, the lowest number elsewhere."""
-        segment = np.full(places.shape, PADDING)
-        segment[places.row_T, places.col_T] = places.segment_T
-        segment_BL = torch.from_numpy(segment).to(self.device)
-        asking_BL1, asked_B1L = segment_BL[:, :, None], segment_BL[:, None, :]
-        allowed_BLL = (asking_BL1 == asked_B1L) | (asked_B1L == PROMPT)
-        allowed_BLL &= torch.ones(allowed_BLL.shape[1:], dtype=torch.bool, device=self.device).tril()
-        mask_BLL = torch.zeros(allowed_BLL.shape, dtype=self.dtype, device=self.device)
-        return mask_BLL.masked_fill_(~allowed_BLL, torch.finfo(self.dtype).min)[:, None]
 
     def _positions(self, places: "_Places", prompts: list[Tokens], features: list[ImageFeatures | None], shared: bool) -> Tensor | None:
         """[B, L], or [3, B, L] where a prompt has positions of its own; None where a token's position is its place in the row."""
@@ -155,6 +144,12 @@ class _Places:
         col_T = number_T - begin_S[segment_S == PROMPT][row_T]
         shape = (len(prompts), int(col_T.max()) + 1)
         return cls(shape, row_T, col_T, np.repeat(segment_S, sizes_S), number_T - np.repeat(begin_S, sizes_S))
+
+    def blocks(self, device: torch.device) -> Blocks:
+        starts_T = self.offset_T == 0
+        sizes_S = np.diff(np.flatnonzero(starts_T), append=len(self.offset_T))
+        prompt_S, row_S, col_S = self.segment_T[starts_T] == PROMPT, self.row_T[starts_T], self.col_T[starts_T]
+        return Blocks.of(self.shape, sizes_S[prompt_S], row_S[~prompt_S], col_S[~prompt_S], sizes_S[~prompt_S], device)
 
 
 def _pieces(prompts: list[Tokens], responses: list[list[Tokens]]) -> list[Tokens]:
