@@ -62,14 +62,12 @@ class LearnerActor:
 
         from uec.algorithm.losses.load import load_policy_loss
         from uec.models.engine import make_engine, make_reference
-        from uec.models.packing import shared_row_tokens
         from uec.models.policy import verify
         from uec.models.update import PolicyUpdate
 
         settings = self.cfg.learner
         self.policy = self._load(platform)
         self.layout = self._make_layout(torch.device(platform.device))
-        self._shared_row_tokens = shared_row_tokens(settings, self.policy.hf)
         if settings.gradient_checkpointing:
             self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.append(time.perf_counter())
@@ -77,7 +75,7 @@ class LearnerActor:
         reference = make_reference(self._load(platform), settings, platform) if self.cfg.loss.kl_coef > 0 else None
         self._update = PolicyUpdate(self.engine, reference, self.cfg, load_policy_loss(self.cfg.loss.policy), self.layout)
         self.publisher = make_publisher(self.cfg, self.rank)
-        verify(self.engine, self.policy, self.layout, shared=self._shared_row_tokens > 0)
+        verify(self.engine, self.policy, self.layout)
         clock.append(time.perf_counter())
         return dict(zip(("join_s", "load_s", "engine_s"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
 
@@ -113,9 +111,7 @@ class LearnerActor:
         from uec.models.policy import score_sequences
 
         images = {found.prompt: found for found in features}
-        return score_sequences(
-            self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens, self._shared_row_tokens
-        )
+        return score_sequences(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
 
     def publish(self, version: int) -> Publication | None:
         """Hand the weights to the exchange under this version; rank 0 returns what to tell the engines."""
@@ -174,12 +170,13 @@ class LearnerActor:
         return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients, banned)
 
     def _make_layout(self, device: "torch.device") -> "Layout":
+        from uec.models.packing import packs
         from uec.models.rows import Layout
         from uec.models.vision import Vision
 
         hf = self.policy.hf
         vision = None if self.processor is None else Vision(hf, self.processor.feature_id, *self.processor.blank())
-        return Layout(device, vision)
+        return Layout(device, packs(self.cfg.learner, hf.config), vision)
 
 
 def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) -> None:

@@ -9,7 +9,7 @@ import ray
 from actors.supervisor import Member, Supervisor, awaited
 from uec.config import Config
 from uec.errors import RunFailed
-from uec.models.packing import plan, shared_row_tokens
+from uec.models.packing import packs, plan
 from uec.models.source import load_config
 from uec.types import Plan, Sample, Trajectory
 
@@ -58,7 +58,7 @@ class LearnerGroup:
     def __init__(self, cfg: Config, supervisor: Supervisor) -> None:
         self.settings = cfg.learner
         self.supervisor = supervisor
-        self._shared_row_tokens = shared_row_tokens(cfg.learner, load_config(cfg.model))
+        self._packed = packs(cfg.learner, load_config(cfg.model))
 
     async def update(self, examples: list[Example], seed: int) -> Updated:
         """One policy update of `learner.optimizer_steps` optimizer steps on these examples (at least one)."""
@@ -86,7 +86,7 @@ class LearnerGroup:
     ) -> tuple[list[Plan], list[list[Any]], list[tuple[int, int]]]:
         """Each rank's plan and the references that it goes with, and where each example went."""
         settings = self.settings
-        shares = plan(examples, settings.ranks, settings.micro_batch_tokens, optimizer_steps, seed, self._shared_row_tokens)
+        shares = plan(examples, settings.ranks, settings.micro_batch_tokens, optimizer_steps, seed, self._packed)
         places = [(0, 0)] * len(examples)
         plans, data = [], []
         for rank, share in enumerate(shares):

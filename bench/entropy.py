@@ -50,7 +50,7 @@ def _compare(what: str, hf: Any, rows: int, prompt: int, response: int, pairs: i
     vocabulary = hf.config.vocab_size
     rng = np.random.default_rng(0)
     draw = [[rng.integers(0, vocabulary, length).astype(np.int32) for _ in range(rows)] for length in (prompt, response)]
-    layout = Layout(torch.device("cpu"))
+    layout = Layout(torch.device("cpu"), packed=False)
     batch = layout.rows([[Continuation(i, *pair)] for i, pair in enumerate(zip(*draw, strict=True))], {})
     ours, bare = Policy(hf, CHUNK_MB, vocabulary), Policy(hf, CHUNK_MB, vocabulary)
     bare.head.__class__ = LogprobsOnly

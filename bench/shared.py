@@ -7,6 +7,7 @@ and its picture to itself, as in a learner that knows nothing of groups. Gradien
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def _with_pictures(groups: int) -> tuple[Policy, Layout, list[list[Continuation]
     torch.set_num_threads(cfg.learner.threads)
     hf = load_model(cfg.model, resolve_model(cfg.model), "float32").train()
     policy = Policy(hf, cfg.learner.logits_chunk_mb, len(tokenizer), banned=processor.vision_tokens())
-    layout = Layout(torch.device("cpu"), Vision(hf, processor.feature_id, *processor.blank()))
+    layout = Layout(torch.device("cpu"), True, Vision(hf, processor.feature_id, *processor.blank()))
     rng = np.random.default_rng(0)
     text = f"{processor.placeholder}Find the area."
     tokens, spans = processor.expand(tokenizer(text, add_special_tokens=False).input_ids, [(SIDE, SIDE)])
@@ -71,7 +72,7 @@ def _text(groups: int) -> tuple[Policy, Layout, list[list[Continuation]], dict[i
     )  # fmt: skip
     rng = np.random.default_rng(0)
     rows = [_group(rng, group, rng.integers(0, 1024, 256).astype(np.int32), 128, range(1024)) for group in range(groups)]
-    return Policy(Qwen2ForCausalLM(config).train(), 256, 1024), Layout(torch.device("cpu")), rows, {}
+    return Policy(Qwen2ForCausalLM(config).train(), 256, 1024), Layout(torch.device("cpu"), True), rows, {}
 
 
 def _group(rng: Any, group: int, prompt: Any, length: int, vocabulary: range) -> list[Continuation]:
@@ -82,7 +83,7 @@ def _compare(
     what: str, policy: Policy, layout: Layout, rows: list[list[Continuation]], images: dict[int, ImageFeatures], target: Target, pairs: int
 ) -> Figure:
     together = layout.rows(rows, images)
-    apart = layout.rows([[one] for row in rows for one in row], images)
+    apart = replace(layout, packed=False).rows([[one] for row in rows for one in row], images)
     one, other = _norm(policy, together), _norm(policy, apart)
     if abs(one - other) > SAME_GRADIENT * other:
         raise RunFailed(f"shared rows do not give the gradient of rows apart: norms {one:.5g} and {other:.5g}")

@@ -124,20 +124,27 @@ def test_micro_batches_are_no_more_than_the_budget_asks_for():
     assert len(share.steps[0]) == math.ceil(100 / (70 // 7))
 
 
+def tokens(row: list[Length]) -> int:
+    """Of a prompt with its responses."""
+    return row[0].prompt_tokens + sum(one.response_tokens for one in row)
+
+
 GROUPS = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 60)), max_size=60)
 
 
-@given(group=GROUPS, ranks=st.integers(1, 3), budget=st.integers(1, 400), longest=st.integers(1, 200), steps=st.integers(1, 3))
-def test_shared_rows_hold_every_response_once_and_never_those_of_two_prompts(group, ranks, budget, longest, steps):
+@given(group=GROUPS, ranks=st.integers(1, 3), budget=st.integers(1, 400), steps=st.integers(1, 3))
+def test_packed_rows_hold_every_response_once_and_never_those_of_two_prompts(group, ranks, budget, steps):
     batch = [Length(prompt, 10 + prompt, response) for prompt, response in group]
-    shares = plan(batch, ranks, budget, steps, 0, shared_row_tokens=longest)
+    shares = plan(batch, ranks, budget, steps, 0, packed=True)
     assert sorted(i for share in shares for i in share.responses) == list(range(len(batch)))
     for share in shares:
         rows = [[batch[share.responses[i]] for i in row] for step in share.steps for micro_batch in step for row in micro_batch]
         assert all(len({one.prompt for one in row}) == 1 for row in rows)
         for row in rows:
             if len(row) > 1:
-                assert row[0].prompt_tokens + sum(one.response_tokens for one in row) <= min(longest, budget)
+                assert tokens(row) <= budget
+        for micro_batch in (micro_batch for step in share.steps for micro_batch in step if len(micro_batch) > 1):
+            assert sum(tokens([batch[share.responses[i]] for i in row]) for row in micro_batch) <= budget
     if shares[0].steps:
         assert len({tuple(len(step) for step in share.steps) for share in shares}) == 1
 
@@ -146,18 +153,12 @@ def test_responses_to_one_prompt_share_a_row_as_far_as_they_fit():
     # 20 + 4 * 10 = 60: a fifth response would make 70.
     batch = [Length(7, 20, 10)] * 5 + [Length(8, 20, 10)]
     assert rows_of(batch, 60) == [[0, 1, 2, 3], [4], [5]]
-    assert rows_of(batch, 0) == [[0], [1], [2], [3], [4], [5]]
+    assert rows_of(batch, 1) == [[0], [1], [2], [3], [4], [5]]
 
 
-def test_responses_stay_apart_where_a_shared_prompt_spares_little():
-    # Two responses apart: 2 * (10 + 100) = 220 tokens; together 210: 4.5 % are spared. With prompts of 30: 260 and 230, 11.5 %.
-    assert rows_of([Length(0, 10, 100)] * 2, 1000) == [[0], [1]]
-    assert rows_of([Length(0, 30, 100)] * 2, 1000) == [[0, 1]]
-
-
-def test_a_shared_row_counts_its_prompt_once_in_the_budget():
-    # Two prompts of 50 with four responses of 5: rows of 70 tokens, both in a micro-batch of 140, where eight rows of 55 would need 440.
-    batch = [Length(0, 50, 5)] * 4 + [Length(1, 50, 5)] * 4
-    [share] = plan(batch, 1, 140, 1, 0, shared_row_tokens=100)
+def test_packed_rows_are_not_padded_and_count_their_prompt_once_in_the_budget():
+    # Prompts of 50 and 10 with four responses of 5: 70 and 30 tokens, both in a micro-batch of 100, where eight rows of 55 would need 440.
+    batch = [Length(0, 50, 5)] * 4 + [Length(1, 10, 5)] * 4
+    [share] = plan(batch, 1, 100, 1, 0, packed=True)
     assert share.steps == [[[[0, 1, 2, 3], [4, 5, 6, 7]]]]
     assert (share.tokens, share.counts) == ([40], [8])

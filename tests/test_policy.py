@@ -28,7 +28,8 @@ from uec.models.rows import Layout, Rows
 from uec.models.source import full_attention
 from uec.types import Continuation, Kind, Rollout, Sample
 
-LAYOUT = Layout(torch.device("cpu"))
+LAYOUT = Layout(torch.device("cpu"), packed=False)
+PACKED = Layout(torch.device("cpu"), packed=True)
 VOCAB = 37
 SIZES = {
     "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -142,7 +143,7 @@ def test_architectures_are_scored_as_their_own_forward_does(hf):
     model = hf()
     without_dropout(model)
     policy = Policy(model, 256, VOCAB)
-    assert verify(policy, policy, LAYOUT, shared=full_attention(model.config)) is None  # raises where they differ
+    assert verify(policy, policy, PACKED if full_attention(model.config) else LAYOUT) is None  # raises where they differ
 
 
 def test_a_model_that_does_more_to_its_logits_is_refused_by_name():
@@ -155,7 +156,7 @@ def test_a_model_that_does_more_to_its_logits_is_refused_by_name():
     torch.manual_seed(0)
     policy = Policy(Sharpened(Qwen2Config(**SIZES)), 256, VOCAB)
     with pytest.raises(BadInput, match="Sharpened cannot be trained"):
-        verify(policy, policy, LAYOUT, shared=False)
+        verify(policy, policy, LAYOUT)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_a_micro_batch_spreads_each_rows_figures_over_its_tokens():
 
 def test_rows_without_stored_logprobs_are_marked_beside_those_with():
     rows = [rollout(), rollout(old_logprobs=np.array([-7, -8, -9], np.float32))]
-    batch = collate([[0, 1]], rows, [Sample(0, 0, 1.0), Sample(0, 1, 1.0)], LAYOUT, {})
+    batch = collate([[0], [1]], rows, [Sample(0, 0, 1.0), Sample(0, 1, 1.0)], LAYOUT, {})
     assert batch.stored_N is not None
     assert batch.stored_N.isnan().tolist() == [True] * 3 + [False] * 3
     assert batch.stored_N[3:].tolist() == [-7, -8, -9]
@@ -279,40 +280,55 @@ def shared(pairs: list[tuple[int, int, int]], seed: int = 0) -> list[list[Contin
     return rows
 
 
-def test_a_shared_row_holds_the_prompt_once_and_its_responses_begin_where_it_ends():
-    tokens = [np.array(values, np.int32) for values in ([5, 6], [8], [9, 10])]
-    rows = LAYOUT.rows([[Continuation(0, tokens[0], tokens[1]), Continuation(0, tokens[0], tokens[2])]], {})
-    assert rows.ids_BL.tolist() == [[5, 6, 8, 9, 10]]
-    assert (rows.from_N.tolist(), rows.col_N.tolist()) == ([1, 1, 3], [2, 3, 4])  # both first tokens follow the prompt's last
-    assert rows.positions.tolist() == [[0, 1, 2, 2, 3]]
-    assert rows.response_N().tolist() == [0, 1, 1]
-    assert (rows.blocks.prompt, rows.blocks.row_R.tolist(), rows.blocks.token_RT.tolist()) == (2, [0, 0], [[2, 0], [3, 4]])
-    assert rows.blocks.mask_R1TK[:, 0].int().tolist() == [[[1, 1, 1, 0], [1, 1, 1, 1]], [[1, 1, 1, 0], [1, 1, 1, 1]]]
-    assert rows.blocks.place_BL.tolist() == [[0, 1, 2, 4, 5]]  # 3 is the padding behind the first response
+def test_a_packed_row_holds_each_prompt_once_and_its_responses_begin_where_it_ends():
+    one, two = [np.array(values, np.int32) for values in ([5, 6], [8], [9, 10])], [np.array(values, np.int32) for values in ([7], [3, 4])]
+    rows = PACKED.rows([[Continuation(0, one[0], one[1]), Continuation(0, one[0], one[2])], [Continuation(1, *two)]], {})
+    assert rows.ids_BL.tolist() == [[5, 6, 8, 9, 10, 7, 3, 4]]
+    assert rows.positions.tolist() == [[0, 1, 2, 2, 3, 0, 1, 2]]
+    assert rows.row_N.tolist() == [0] * 5
+    assert rows.from_N.tolist() == [1, 1, 3, 5, 6]  # first tokens follow their prompt's last
+    assert rows.col_N.tolist() == [2, 3, 4, 6, 7]
+    assert rows.response_N().tolist() == [0, 1, 1, 2, 2]
+    assert rows.tokens == 8  # and no padding
 
 
-def test_a_response_does_not_see_the_padding_behind_a_shorter_prompt():
-    tokens = [np.arange(1, 2 + n, dtype=np.int32) for n in range(4)]
-    rows = [[Continuation(i, tokens[i], tokens[0]), Continuation(i, tokens[i], tokens[1])] for i in (1, 3)]
-    blocks = LAYOUT.rows(rows, {}).blocks
-    assert (blocks.prompt, blocks.row_R.tolist()) == (4, [0, 0, 1, 1])
-    assert blocks.mask_R1TK[:, 0, 0].int().tolist() == [[1, 1, 0, 0, 1, 0]] * 2 + [[1, 1, 1, 1, 1, 0]] * 2
+def seen(rows: Rows) -> list[list[int]]:
+    """The places that each token of a packed row looks at, by its blocks."""
+    found: dict[int, list[int]] = {}
+    for block in rows.blocks.blocks:
+        T = block.query_ST.shape[1]
+        for s, queries in enumerate(block.query_ST.tolist()):
+            for t in range(T):
+                keys = block.key_SK[s].tolist()
+                looks = [j <= t for j in range(T)] if block.mask_S1TK is None else block.mask_S1TK[s, 0, t].tolist()
+                found[len(found)] = [queries[t], *(key for key, look in zip(keys, looks, strict=True) if look)]
+    chosen = [found[place] for place in rows.blocks.place_N.tolist()]
+    assert [token[0] for token in chosen] == list(range(rows.tokens))  # each is computed at its own place
+    return [sorted(token[1:]) for token in chosen]
 
 
-def test_empty_responses_in_a_shared_row_take_no_place():
-    prompt, one = np.array([5, 6], np.int32), np.array([8], np.int32)
-    empty = np.empty(0, np.int32)
-    rows = LAYOUT.rows([[Continuation(0, prompt, empty), Continuation(0, prompt, one), Continuation(0, prompt, empty)]], {})
-    assert rows.blocks is None and rows.ids_BL.tolist() == [[5, 6, 8]] and rows.counts == [0, 1, 0]
-    both = LAYOUT.rows([[Continuation(0, prompt, one), Continuation(0, prompt, empty), Continuation(0, prompt, one)]], {})
-    assert both.blocks.row_R.tolist() == [0, 0] and both.counts == [1, 0, 1]
+def test_a_prompt_looks_at_itself_and_a_response_at_its_prompt_and_at_itself():
+    def group(number: int, prompt: int, *responses: int) -> list[Continuation]:
+        return [Continuation(number, np.ones(prompt, np.int32), np.ones(response, np.int32)) for response in responses]
+
+    assert seen(PACKED.rows([group(0, 2, 1, 2), group(1, 1, 1)], {})) == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 1, 3, 4], [5], [5, 6]]
+    # Of very different lengths, in blocks of their own, and with empty ones.
+    sizes = [(40, (3, 70, 0, 20)), (1, (17,)), (9, (0,)), (20, (1, 1))]
+    expected: list[list[int]] = []
+    for prompt, responses in sizes:
+        first = len(expected)
+        expected += [list(range(first, first + i + 1)) for i in range(prompt)]
+        for response in responses:
+            begin = len(expected)
+            expected += [[*range(first, first + prompt), *range(begin, begin + i + 1)] for i in range(response)]
+    assert seen(PACKED.rows([group(i, prompt, *responses) for i, (prompt, responses) in enumerate(sizes)], {})) == expected
 
 
 def test_responses_that_share_a_row_are_scored_as_if_each_stood_alone_and_get_the_same_gradients():
     rows = shared([(6, 4, 5), (3, 1, 7), (9, 8, 3), (2, 2, 9)])
     flat = [one for row in rows for one in row]
     together, apart = Policy(qwen2(), 256, VOCAB), Policy(qwen2(), 256, VOCAB)
-    ours_N = together(LAYOUT.rows(rows, {})).logprobs_N
+    ours_N = together(PACKED.rows(rows, {})).logprobs_N
     theirs_N = apart(LAYOUT.rows([[one] for one in flat], {})).logprobs_N
     torch.testing.assert_close(ours_N, theirs_N, atol=1e-5, rtol=0)
     weights_N = torch.linspace(-1, 1, len(ours_N))
@@ -332,7 +348,7 @@ def test_banned_tokens_get_no_probability_and_entropy_stays_finite():
     np.testing.assert_allclose(entropies, math.log(VOCAB - 3), rtol=1e-6)
 
 
-def test_a_model_with_sliding_windows_shares_no_rows_and_one_that_heeds_no_blocks_is_refused():
+def test_a_model_with_sliding_windows_is_not_packed_and_one_that_heeds_no_blocks_is_refused():
     assert not full_attention(Gemma2Config(**SIZES, head_dim=8))
     assert full_attention(Qwen2Config(**SIZES))
 
@@ -344,5 +360,15 @@ def test_a_model_with_sliding_windows_shares_no_rows_and_one_that_heeds_no_block
     torch.manual_seed(0)
     policy = Policy(Heedless(Qwen2Config(**SIZES)), 256, VOCAB)
     with pytest.raises(BadInput, match="learner.shared_prefix=false"):
-        verify(policy, policy, LAYOUT, shared=True)
-    assert verify(policy, policy, LAYOUT, shared=False) is None
+        verify(policy, policy, PACKED)
+    assert verify(policy, policy, LAYOUT) is None
+
+
+def test_a_model_whose_attention_is_its_own_is_refused_with_packed_rows_and_taken_without():
+    class Own(Qwen2ForCausalLM):
+        _supports_attention_backend = False
+
+    policy = Policy(Own(Qwen2Config(**SIZES)), 256, VOCAB)
+    with pytest.raises(BadInput, match="rows of Own cannot be packed.*learner.shared_prefix=false"):
+        verify(policy, policy, PACKED)
+    assert verify(policy, policy, LAYOUT) is None

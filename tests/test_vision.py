@@ -108,10 +108,10 @@ class Family:
         self.images = {one.prompt.index: one.features for one in self.prompts if one.features is not None}
         self.rows = responses(self.prompts, self.banned, self.vocabulary)
 
-    def policy(self) -> tuple[Policy, Layout]:
+    def policy(self, packed: bool = True) -> tuple[Policy, Layout]:
         hf = load_model(Model(path=str(self.folder)), str(self.folder), "float32")
         vision = Vision(hf, self.processor.feature_id, *self.processor.blank())
-        return Policy(hf, 256, self.vocabulary, banned=self.banned), Layout(CPU, vision)
+        return Policy(hf, 256, self.vocabulary, banned=self.banned), Layout(CPU, packed, vision)
 
     def plain(self, hf: Any) -> list[Tensor]:
         """Log-probabilities of every response, by the model's own forward pass."""
@@ -180,11 +180,11 @@ def test_responses_that_share_a_row_with_pictures_are_scored_as_by_the_models_ow
 
 
 def test_micro_batches_of_every_budget_score_alike(family: Family) -> None:
-    policy, layout = family.policy()
     sequences = [one for row in family.rows for one in row]
     theirs = family.plain(family.plain_model())
-    for budget, shared in ((10_000, 10_000), (150, 150), (1, 0)):
-        ours, _ = score_sequences(policy, sequences, layout, family.images, budget, shared)
+    for budget, packed in ((10_000, True), (150, True), (150, False), (1, False)):
+        policy, layout = family.policy(packed)
+        ours, _ = score_sequences(policy, sequences, layout, family.images, budget)
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(mine, other.detach(), atol=1e-4)
 
@@ -205,8 +205,8 @@ def test_gradients_of_shared_rows_are_those_of_plain_forward_passes(family: Fami
 
 def test_gradients_of_shared_rows_are_those_of_rows_of_their_own(family: Family) -> None:
     found = []
-    for rows in (family.rows, [[one] for row in family.rows for one in row]):
-        policy, layout = family.policy()
+    for packed, rows in ((True, family.rows), (False, [[one] for row in family.rows for one in row])):
+        policy, layout = family.policy(packed)
         weighted(policy(layout.rows(rows, family.images)).logprobs_N).backward()
         found.append(grads(policy.hf))
     same(*found)
@@ -255,6 +255,7 @@ def test_positions_are_those_that_the_model_gives_each_sequence_alone(qwen: Fami
     policy, layout = qwen.policy()
     rows = layout.rows(qwen.rows, qwen.images)
     cols = np.split(rows.col_N.numpy(), np.cumsum(rows.counts)[:-1])
+    begin = 0
     for number, (one, row) in enumerate(zip(qwen.prompts, qwen.rows, strict=True)):
         grid = {name: value for name, value in one.plain.items() if name == "image_grid_thw"}
         size = len(one.prompt.tokens)
@@ -262,12 +263,13 @@ def test_positions_are_those_that_the_model_gives_each_sequence_alone(qwen: Fami
             ids = torch.cat([one.plain["input_ids"][0], torch.from_numpy(response.tokens).long()])[None]
             kinds = torch.nn.functional.pad(one.plain["mm_token_type_ids"], (0, len(response.tokens)))
             expected, _ = policy.hf.base_model.get_rope_index(ids, mm_token_type_ids=kinds, **grid)
-            assert rows.positions[:, number, :size].tolist() == expected[:, 0, :size].tolist()
-            assert rows.positions[:, number, cols[3 * number + k]].tolist() == expected[:, 0, size:].tolist()
+            assert rows.positions[:, 0, begin : begin + size].tolist() == expected[:, 0, :size].tolist()
+            assert rows.positions[:, 0, cols[3 * number + k]].tolist() == expected[:, 0, size:].tolist()
+        begin += size + sum(len(response.tokens) for response in row)
 
 
 def test_an_image_takes_positions_of_its_own_in_the_qwen_families_only(family: Family) -> None:
-    _, layout = family.policy()
+    _, layout = family.policy(packed=False)
     rows = layout.rows([row[:1] for row in family.rows], family.images)
     if family.name in tiny_vlm.QWEN:
         assert rows.positions.shape == (3, *rows.ids_BL.shape)
@@ -285,7 +287,7 @@ def forbidden(*_: Any) -> Any:
 
 def refusal(layout: Layout, sequences: list[Continuation], images: dict[int, ImageFeatures]) -> str:
     with pytest.raises(RunFailed) as raised:
-        score_sequences(forbidden, sequences, layout, images, 10_000, 10_000)
+        score_sequences(forbidden, sequences, layout, images, 10_000)
     return str(raised.value)
 
 
@@ -311,7 +313,7 @@ def test_vision_tokens_have_no_probability_and_the_others_have_all_of_it(family:
     [prompt, *_] = family.prompts
     singles = [token for token in range(family.vocabulary) if token != family.processor.feature_id]
     sequences = [Continuation(0, prompt.prompt.tokens, np.array([token], np.int32)) for token in singles]
-    logprobs, entropies = score_sequences(policy, sequences, layout, family.images, 10_000, 10_000)
+    logprobs, entropies = score_sequences(policy, sequences, layout, family.images, 10_000)
     assert len(family.banned) > 2
     assert all(float(logprobs[i]) < -1e8 for i, token in enumerate(singles) if token in family.banned)
     assert sum(float(np.exp(found[0], dtype=np.float64)) for found in logprobs) == pytest.approx(1, abs=1e-5)
@@ -321,24 +323,24 @@ def test_vision_tokens_have_no_probability_and_the_others_have_all_of_it(family:
 # --- the check at the start
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_every_family_passes_the_check_at_the_start(family: Family, shared: bool) -> None:
-    policy, layout = family.policy()
-    assert verify(policy, policy, layout, shared=shared) is None  # raises where they differ
+@pytest.mark.parametrize("packed", [True, False])
+def test_every_family_passes_the_check_at_the_start(family: Family, packed: bool) -> None:
+    policy, layout = family.policy(packed)
+    assert verify(policy, policy, layout) is None  # raises where they differ
 
 
 def test_wrong_positions_fail_the_check_at_the_start(qwen: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, layout = qwen.policy()
     monkeypatch.setattr(Vision, "positions", lambda self, tokens, features: None)
     with pytest.raises(BadInput, match=f"{type(policy.hf).__name__} cannot be trained"):
-        verify(policy, policy, layout, shared=True)
+        verify(policy, policy, layout)
 
 
 def test_a_policy_that_does_not_see_its_pictures_fails_the_check_at_the_start(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, layout = family.policy()
     monkeypatch.setattr(policy, "_images", lambda rows: {})
     with pytest.raises(BadInput, match="cannot be trained"):
-        verify(policy, policy, layout, shared=True)
+        verify(policy, policy, layout)
 
 
 # --- what is trained

@@ -70,10 +70,10 @@ def cfg(family: Family, project: Path) -> Callable[..., Config]:
 
 
 def plans(rows: list[Rollout], ranks: int = 1, budget: int = 10_000, steps: int = 1, seed: int = 0) -> list[Plan]:
-    """With rows that responses share; another seed permutes the advantages."""
+    """Packed; another seed permutes the advantages."""
     advantages = np.random.default_rng(seed).permutation(ADVANTAGES) if seed else ADVANTAGES
     batch = [Length(row.prompt, len(row.prompt_tokens), len(row.tokens)) for row in rows]
-    shares = plan(batch, ranks, budget, steps, 0, 2048)
+    shares = plan(batch, ranks, budget, steps, 0, packed=True)
     samples = [[Sample(0, i, float(advantages[i])) for i in share.responses] for share in shares]
     return [Plan(mine, share.steps, share.tokens, share.counts) for mine, share in zip(samples, shares, strict=True)]
 
@@ -193,7 +193,7 @@ def test_so_it_is_where_one_rank_has_text_only(two, cfg, family, rows, data, tmp
 
 @pytest.mark.parametrize("stage", [1, 3])
 def test_so_it_is_in_micro_batches_with_checkpointed_layers(two, cfg, family, rows, data, tmp_path, stage):
-    shares = plans(rows, ranks=2, budget=90)
+    shares = plans(rows, ranks=2, budget=40)
     assert len(shares[0].steps[0]) >= 2
     ours = two.run(trained, cfg(f"learner.zero_stage={stage}", "learner.gradient_checkpointing=true"), [shares], data, str(tmp_path))
     check_first_step(family, ours, tmp_path)

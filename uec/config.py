@@ -320,11 +320,10 @@ class Learner:
     optimizer_steps: int = number(1, ge=1)
     """Optimizer steps a batch: it is split into as many mini-batches."""
     micro_batch_tokens: int = number(16384, ge=1)
-    """Padded tokens that a rank forwards at once."""
+    """Tokens that a rank forwards at once, padding included."""
     shared_prefix: bool = True
-    """Forward a prompt, and its pictures, once for all its responses in an optimizer step, as one row; off: once for each response."""
-    shared_row_tokens: int = number(2048, ge=1)
-    """Longest such row: with more responses than fit, a prompt has several rows. (Attention's cost grows with the square.)"""
+    """Pack rows: a prompt, and its pictures, is forwarded once for all its responses in a micro-batch, and nothing is padded; off: a padded
+row for each response. (Models with windows of attention are never packed.)"""
     logits_chunk_mb: int = number(256, ge=1)
     """Largest piece of logits held at once, in MiB."""
     gradient_checkpointing: bool = False

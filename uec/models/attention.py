@@ -1,9 +1,10 @@
-"""Attention of rows whose responses share a prompt: a response looks at the prompt and at itself.
+"""Attention of packed rows: prompts and responses of a micro-batch stand in one row without padding, each response behind its prompt's.
 
-A mask over the whole row would do, and its cost would grow with the square of the row: most of it for pairs of responses that do not look
-at each other. Here prompts and responses attend apart, the responses side by side, each to its prompt's keys and its own.
+A prompt looks at itself, a response at its prompt and at itself. A mask over the row would do, and would cost its square, most of it for
+pairs that do not look at each other. Here pieces of like length attend side by side, each to its own keys.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,35 +16,71 @@ from torch import Tensor
 
 from uec.models.source import full_attention
 
+Ints = NDArray[np.int64]
+
 NAME = "uec_blocks"
 """As transformers knows it."""
+
+SHORTEST = 16
+"""Pieces are padded to a power of two or less, and those of up to so many tokens to the longest of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """S pieces of at most T tokens, and the K keys of each, by their places in the row."""
+
+    query_ST: Tensor  # 0 where padded
+    key_SK: Tensor
+    mask_S1TK: Tensor | None  # bool, of responses; None: prompts, whose keys are their queries, are causal
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Where prompts and responses stand in B rows of L tokens: R responses of at most T tokens, prompts of at most P."""
+    """All pieces of a row of N tokens."""
 
-    prompt: int  # P; a prompt starts its row
-    row_R: Tensor  # the row of each response
-    token_RT: Tensor  # places of their tokens among all B * L; 0 where padded
-    mask_R1TK: Tensor  # bool: whether a response's token looks at each of K = P + T keys, the prompt's and its own
-    place_BL: Tensor  # of each token among the B * P of prompts and R * T of responses; 0 where padded
+    blocks: list[Block]
+    place_N: Tensor  # of each token among all S * T of the blocks
 
     @classmethod
-    def of(cls, shape: tuple[int, int], prompts_B: NDArray[np.int64], row_R: NDArray[np.int64], begin_R: NDArray[np.int64],
-           lengths_R: NDArray[np.int64], device: torch.device) -> "Blocks":  # fmt: skip
-        """Of prompts by their lengths, and responses by row, first column and length; each response has a token."""
-        longest, P, L = int(lengths_R.max()), int(prompts_B.max()), shape[1]
-        own_RT = np.arange(longest)[None] < lengths_R[:, None]
-        first_R = row_R * L + begin_R
-        token_RT = np.where(own_RT, first_R[:, None] + np.arange(longest), 0)
-        to_prompt_RTP = np.broadcast_to(np.arange(P)[None, None] < prompts_B[row_R][:, None, None], (len(row_R), longest, P))
-        to_own_RTT = np.broadcast_to(np.tri(longest, dtype=bool), (len(row_R), longest, longest))
-        place_BL = np.zeros(shape, np.int64)
-        place_BL[:, :P] = np.arange(shape[0])[:, None] * P + np.arange(P)
-        place_BL.reshape(-1)[token_RT[own_RT]] = (shape[0] * P + np.arange(own_RT.size).reshape(own_RT.shape))[own_RT]
-        tensors = [row_R, token_RT, np.concatenate([to_prompt_RTP, to_own_RTT], 2)[:, None], place_BL]
-        return cls(P, *(torch.from_numpy(array).to(device) for array in tensors))
+    def of(cls, begin_S: Ints, size_S: Ints, prompt_S: Ints, device: torch.device) -> "Blocks":
+        """Of pieces by first token and length; `prompt_S`: the piece that is its prompt, for a prompt itself."""
+        is_prompt_S = prompt_S == np.arange(len(prompt_S))
+        place_N = np.zeros(int(size_S.sum()), np.int64)
+        blocks, done = [], 0
+        for chosen in _alike(size_S, is_prompt_S):
+            place_ST, own_ST = _places(begin_S[chosen], size_S[chosen])
+            place_N[place_ST[own_ST]] = done + np.flatnonzero(own_ST)
+            done += own_ST.size
+            query_ST = torch.from_numpy(place_ST).to(device)
+            if is_prompt_S[chosen[0]]:
+                blocks.append(Block(query_ST, query_ST, None))
+                continue
+            of = prompt_S[chosen]
+            prompt_SP, there_SP = _places(begin_S[of], size_S[of])
+            T = place_ST.shape[1]
+            shape = (len(chosen), T, there_SP.shape[1])
+            mask_STK = np.concatenate(
+                [np.broadcast_to(there_SP[:, None], shape), np.broadcast_to(np.tri(T, dtype=bool), (len(chosen), T, T))], 2
+            )
+            key_SK = torch.from_numpy(np.concatenate([prompt_SP, place_ST], 1)).to(device)
+            blocks.append(Block(query_ST, key_SK, torch.from_numpy(mask_STK[:, None]).to(device)))
+        return cls(blocks, torch.from_numpy(place_N).to(device))
+
+
+def _alike(size_S: Ints, is_prompt_S: NDArray[np.bool_]) -> Iterator[Ints]:
+    """Pieces of one kind and of like length; empty ones are left out."""
+    power_S = np.ceil(np.log2(np.maximum(size_S, SHORTEST)))
+    for prompts in (True, False):
+        of_kind_S = (is_prompt_S == prompts) & (size_S > 0)
+        for power in np.unique(power_S[of_kind_S]):
+            yield np.flatnonzero(of_kind_S & (power_S == power))
+
+
+def _places(begin_S: Ints, size_S: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    """Places of the pieces' tokens [S, T], 0 where padded; and where they are not."""
+    offset_T = np.arange(int(size_S.max()))
+    own_ST = offset_T[None] < size_S[:, None]
+    return np.where(own_ST, begin_S[:, None] + offset_T, 0), own_ST
 
 
 def takes_blocks(hf: Any) -> bool:
@@ -63,29 +100,30 @@ def use_blocks(hf: Any) -> None:
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, blocks: Blocks | None = None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """transformers' interface: query [B, H, L, D], key and value of fewer heads; to [B, L, H, D]. Without blocks it is causal."""
+    """transformers' interface: query [B, H, L, D], key and value of fewer heads; to [B, L, H, D].
+
+    With blocks there is one row; without, rows are causal.
+    """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if blocks is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    scale, P = kwargs.get("scaling"), blocks.prompt
-    queries = key.shape[1] != query.shape[1]
-
-    def attend(query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
-        """[N, H, T, D] to [N * T, H, D]."""
-        return F.scaled_dot_product_attention(query, key, value, scale=scale, enable_gqa=queries, **how).transpose(1, 2).flatten(0, 1)
-
-    prompts = attend(query[:, :, :P], key[:, :, :P], value[:, :, :P], is_causal=True)
-    responses = attend(
-        _pick(query, blocks.token_RT),
-        torch.cat([key[:, :, :P].index_select(0, blocks.row_R), _pick(key, blocks.token_RT)], 2),
-        torch.cat([value[:, :, :P].index_select(0, blocks.row_R), _pick(value, blocks.token_RT)], 2),
-        attn_mask=blocks.mask_R1TK,
-    )
-    joined = torch.cat([prompts, responses]).index_select(0, blocks.place_BL.flatten())
-    return joined.unflatten(0, blocks.place_BL.shape), None
+    query_NHD, key_NHD, value_NHD = (states[0].transpose(0, 1) for states in (query, key, value))
+    attended = [
+        F.scaled_dot_product_attention(
+            _pick(query_NHD, block.query_ST),
+            _pick(key_NHD, block.key_SK),
+            _pick(value_NHD, block.key_SK),
+            attn_mask=block.mask_S1TK,
+            is_causal=block.mask_S1TK is None,
+            scale=kwargs.get("scaling"),
+            enable_gqa=key.shape[1] != query.shape[1],
+        )
+        for block in blocks.blocks
+    ]
+    return torch.cat([found.transpose(1, 2).flatten(0, 1) for found in attended]).index_select(0, blocks.place_N)[None], None
 
 
-def _pick(states: Tensor, token_RT: Tensor) -> Tensor:
-    """[B, H, L, D] to the tokens' [R, H, T, D]."""
-    return states.transpose(1, 2).flatten(0, 1).index_select(0, token_RT.flatten()).unflatten(0, token_RT.shape).transpose(1, 2)
+def _pick(states_NHD: Tensor, place_ST: Tensor) -> Tensor:
+    """[S, H, T, D] of the tokens at these places."""
+    return states_NHD.index_select(0, place_ST.flatten()).unflatten(0, place_ST.shape).transpose(1, 2)

@@ -1,6 +1,6 @@
 """Which responses are forwarded together: rows of a prompt with its responses, and micro-batches of rows by a token budget.
 
-A micro-batch costs its rows times its longest row: padding included.
+A packed micro-batch costs the tokens that it has; another its rows times its longest row, padding included.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uec.config import Learner
-from uec.models.attention import takes_blocks
+from uec.models.source import full_attention
 
 Ints = NDArray[np.int64]
-
-WORTH = 0.1
-"""Responses share a row if that spares at least this share of their tokens: a shared row needs a mask, and its attention is wasted
-between responses."""
-
 
 class Sized(Protocol):
     """A response by its size."""
@@ -59,59 +54,54 @@ class Share:
     counts: list[int]  # responses of each optimizer step, over all ranks
 
 
-def shared_row_tokens(settings: Learner, model: Any) -> int:
-    """The longest row that responses to one prompt share; 0 where each has one of its own. `model`: transformers' own.
+def packs(settings: Learner, model: Any) -> bool:
+    """Whether rows are packed, so that responses to one prompt share it. `model`: its transformers config.
 
-    They share none where layers differ in how far they look back, or where attention cannot be ours.
+    They cannot be where layers differ in how far they look back.
     """
-    return settings.shared_row_tokens if settings.shared_prefix and takes_blocks(model) else 0
+    return settings.shared_prefix and full_attention(model)
 
 
 def plan(
-    batch: Sequence[Sized], ranks: int, micro_batch_tokens: int, optimizer_steps: int, seed: int, shared_row_tokens: int = 0
+    batch: Sequence[Sized], ranks: int, micro_batch_tokens: int, optimizer_steps: int, seed: int, packed: bool = False
 ) -> list[Share]:
     """Split a batch into optimizer steps, ranks, micro-batches and rows.
 
-    Responses to one prompt share rows of at most `shared_row_tokens`, if that is worth it; 0: each response has a row of its own.
+    Packed, a row is a prompt with all its responses, as far as they fit into a micro-batch; else each response has a row of its own.
     Each optimizer step gets a random share of the rows, of nearly the same number and lengths as the others. Within a
-    step, rows of like length share a micro-batch of at most `micro_batch_tokens` padded tokens; a longer row has one of its
+    step, rows of like length share a micro-batch of at most `micro_batch_tokens`, padding included; a longer row has one of its
     own. All ranks have the same number of micro-batches in a step, the k-th of each about equally large, because the
     slowest rank sets the pace; where rows are too few, some are empty. Fewer rows than optimizer steps: fewer steps.
     No rows: no steps.
     """
-    rows = rows_of(batch, min(shared_row_tokens, micro_batch_tokens))
+    rows = rows_of(batch, micro_batch_tokens) if packed else [[i] for i in range(len(batch))]
     lengths_N = np.array([_length(batch, row) for row in rows], dtype=np.int64)
-    steps = [
-        _deal(_bins(numbers[np.argsort(-lengths_N[numbers], kind="stable")], lengths_N, ranks, micro_batch_tokens), lengths_N, ranks)
-        for numbers in _split(lengths_N, optimizer_steps, seed)
-    ]
+    steps = []
+    for numbers in _split(lengths_N, optimizer_steps, seed):
+        descending = numbers[np.argsort(-lengths_N[numbers], kind="stable")]
+        steps.append(_deal(_bins(descending, lengths_N, ranks, micro_batch_tokens, packed), lengths_N, ranks))
     members = [[[i for bin in rank for number in bin for i in rows[number]] for rank in step] for step in steps]
     tokens = [sum(batch[i].response_tokens for rank in step for i in rank) for step in members]
     counts = [sum(map(len, step)) for step in members]
     return [_share([[[rows[n] for n in bin] for bin in step[rank]] for step in steps], tokens, counts) for rank in range(ranks)]
 
 
-def rows_of(batch: Sequence[Sized], shared_row_tokens: int) -> list[list[int]]:
-    """The responses of each row: those to one prompt together as far as they fit and as it is worth it, in their order."""
+def rows_of(batch: Sequence[Sized], longest: int) -> list[list[int]]:
+    """The responses to each prompt together, as far as they fit into `longest` tokens, in their order."""
     by_prompt: dict[int, list[int]] = {}
     for i, length in enumerate(batch):
-        by_prompt.setdefault(length.prompt if shared_row_tokens else i, []).append(i)
+        by_prompt.setdefault(length.prompt, []).append(i)
     rows = []
     for responses in by_prompt.values():
         row = [responses[0]]
         for i in responses[1:]:
-            if _length(batch, row) + batch[i].response_tokens <= shared_row_tokens:
+            if _length(batch, row) + batch[i].response_tokens <= longest:
                 row.append(i)
             else:
-                rows += _shared_or_not(batch, row)
+                rows.append(row)
                 row = [i]
-        rows += _shared_or_not(batch, row)
+        rows.append(row)
     return rows
-
-
-def _shared_or_not(batch: Sequence[Sized], row: list[int]) -> list[list[int]]:
-    apart = sum(batch[i].prompt_tokens + batch[i].response_tokens for i in row)
-    return [row] if apart - _length(batch, row) >= WORTH * apart else [[i] for i in row]
 
 
 def _length(batch: Sequence[Sized], row: list[int]) -> int:
@@ -131,28 +121,29 @@ def _split(lengths_N: Ints, parts: int, seed: int) -> list[Ints]:
     return [order_N[part_N == part] for part in range(parts)]
 
 
-def _bins(order_N: Ints, lengths_N: Ints, ranks: int, budget: int) -> list[Ints]:
+def _bins(order_N: Ints, lengths_N: Ints, ranks: int, budget: int, packed: bool) -> list[Ints]:
     """Neighbours in the descending order of length into a multiple of `ranks` of micro-batches.
 
     As few as fit under the budget, or some more, where that saves more padding than MICRO_BATCH_COST for each.
     """
     sorted_N = lengths_N[order_N].tolist()
-    fewest = -(-len(_fill(sorted_N, budget)) // ranks) * ranks
-    candidates = [_even(sorted_N, count, budget) for count in range(fewest, fewest + MORE * ranks, ranks)]
+    fewest = -(-len(_fill(sorted_N, budget, packed)) // ranks) * ranks
+    counts = range(fewest, fewest + 1) if packed else range(fewest, fewest + MORE * ranks, ranks)
+    candidates = [_even(sorted_N, count, budget, packed) for count in counts]
     ends = min(candidates, key=lambda ends: _padded(sorted_N, ends) + MICRO_BATCH_COST * len(ends))
     return [order_N[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _even(descending: list[int], count: int, budget: int) -> list[int]:
+def _even(descending: list[int], count: int, budget: int, packed: bool) -> list[int]:
     """Where each micro-batch ends under the smallest budget that needs no more than `count`: that evens them out."""
     low, high = 1, budget
     while low < high:
         middle = (low + high) // 2
-        if len(_fill(descending, middle)) <= count:
+        if len(_fill(descending, middle, packed)) <= count:
             high = middle
         else:
             low = middle + 1
-    return _fill(descending, high)
+    return _fill(descending, high, packed)
 
 
 def _padded(descending: list[int], ends: list[int]) -> int:
@@ -160,19 +151,22 @@ def _padded(descending: list[int], ends: list[int]) -> int:
     return sum((end - start) * descending[start] for start, end in zip([0, *ends], ends, strict=False))
 
 
-def _fill(descending: list[int], budget: int) -> list[int]:
+def _fill(descending: list[int], budget: int, packed: bool) -> list[int]:
     """Where each micro-batch ends if every one takes as many rows as the budget allows, and at least one."""
     ends = []
-    start = 0
-    while start < len(descending):
-        start = min(len(descending), start + max(1, budget // descending[start]))
-        ends.append(start)
-    return ends
+    size = widest = 0
+    for i, length in enumerate(descending):
+        if size and size + (length if packed else widest) > budget:
+            ends.append(i)
+            size = 0
+        widest = widest if size else length
+        size += length if packed else widest
+    return [*ends, len(descending)] if descending else []
 
 
 def _deal(bins: list[Ints], lengths_N: Ints, ranks: int) -> list[list[Ints]]:
     """To each rank the same number of micro-batches: by size, forth and back over the ranks, largest first."""
-    bins = sorted(bins, key=lambda rows: len(rows) * int(lengths_N[rows[0]]), reverse=True)
+    bins = sorted(bins, key=lambda rows: int(lengths_N[rows].sum()), reverse=True)
     bins += [np.empty(0, dtype=np.int64)] * (-len(bins) % ranks)
     turns = [bins[start : start + ranks] for start in range(0, len(bins), ranks)]
     return [[turn[rank] if k % 2 == 0 else turn[ranks - 1 - rank] for k, turn in enumerate(turns)] for rank in range(ranks)]

@@ -39,7 +39,8 @@ class Policy(nn.Module):
         """
         super().__init__()
         self.hf = hf
-        if takes_blocks(hf):
+        self._takes_blocks = takes_blocks(hf)
+        if self._takes_blocks:
             use_blocks(hf)
         self.vocabulary = vocabulary
         self.banned = list(banned)
@@ -55,7 +56,14 @@ class Policy(nn.Module):
         return self.head(hidden_BLD[rows.row_N, rows.from_N], rows.targets_N(), temperatures_N)
 
     def _blocks(self, rows: Rows) -> dict[str, Blocks]:
-        return {} if rows.blocks is None else {"blocks": rows.blocks}
+        if rows.blocks is None:
+            return {}
+        if not self._takes_blocks:
+            raise BadInput(
+                f"model.path: rows of {type(self.hf).__name__} cannot be packed, for transformers lets nobody else compute its attention; "
+                "set learner.shared_prefix=false"
+            )
+        return {"blocks": rows.blocks}
 
     def _images(self, rows: Rows) -> dict[str, Tensor]:
         device = rows.ids_BL.device
@@ -133,17 +141,17 @@ def without_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def verify(forward: Callable[..., TokenScores], policy: Policy, layout: Layout, shared: bool) -> None:
+def verify(forward: Callable[..., TokenScores], policy: Policy, layout: Layout) -> None:
     """Compare `forward` (a Policy, or the engine around it) with the model's own, sequence by sequence, on a few short rows.
 
     Some architectures do to hidden states or logits what is not known here, or do not heed a mask or positions: they are named before
-    a run learns from wrong log-probabilities. `shared`: with responses that share a row. Raises BadInput.
+    a run learns from wrong log-probabilities. Raises BadInput.
     """
     tokens = np.array([token for token in range(1, policy.vocabulary) if token not in policy.banned][:11], np.int32)
     tokens = np.resize(tokens, 11)
     first, second, third = (Continuation(0, tokens[:4], tokens[4:10]), Continuation(0, tokens[:4], tokens[8:]),
                             Continuation(1, tokens[2:4], tokens[5:8]))  # fmt: skip
-    rows, images = [[first, second], [third]] if shared else [[first], [second], [third]], {}
+    rows, images = [[first, second], [third]] if layout.packed else [[first], [second], [third]], {}
     if layout.vision is not None:
         images[2] = layout.vision.blank
         rows.append([Continuation(2, layout.vision.blank_tokens, tokens[1:9])])
@@ -152,7 +160,7 @@ def verify(forward: Callable[..., TokenScores], policy: Policy, layout: Layout, 
         theirs_N = torch.cat([_plain_logprobs(policy, layout, one, images) for row in rows for one in row])
     gap = float((ours_N - theirs_N).abs().max())
     if not gap <= (1e-3 if policy.hf.dtype == torch.float32 else 0.2):
-        advice = ". If only responses that share a row are off, learner.shared_prefix=false helps" if shared else ""
+        advice = ". If only packed rows are off, learner.shared_prefix=false helps" if layout.packed else ""
         raise BadInput(
             f"model.path: {type(policy.hf).__name__} cannot be trained: the learner's log-probabilities of it are off by {gap:.3g} nats "
             "from the model's own forward pass, which treats hidden states, logits, positions or masks in a way that is not known "
@@ -181,11 +189,10 @@ def score_sequences(
     layout: Layout,
     images: Mapping[int, ImageFeatures],
     micro_batch_tokens: int,
-    shared_row_tokens: int = 0,
 ) -> tuple[list[Logprobs], list[Logprobs]]:
     """Log-probabilities (T = 1) and true entropies of the sequences' response tokens, without gradient."""
     sizes = [Length(one.prompt, len(one.prompt_tokens), len(one.tokens)) for one in sequences]
-    [share] = plan(sizes, 1, micro_batch_tokens, 1, 0, shared_row_tokens)
+    [share] = plan(sizes, 1, micro_batch_tokens, 1, 0, layout.packed)
     logprobs: list[Logprobs] = [np.empty(0, np.float32)] * len(sequences)
     entropies = list(logprobs)
     with torch.no_grad():

@@ -14,8 +14,7 @@ from uec.models.attention import Blocks
 from uec.models.vision import Vision
 from uec.types import ImageFeatures, Tokens
 
-PROMPT = 0
-"""Segment of a row; its responses are 1, 2, ..."""
+Ints = NDArray[np.int64]
 
 
 class Response(Protocol):
@@ -31,10 +30,11 @@ class Response(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """B rows padded on the right to L tokens, and the N response tokens in them, response after response.
+    """B rows of L tokens, and the N response tokens in them, response after response.
 
-    A row is a prompt and one or more responses to it, one behind the other: [prompt][response 1][response 2] ...
-    With one response in each row nothing but causality is needed, and there are no blocks: what comes after a token does not reach it.
+    Packed, all prompts and responses stand in one row, one behind the other: [prompt][response 1][response 2] ... [prompt] ...
+    Else each row is a prompt and its one response, padded on the right. Nothing but causality is needed then, and there are no blocks: what
+    comes after a token does not reach it.
     """
 
     ids_BL: Tensor  # int64; 0 where padded
@@ -43,7 +43,7 @@ class Rows:
     col_N: Tensor  # the token's own position
     counts: list[int]  # tokens of each response
     tokens: int  # prompt and response tokens of all rows
-    blocks: Blocks | None = None  # where responses share a row: each looks at the prompt and at itself
+    blocks: Blocks | None = None  # of a packed row: each response looks at its prompt and at itself
     positions: Tensor | None = None  # [B, L], or [3, B, L] with M-RoPE: each response goes on where the prompt ends; None: 0 .. L - 1
     images: dict[str, Tensor] = field(default_factory=dict)  # what the vision tower is given, on the CPU
 
@@ -66,10 +66,11 @@ class Layout:
     """How a policy's rows are laid out: `rows` is all that there is to it."""
 
     device: torch.device
+    packed: bool  # else each row has one response
     vision: Vision | None = None  # of a vision-language model
 
     def rows(self, rows: Sequence[Sequence[Response]], images: Mapping[int, ImageFeatures]) -> Rows:
-        """Tensors of rows of responses to one prompt each. `images`: features by prompt, of those that have images.
+        """Tensors of responses in lists to one prompt each. `images`: features by prompt, of those that have images.
 
         A rank without rows still has to take part in the forward and backward passes of the others, and a vision tower in that of
         each micro-batch: where they are lacking, a row without responses is added.
@@ -90,66 +91,73 @@ class Layout:
         return self._fill(prompts, [[response.tokens for response in row] for row in rows], features)
 
     def _fill(self, prompts: list[Tokens], responses: list[list[Tokens]], features: list[ImageFeatures | None]) -> Rows:
+        assert self.packed or all(len(row) <= 1 for row in responses), "only packed rows are shared"
         responses += [[] for _ in prompts[len(responses) :]]
-        places = _Places.of(prompts, responses)
+        places = _Places.of(prompts, responses, self.packed)
         ids_BL = np.zeros(places.shape, np.int64)
         ids_BL[places.row_T, places.col_T] = np.concatenate(_pieces(prompts, responses))
-        answers_T = places.segment_T != PROMPT
+        answers_T = ~places.prompt_T
         row_N, col_N = places.row_T[answers_T], places.col_T[answers_T]
-        last_B = np.array([len(prompt) - 1 for prompt in prompts])
-        from_N = np.where(places.offset_T[answers_T] == 0, last_B[row_N], col_N - 1)
-        shared = max(sum(len(response) > 0 for response in row) for row in responses) > 1
+        from_N = np.where(places.offset_T[answers_T] == 0, places.last_T[answers_T], col_N - 1)
         ids, rows, froms, cols = (torch.from_numpy(array).to(self.device) for array in (ids_BL, row_N, from_N, col_N))
         return Rows(
             ids, rows, froms, cols,
             counts=[len(response) for row in responses for response in row],
             tokens=len(places.row_T),
-            blocks=places.blocks(self.device) if shared else None,
-            positions=self._positions(places, prompts, features, shared),
+            blocks=Blocks.of(*places.pieces, self.device) if self.packed else None,
+            positions=self._positions(places, prompts, features),
             images={} if self.vision is None else self.vision.inputs([found for found in features if found is not None]),
         )  # fmt: skip
 
-    def _positions(self, places: "_Places", prompts: list[Tokens], features: list[ImageFeatures | None], shared: bool) -> Tensor | None:
+    def _positions(self, places: "_Places", prompts: list[Tokens], features: list[ImageFeatures | None]) -> Tensor | None:
         """[B, L], or [3, B, L] where a prompt has positions of its own; None where a token's position is its place in the row."""
         own = [None] * len(prompts) if self.vision is None else list(map(self.vision.positions, prompts, features))
-        if not shared and all(found is None for found in own):
+        if not self.packed and all(found is None for found in own):
             return None
         prompts_CP = [np.arange(len(prompt))[None] if found is None else found for prompt, found in zip(prompts, own, strict=True)]
-        next_B = np.array([found.max() + 1 for found in prompts_CP])  # where each response goes on
-        positions_CBL = np.zeros((max(map(len, prompts_CP)), *places.shape), np.int64)
-        positions_CBL[:, places.row_T, places.col_T] = places.offset_T + next_B[places.row_T]
-        for row, found in enumerate(prompts_CP):
-            positions_CBL[:, row, : found.shape[1]] = found
-        return torch.from_numpy(positions_CBL if len(positions_CBL) > 1 else positions_CBL[0]).to(self.device)
+        next_G = np.array([found.max() + 1 for found in prompts_CP])  # where each response goes on
+        axes = max(map(len, prompts_CP))
+        positions_CT = np.broadcast_to(places.offset_T + next_G[places.group_T], (axes, len(places.offset_T))).copy()
+        positions_CT[:, places.prompt_T] = np.concatenate([np.broadcast_to(found, (axes, found.shape[1])) for found in prompts_CP], 1)
+        positions_CBL = np.zeros((axes, *places.shape), np.int64)
+        positions_CBL[:, places.row_T, places.col_T] = positions_CT
+        return torch.from_numpy(positions_CBL if axes > 1 else positions_CBL[0]).to(self.device)
 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where each of the T tokens of all rows stands, row after row and piece after piece: a prompt, then its responses."""
+    """Where each of the T tokens stands, group after group and piece after piece: a prompt, then its responses."""
 
     shape: tuple[int, int]  # (B, L)
-    row_T: NDArray[np.int64]
-    col_T: NDArray[np.int64]
-    segment_T: NDArray[np.int64]  # PROMPT, or the number of the response in its row, from 1
-    offset_T: NDArray[np.int64]  # in its piece
+    row_T: Ints
+    col_T: Ints
+    group_T: Ints  # the prompt's number
+    prompt_T: NDArray[np.bool_]  # whether it is a prompt's
+    offset_T: Ints  # in its piece
+    last_T: Ints  # the column of its prompt's last token
+    pieces: tuple[Ints, Ints, Ints]  # first token, length, and number of its prompt, of each
 
     @classmethod
-    def of(cls, prompts: list[Tokens], responses: list[list[Tokens]]) -> "_Places":
-        sizes_S = np.array(list(map(len, _pieces(prompts, responses))))
-        segment_S = np.concatenate([np.arange(1 + len(row)) for row in responses])
-        row_S = np.repeat(np.arange(len(prompts)), [1 + len(row) for row in responses])
-        begin_S = np.cumsum(sizes_S) - sizes_S  # counted over all tokens
-        row_T = np.repeat(row_S, sizes_S)
-        number_T = np.arange(len(row_T))
-        col_T = number_T - begin_S[segment_S == PROMPT][row_T]
-        shape = (len(prompts), int(col_T.max()) + 1)
-        return cls(shape, row_T, col_T, np.repeat(segment_S, sizes_S), number_T - np.repeat(begin_S, sizes_S))
-
-    def blocks(self, device: torch.device) -> Blocks:
-        starts_T = self.offset_T == 0
-        sizes_S = np.diff(np.flatnonzero(starts_T), append=len(self.offset_T))
-        prompt_S, row_S, col_S = self.segment_T[starts_T] == PROMPT, self.row_T[starts_T], self.col_T[starts_T]
-        return Blocks.of(self.shape, sizes_S[prompt_S], row_S[~prompt_S], col_S[~prompt_S], sizes_S[~prompt_S], device)
+    def of(cls, prompts: list[Tokens], responses: list[list[Tokens]], packed: bool) -> "_Places":
+        size_S = np.array(list(map(len, _pieces(prompts, responses))))
+        group_S = np.repeat(np.arange(len(prompts)), [1 + len(row) for row in responses])
+        first_G = np.flatnonzero(np.diff(group_S, prepend=-1))  # the prompt among the pieces
+        begin_S = np.cumsum(size_S) - size_S
+        is_prompt_S = np.isin(np.arange(len(size_S)), first_G)
+        piece_T = np.repeat(np.arange(len(size_S)), size_S)
+        group_T, number_T = group_S[piece_T], np.arange(len(piece_T))
+        start_T = 0 if packed else begin_S[first_G][group_T]  # of the row
+        col_T = number_T - start_T
+        return cls(
+            shape=(1 if packed else len(prompts), int(col_T.max()) + 1),
+            row_T=np.zeros_like(group_T) if packed else group_T,
+            col_T=col_T,
+            group_T=group_T,
+            prompt_T=is_prompt_S[piece_T],
+            offset_T=number_T - begin_S[piece_T],
+            last_T=(begin_S + size_S)[first_G][group_T] - 1 - start_T,
+            pieces=(begin_S, size_S, first_G[group_S]),
+        )
 
 
 def _pieces(prompts: list[Tokens], responses: list[list[Tokens]]) -> list[Tokens]:
