@@ -7,6 +7,7 @@ long as there is room. The features themselves never come to this process.
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -74,7 +75,7 @@ class ImageStore:
 
     def _drop(self, surplus: int) -> None:
         """Forget the oldest, but none that is still being made: it was asked for and would be made twice."""
-        for prompt in list(self._asked)[: max(0, surplus)]:
+        for prompt in list(islice(self._asked, max(0, surplus))):
             if self.is_ready(prompt):
                 del self._asked[prompt]
 

@@ -8,11 +8,12 @@ import asyncio
 import itertools
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
+from actors.balance import Balance
 from actors.coalesce import Coalesced
 from actors.image_store import AT_ONCE
 from actors.supervisor import Member, Supervisor
@@ -25,13 +26,13 @@ class _BundleLost(Exception):
     """A bundle cannot be had: its engine failed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Open:
     """A group of which responses are missing."""
 
     request: Request
-    trajectories: list[Trajectory | None]
     complete: asyncio.Future[Group]
+    trajectories: dict[int, Trajectory] = field(default_factory=dict)  # by their index in the group
 
 
 class RolloutStream:
@@ -44,6 +45,8 @@ class RolloutStream:
         self._busy_since = 0.0
         self._ids = itertools.count()
         self._open: dict[int, _Open] = {}
+        self._engines = Balance(supervisor.engines)
+        self._graders = Balance(supervisor.graders)
         self._submit = Coalesced[Request, asyncio.Future[Group]](self._dispatch)
         self._streams: set[asyncio.Task[None]] = set()
         self._portions = asyncio.Semaphore(_portions_at_once(supervisor.cfg))
@@ -53,6 +56,11 @@ class RolloutStream:
     def busy_s(self) -> float:
         """Seconds so far in which something was asked of the engines."""
         return self._busy_s + (time.perf_counter() - self._busy_since if self._open else 0.0)
+
+    @property
+    def open_groups(self) -> int:
+        """Groups that were asked for and are not complete."""
+        return len(self._open)
 
     async def sample(self, prompt: int, n: int, temperature: float, kind: Kind) -> Group:
         """The scored group of n responses to a prompt."""
@@ -67,10 +75,8 @@ class RolloutStream:
             self._busy_since = time.perf_counter()
         shares: dict[Member, list[Request]] = {}
         for request in requests:
-            engine = min(self.supervisor.engines, key=lambda member: member.outstanding)
-            engine.outstanding += request.n
-            shares.setdefault(engine, []).append(request)
-            self._open[request.group] = _Open(request, [None] * request.n, asyncio.get_running_loop().create_future())
+            shares.setdefault(self._engines.give(request.n), []).append(request)
+            self._open[request.group] = _Open(request, asyncio.get_running_loop().create_future())
         futures = [self._open[request.group].complete for request in requests]
         for engine, share in shares.items():
             ready = [self.supervisor.images.is_ready(request.prompt) for request in share]
@@ -106,21 +112,21 @@ class RolloutStream:
         while requests:
             images = await self.supervisor.images.references(request.prompt for request in requests)
             handle = engine.handle
-            cause = await self._generate(handle, requests, images)
-            missing = [request for request in requests if request.group in self._open]
-            engine.outstanding -= sum(request.n for request in requests if request not in missing)
-            if missing:
+            cause = await self._generate(engine, handle, requests, images)
+            requests = [request for request in requests if request.group in self._open]
+            if requests:
                 await self.supervisor.revive(engine, handle, cause or RunFailed(f"{engine.name} ended before its responses"))
-                for request in missing:
-                    self._open[request.group].trajectories[:] = [None] * request.n
-            requests = missing
+                for request in requests:
+                    again = self._open[request.group].trajectories
+                    self._engines.take_back(engine, -len(again))
+                    again.clear()
 
-    async def _generate(self, handle: Any, requests: list[Request], images: list[Any]) -> BaseException | None:
+    async def _generate(self, engine: Member, handle: Any, requests: list[Request], images: list[Any]) -> BaseException | None:
         """Grade all that an engine yields for the requests; the engine's failure, if there was one."""
         gradings = []
         async for bundle in handle.generate.options(num_returns="streaming").remote(requests, *images):
             self.last_bundle_at = time.perf_counter()
-            gradings.append(asyncio.create_task(self._grade(bundle)))
+            gradings.append(asyncio.create_task(self._grade(engine, bundle)))
         lost = None
         for result in await asyncio.gather(*gradings, return_exceptions=True):
             if isinstance(result, _BundleLost):
@@ -129,14 +135,13 @@ class RolloutStream:
                 raise result
         return lost
 
-    async def _grade(self, bundle: Any) -> None:
-        """Have a bundle graded; a grader that dies is replaced and the bundle graded again."""
+    async def _grade(self, engine: Member, bundle: Any) -> None:
+        """Have an engine's bundle graded; a grader that dies is replaced and the bundle graded again."""
         scores: list[Score] | None = None
         graded: Any = None
         while scores is None:
-            grader = min(self.supervisor.graders, key=lambda member: member.outstanding)
+            grader = self._graders.give(1)
             handle: Any = grader.handle
-            grader.outstanding += 1
             try:
                 graded = handle.grade.remote(bundle)
                 scores = await graded
@@ -149,7 +154,8 @@ class RolloutStream:
                     raise RunFailed(self.supervisor.account(grader, error)) from error
                 await self.supervisor.revive(grader, handle, error)
             finally:
-                grader.outstanding -= 1
+                self._graders.take_back(grader, 1)
+        self._engines.take_back(engine, len(scores))
         for score in scores:
             self._take(score, bundle, graded)
 
@@ -157,13 +163,12 @@ class RolloutStream:
         group = self._open[score.group]
         request = group.request
         group.trajectories[score.index] = Trajectory(request.prompt, request.kind, request.temperature, score, bundle, graded)
-        trajectories = [trajectory for trajectory in group.trajectories if trajectory is not None]
-        if len(trajectories) == request.n:
+        if len(group.trajectories) == request.n:
             del self._open[score.group]
             if not self._open:
                 self._busy_s += time.perf_counter() - self._busy_since
             if not group.complete.done():  # done: the one who asked was cancelled
-                group.complete.set_result(Group(request, trajectories))
+                group.complete.set_result(Group(request, [group.trajectories[index] for index in range(request.n)]))
 
 
 def _portions_at_once(cfg: Config) -> int:

@@ -37,3 +37,9 @@ def _pss(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):  # ended since it was listed
         return 0
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
+
+
+def heap_bytes() -> int:
+    """Memory of this process alone that backs no file: not the pages of the object store that it has mapped."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))

@@ -17,9 +17,9 @@ from bench.table import Result, notes, table, write_json
 from uec import caches
 from uec.errors import EXIT_FAILURE, BadInput, RunFailed
 
-NAMES = ("rollout", "learner", "shared", "entropy", "exchange", "step", "exploration", "images")
-ON_REQUEST = ("trl",)
-"""Run only when named: what they need is not installed with the project."""
+NAMES = ("rollout", "learner", "shared", "entropy", "exchange", "step", "exploration", "images", "scale")
+ON_REQUEST = ("trl", "paper")
+"""Run only when named: what trl needs is not installed with the project, and paper measures nothing."""
 
 WIDTH = 160  # of a table that goes to no terminal
 

@@ -157,6 +157,7 @@ def test_a_group_of_an_engine_that_dies_is_issued_again_whole_and_counted_once(s
     assert [t.score.index for t in dying.trajectories] == [0, 1, 2]
     assert [t.score.index for t in other.trajectories] == [0, 1]
     assert supervisor.engines[0].restarts == 1
+    assert supervisor.engines[0].outstanding == 0
     assert (tmp_path / "died").exists()
 
 

@@ -27,16 +27,16 @@ def rollout_metrics(rolled: Rolled, retained: list[Retained], version: int, solv
         "rollout/regular_tokens": float(regular_tokens),
         "rollout/exploration_tokens": float(exploration_tokens),
         "rollout/tokens_per_s": (regular_tokens + exploration_tokens) / (rolled.ended - rolled.began),
-        "rollout/response_len_mean": fmean(t.score.response_tokens for t in regular),
-        "rollout/truncated_frac": fmean(t.score.truncated for t in regular),
+        "rollout/response_len_mean": fmean([t.score.response_tokens for t in regular]),
+        "rollout/truncated_frac": fmean([t.score.truncated for t in regular]),
         "rollout/prompts": float(len(prompts)),
         "rollout/version_lag_max": float(version - min(score.version for score in scores)),
-        "reward/mean": fmean(t.score.reward for t in regular),
-        "reward/accuracy_mean": fmean(t.score.accuracy for t in regular),
-        "reward/error_frac": fmean(score.error is not None for score in scores),
-        "reward/timeout_frac": fmean(score.timed_out for score in scores),
-        "reward/zero_std_frac": fmean(uniform(prompt.regular.trajectories) for prompt in prompts),
-        "explore/difficult_frac": fmean(prompt.difficult for prompt in prompts),
+        "reward/mean": fmean([t.score.reward for t in regular]),
+        "reward/accuracy_mean": fmean([t.score.accuracy for t in regular]),
+        "reward/error_frac": fmean([score.error is not None for score in scores]),
+        "reward/timeout_frac": fmean([score.timed_out for score in scores]),
+        "reward/zero_std_frac": fmean([uniform(prompt.regular.trajectories) for prompt in prompts]),
+        "explore/difficult_frac": fmean([prompt.difficult for prompt in prompts]),
         "explore/groups": float(len(explored)),
         "retain/kept_frac": sum(len(kept.kept) for kept in retained) / len(every),
         "retain/regular": float(sum(kept.regular for kept in retained)),
@@ -44,14 +44,16 @@ def rollout_metrics(rolled: Rolled, retained: list[Retained], version: int, solv
         "retain/overlong_dropped": float(sum(kept.overlong_dropped for kept in retained)),
     }
     if explored:
-        metrics["explore/solved_frac"] = fmean(group.right(solved_at) > 0 for group in explored)
-        metrics["explore/temperature"] = fmean(group.request.temperature for group in explored)
+        metrics["explore/solved_frac"] = fmean([group.right(solved_at) > 0 for group in explored])
+        metrics["explore/temperature"] = fmean([group.request.temperature for group in explored])
     for part in sorted({name for t in regular for name in t.score.parts} - {"accuracy"}):
-        metrics[f"reward/{part}_mean"] = fmean(t.score.parts.get(part, 0.0) for t in regular)
+        metrics[f"reward/{part}_mean"] = fmean([t.score.parts.get(part, 0.0) for t in regular])
     return metrics
 
 
 def outcome(group: Group, solved_at: float) -> Outcome:
     """What the DifficultyActor has to know of a finished group."""
     n = len(group.trajectories)
-    return Outcome(group.request.prompt, group.request.kind, n, group.right(solved_at), fmean(t.score.accuracy for t in group.trajectories))
+    return Outcome(
+        group.request.prompt, group.request.kind, n, group.right(solved_at), fmean([t.score.accuracy for t in group.trajectories])
+    )
