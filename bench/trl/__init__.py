@@ -1,8 +1,7 @@
 """Tokens/s and memory of whole training steps against TRL's GRPOTrainer on the same checkpoint and prompts, on CPU.
 
-TRL runs in an environment of its own (environment.py), with as many threads as the machine has cores for it: THREADS. First the
-default task, whose short and equal responses are the best case for TRL's static batches (default_task.py), then responses of skewed
-lengths (skewed.py). Tokens are those generated.
+TRL runs in an environment of its own (environment.py). First the default task, whose short and equal responses are the best case for
+TRL's static batches (default_task.py), then responses of skewed lengths (skewed.py). Tokens are those generated.
 """
 
 from pathlib import Path
