@@ -1,13 +1,13 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train-llm train-vlm test test-fast lint coldstart bench oracle smollm2 clean
+.PHONY: help setup train-llm train-vlm test test-fast lint coldstart bench bench-quick oracle smollm2 clean
 
 ACCEL ?= auto
 ARGS ?=
 export PYTHON
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  ARGS="..."  passes settings or arguments on: make train-llm ARGS="algorithm=grpo train.steps=50"'
 	@echo '  ACCEL=cpu|gpu and PYTHON=...  choose what make setup installs; otherwise it looks'
@@ -37,6 +37,9 @@ coldstart: setup ## make both start models anew, minutes each; one alone: .venv/
 
 bench: setup ## measure the parts against bare vLLM and bare torch
 	@.venv/bin/uec bench $(ARGS)
+
+bench-quick: setup ## has anything become slower? Ratios to the last committed results; ARGS=--record writes them anew
+	@.venv/bin/uec bench --quick $(ARGS)
 
 oracle: ## make the reference values of verl and TRL anew, in an environment of their own
 	@tests/oracle/make.sh

@@ -57,6 +57,11 @@ class Bare:
         self._made = False
         return self
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def ready(self) -> None:
         """Wait until the object is made."""
         if not self._made:

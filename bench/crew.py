@@ -36,6 +36,16 @@ Recast = Callable[[Supervisor], None]
 """Puts other actors on some of the posts, before they start."""
 
 
+def named(prefix: str) -> Recast:
+    """A Recast: other names for the actors, so that they can stand beside those of another run on the same Ray."""
+
+    def rename(supervisor: Supervisor) -> None:
+        for member in supervisor.members:
+            member.name = f"{prefix}-{member.name}"
+
+    return rename
+
+
 class NoLearner:
     """Stands on a learner's post where nothing is learned, so that nobody waits for DeepSpeed; it can only be started."""
 
@@ -68,19 +78,26 @@ def cluster(cfg: Config) -> Iterator[Platform]:
 
 @asynccontextmanager
 async def crew(cfg: Config, scratch: Path, recast: Recast = lambda supervisor: None) -> AsyncIterator[Controller]:
-    """A Controller with its actors started, as a training run has them; logs go to `scratch`."""
-    dataset, _ = dataset_of(cfg, scratch)
+    """A Controller with its actors started, as a training run has them, on a Ray of its own; logs go to `scratch`."""
     with cluster(cfg) as platform:
-        tracker = Tracker([])
-        supervisor = Supervisor(cfg, platform.device, scratch / "logs", tracker)
-        recast(supervisor)
-        try:
-            await supervisor.start(dataset.train)
-            exchange = WeightExchange(cfg, supervisor, dataset.train, tolerance(cfg, platform))
-            log = RolloutLog(RunFolder(scratch), supervisor, enabled=False)
-            yield Controller(cfg, supervisor, dataset, exchange, log, tracker)
-        finally:
-            await supervisor.stop()
+        async with actors_of(cfg, platform, scratch, recast) as controller:
+            yield controller
+
+
+@asynccontextmanager
+async def actors_of(cfg: Config, platform: Platform, scratch: Path, recast: Recast = lambda supervisor: None) -> AsyncIterator[Controller]:
+    """The same on a Ray that is there."""
+    dataset, _ = dataset_of(cfg, scratch)
+    tracker = Tracker([])
+    supervisor = Supervisor(cfg, platform.device, scratch / "logs", tracker)
+    recast(supervisor)
+    try:
+        await supervisor.start(dataset.train)
+        exchange = WeightExchange(cfg, supervisor, dataset.train, tolerance(cfg, platform))
+        log = RolloutLog(RunFolder(scratch), supervisor, enabled=False)
+        yield Controller(cfg, supervisor, dataset, exchange, log, tracker)
+    finally:
+        await supervisor.stop()
 
 
 def dataset_of(cfg: Config, scratch: Path) -> tuple[Dataset, Processor | None]:

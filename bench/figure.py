@@ -52,6 +52,11 @@ class Figure:
         return self.value / self.target.bound if self.target is not None else None
 
     @property
+    def smaller_is_better(self) -> bool:
+        """Of the ratio, as the target says; without one larger is."""
+        return self.target is not None and self.target.at_most
+
+    @property
     def verdict(self) -> str:
         """MEETS or MISSES; empty where nothing is asked."""
         if self.target is None:

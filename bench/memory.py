@@ -11,12 +11,15 @@ INTERVAL_S = 2.0  # a sample takes about 30 ms
 
 
 class PeakMemory:
-    """Samples a process tree in a thread while the `with` block runs: `peak` in bytes, `cpu_s` what the sampling itself cost."""
+    """Samples a process tree in a thread while the `with` block runs: `peak` in bytes, `cpu_s` what the sampling itself cost.
 
-    def __init__(self, pid: int) -> None:
+    `without`: a process of the tree that is left out with its descendants.
+    """
+
+    def __init__(self, pid: int, without: int | None = None, interval_s: float = INTERVAL_S) -> None:
         self.peak = 0
         self.cpu_s = 0.0
-        self._pid = pid
+        self._pid, self._without, self._interval_s = pid, without, interval_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -29,7 +32,7 @@ class PeakMemory:
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._ended.wait(INTERVAL_S):
+        while not self._ended.wait(self._interval_s):
             begin = time.thread_time()
-            self.peak = max(self.peak, memory_bytes(self._pid))
+            self.peak = max(self.peak, memory_bytes(self._pid, self._without))
             self.cpu_s += time.thread_time() - begin

@@ -26,9 +26,10 @@ def cpu_seconds(processes: list[psutil.Process]) -> float:
     return total
 
 
-def memory_bytes(pid: int) -> int:
-    """Proportional set size of the tree: a page that k processes share counts once."""
-    return sum(_pss(process.pid) for process in tree(pid))
+def memory_bytes(pid: int, without: int | None = None) -> int:
+    """Proportional set size of the tree, but for the branch `without`: a page that k processes share counts once."""
+    left_out = set(tree(without)) if without is not None else set()
+    return sum(_pss(process.pid) for process in tree(pid) if process not in left_out)
 
 
 def _pss(pid: int) -> int:

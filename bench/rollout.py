@@ -29,6 +29,7 @@ PAIRS = 9
 BATCHES = 3
 """Batches of train.prompts_per_step prompts in a block, one after the other."""
 
+
 @dataclass(frozen=True, slots=True)
 class Side:
     """A kind of engine, and what it is held against."""
@@ -48,8 +49,8 @@ SIDES = (
 )
 
 
-def measure(scratch: Path, pairs: int = PAIRS, batches: int = BATCHES) -> list[Figure]:
-    return [_compare(side, scratch, pairs, batches) for side in SIDES]
+def measure(scratch: Path, pairs: int = PAIRS, batches: int = BATCHES, sides: tuple[Side, ...] = SIDES) -> list[Figure]:
+    return [_compare(side, scratch, pairs, batches) for side in sides]
 
 
 def _compare(side: Side, scratch: Path, pairs: int, batches: int) -> Figure:

@@ -7,21 +7,28 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from bench import machine
 from bench.figure import Figure
+from bench.machine import Machine
 from bench.table import Result, notes, table, write_json
 from uec import caches
 from uec.errors import EXIT_FAILURE, BadInput, RunFailed
 
-NAMES = ("rollout", "learner", "shared", "entropy", "exchange", "step", "exploration", "images", "scale")
-ON_REQUEST = ("trl", "paper")
-"""Run only when named: what trl needs is not installed with the project, and paper measures nothing."""
+NAMES = ("rollout", "learner", "shared", "entropy", "exchange", "step", "ahead", "algorithms", "exploration", "images")
+ON_REQUEST = ("scale", "trl", "trl_solve", "paper")
+"""Run only when named: scale takes long, what trl needs is not installed with the project, and paper measures nothing."""
 
 WIDTH = 160  # of a table that goes to no terminal
+
+
+Measure = Callable[[Path], list[Figure]]
+"""What a bench is: given a folder for its logs, it measures its figures."""
 
 
 def run(names: list[str], folder: Path = Path("runs")) -> int:
@@ -29,9 +36,17 @@ def run(names: list[str], folder: Path = Path("runs")) -> int:
 
     Each bench is a module `bench.NAME` with a function `measure(scratch) -> list[Figure]`. Raises BadInput for an unknown name.
     """
-    chosen = check(names)
-    os.environ.update(caches.environment())
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    _, results = measure_all({name: partial(_import_and_measure, name) for name in check(names)}, console, folder)
+    console.print(table(results))
+    for note in notes(results):
+        console.print(note, highlight=False, markup=False)
+    return status(results)
+
+
+def measure_all(benches: Mapping[str, Measure], console: Console, folder: Path) -> tuple[Machine, list[Result]]:
+    """Look at the machine, then run the benches one after the other, and write what they gave as JSON. Logs stay if one failed."""
+    os.environ.update(caches.environment())
     surroundings = machine.look()
     console.print(f"{surroundings}", highlight=False)
     if surroundings.warning:
@@ -39,29 +54,36 @@ def run(names: list[str], folder: Path = Path("runs")) -> int:
     stem = f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
     report, scratch = folder / f"{stem}.json", (folder / stem).resolve()
     results: list[Result] = []
-    for name in chosen:
+    for name, measure in benches.items():
         console.print(f"{name}: {summary(name)}", highlight=False, markup=False)
-        results.append(_measure(name, scratch / name))
+        results.append(_measure(name, measure, scratch / name))
         console.print(f"{name}: {results[-1].error or 'done'}, {results[-1].seconds:.0f} s", highlight=False, markup=False)
         write_json(report, surroundings, results)  # each time: a later bench may be interrupted
-    console.print(table(results))
-    for note in notes(results):
-        console.print(note, highlight=False, markup=False)
     console.print(f"written to {report}", highlight=False)
-    if any(result.error for result in results):
+    if status(results):
         console.print(f"logs are in {scratch}", highlight=False)
-        return EXIT_FAILURE
-    shutil.rmtree(scratch, ignore_errors=True)
-    return 0
+    else:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return surroundings, results
 
 
-def _measure(name: str, scratch: Path) -> Result:
+def status(results: list[Result]) -> int:
+    """Exit status: whether all were measured."""
+    return EXIT_FAILURE if any(result.error for result in results) else 0
+
+
+def _import_and_measure(name: str, scratch: Path) -> list[Figure]:
+    figures: list[Figure] = importlib.import_module(f"bench.{name}").measure(scratch)
+    return figures
+
+
+def _measure(name: str, measure: Measure, scratch: Path) -> Result:
     scratch.mkdir(parents=True)
     begin = time.perf_counter()
     figures: list[Figure] = []
     error = ""
     try:
-        figures = importlib.import_module(f"bench.{name}").measure(scratch)
+        figures = measure(scratch)
     except RunFailed as failure:
         error = str(failure)
     return Result(name, time.perf_counter() - begin, figures, error)

@@ -45,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure rollout, learner, exchange and the step against bare vLLM and bare torch, as ratios of one run.",
     )
     bench.add_argument("names", nargs="*", metavar="BENCH", help="which to run; none: all")
+    bench.add_argument(
+        "--quick", action="store_true", help="a few minutes: ratios to the last committed results, status 1 if one fell by 15 %%"
+    )
+    bench.add_argument("--record", action="store_true", help="with --quick: write these ratios as the results to commit")
     bench.set_defaults(run=_bench)
     return parser
 
@@ -64,6 +68,16 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
+    if arguments.record and not arguments.quick:
+        raise BadInput("--record goes with --quick: it writes the ratios of the quick benches as the results to commit")
+    if arguments.quick:
+        if arguments.names:
+            raise BadInput(
+                f"--quick runs benches of its own; leave out {' '.join(arguments.names)}, or leave out --quick to run just these"
+            )
+        from bench import quick
+
+        return quick.run(arguments.record)
     from bench.run import run
 
     return run(arguments.names)

@@ -1,8 +1,7 @@
-"""Tokens/s of whole training steps against TRL's GRPOTrainer on the same checkpoint and prompts, on CPU.
+"""Tokens/s and memory of whole training steps against TRL's GRPOTrainer on the same checkpoint and prompts, on CPU.
 
-TRL runs in an environment of its own (environment.py), with two threads; ours as by default: an engine and a learner with a thread
-each, at work in turns. Once with the default algorithm, whose steps also explore and replay, and once with `algorithm=grpo`, which
-does what TRL does, except that it leaves out responses without an advantage. Tokens are those generated. No target: the ratio as it is.
+TRL runs in an environment of its own (environment.py). First the default task, whose short and equal responses are the best case for
+TRL's static batches (default_task.py), then responses of skewed lengths (skewed.py). Tokens are those generated.
 """
 
 from pathlib import Path
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def measure(scratch: Path) -> "list[Figure]":
-    from bench.trl.compare import compare  # here, because TRL's environment, which has no Ray, imports this package, too
+    # Here, because TRL's environment, which has no Ray, imports this package, too.
+    from bench.trl import default_task, skewed
 
-    return compare(scratch)
+    return [*default_task.compare(scratch / "default"), *skewed.compare(scratch / "skewed")]

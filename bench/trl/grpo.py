@@ -12,7 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from bench.turns import Block
 from uec.config import Config
-from uec.rewards.countdown import score
+from uec.rewards.load import load_reward
 
 ENDLESS = 1_000_000
 
@@ -39,6 +39,8 @@ class Grpo:
         torch.set_num_threads(threads)
         self._tokens = 0
         self._gate = Gate()
+        self._grader = load_reward(cfg.reward)
+        self._columns = rows[0].keys() - {"prompt", "answer"}
         settings, rollout = cfg.learner, cfg.rollout
         arguments = GRPOConfig(
             output_dir=folder,
@@ -65,7 +67,7 @@ class Grpo:
             disable_tqdm=True,
             seed=cfg.run.seed,
         )
-        trainer = GRPOTrainer(
+        self._trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(cfg.model.path, dtype=torch.float32),
             reward_funcs=self._reward,
             args=arguments,
@@ -73,7 +75,7 @@ class Grpo:
             processing_class=AutoTokenizer.from_pretrained(cfg.model.path, padding_side="left"),
             callbacks=[self._gate],
         )
-        threading.Thread(target=self._train, args=(trainer,), daemon=True).start()
+        threading.Thread(target=self._train, daemon=True).start()
         self._wait()
 
     def steps(self, count: int) -> Block:
@@ -83,15 +85,19 @@ class Grpo:
         self._wait()
         return Block(time.perf_counter() - begin, self._tokens - tokens_begin)
 
-    def _reward(
-        self, completions: list[str], completion_ids: list[list[int]], answer: list[str], numbers: list[list[int]], **others: Any
-    ) -> list[float]:
-        self._tokens += sum(map(len, completion_ids))
-        return [score(text, a, numbers=n)["accuracy"] for text, a, n in zip(completions, answer, numbers, strict=True)]
+    def save(self, folder: str) -> None:
+        """Write the policy, between two calls of `steps`."""
+        self._trainer.model.save_pretrained(folder)
 
-    def _train(self, trainer: GRPOTrainer) -> None:
+    def _reward(self, completions: list[str], completion_ids: list[list[int]], answer: list[str], **columns: Any) -> list[float]:
+        self._tokens += sum(map(len, completion_ids))
+        rows = [{column: columns[column][i] for column in self._columns} for i in range(len(completions))]
+        parts = [self._grader(*graded) for graded in zip(completions, answer, rows, strict=True)]
+        return [self._grader.reward(one) for one in parts]
+
+    def _train(self) -> None:
         try:
-            trainer.train()
+            self._trainer.train()
         except BaseException as error:
             self._gate.arrived.put(error)
 

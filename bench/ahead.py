@@ -1,0 +1,51 @@
+"""A step of the default run rolled one step ahead, against one that is strictly on-policy: the same run, in turns.
+
+The ratio that `bench step` takes of two runs one after the other, in pairs: what slows the machine for a while slows both. A block
+rolled ahead begins and ends without rollouts in stock, as at a checkpoint, so its time holds filling up and draining.
+"""
+
+import asyncio
+from pathlib import Path
+
+from actors.ahead import RolloutsAhead
+from bench.crew import crew
+from bench.figure import Figure, Target, compared
+from bench.steps import AHEAD, in_blocks_of, train_steps
+from bench.task import default_config
+from bench.turns import Block, in_turns
+
+STEPS, PAIRS = 10, 5
+"""Steps of a block: whole periods of replay.every."""
+
+
+def measure(scratch: Path, pairs: int = PAIRS, steps: int = STEPS) -> list[Figure]:
+    return asyncio.run(_measure(scratch, pairs, steps))
+
+
+async def _measure(scratch: Path, pairs: int, steps: int) -> list[Figure]:
+    async with crew(default_config(*AHEAD, *in_blocks_of(steps)), scratch) as controller:
+        await controller.exchange.start()
+        one_ahead = controller.ahead
+        on_policy = RolloutsAhead(controller.roll, 0, last=lambda: 0)
+
+        async def ahead(k: int) -> Block:
+            controller.ahead = one_ahead
+            return await train_steps(controller, steps)
+
+        async def in_step(k: int) -> Block:
+            controller.ahead = on_policy
+            return await train_steps(controller, steps)
+
+        mine, others = await in_turns(ahead, in_step, pairs)
+    return [
+        compared(
+            "step, train.max_staleness=1",
+            mine,
+            others,
+            lambda block: block.seconds / steps,
+            "s",
+            "train.max_staleness=0",
+            Target(0.8),
+            f"blocks of {steps} steps, filling up and draining included; learner.threads=1 on both sides",
+        )
+    ]

@@ -1,0 +1,83 @@
+"""Ratios held against those that were committed last: which of them fell.
+
+They are ratios of one run, so that they can be compared from machine to machine; times and rates cannot.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from bench.table import Result
+from uec.atomic import atomic_write
+
+RESULTS = Path(__file__).parent / "results/ratios.json"
+FALL = 0.15
+"""Share of a committed ratio whose loss is flagged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One ratio, then and now."""
+
+    row: str  # bench and figure
+    now: float
+    then: float | None  # as committed; None: it was not measured then
+    at_most: bool  # a ratio that is to be small, such as one of times: it falls by rising
+
+    @property
+    def loss(self) -> float:
+        """Share of the committed ratio that was lost; below 0: gained."""
+        if self.then is None:
+            return 0.0
+        return (self.now - self.then if self.at_most else self.then - self.now) / self.then
+
+    @property
+    def fell(self) -> bool:
+        return self.loss >= FALL
+
+
+def changes(results: list[Result], then: Mapping[str, float]) -> list[Change]:
+    """Of every figure that has a reference, and so a ratio of one run."""
+    return [
+        Change(
+            f"{result.bench}, {figure.what}", figure.reference.ratio, then.get(f"{result.bench}, {figure.what}"), figure.smaller_is_better
+        )
+        for result in results
+        for figure in result.figures
+        if figure.reference is not None
+    ]
+
+
+def better(first: list[Change], again: list[Change]) -> list[Change]:
+    """Each row's better measurement: what is slow only once was disturbed."""
+    second = {change.row: change for change in again}
+    return [min(change, second.get(change.row, change), key=lambda one: one.loss) for change in first]
+
+
+def table(found: list[Change]) -> Table:
+    """A row for each; those that fell say so."""
+    made = Table(title="ratios to the last committed results", title_justify="left")
+    for title in ("what", "then", "now", "change", ""):
+        made.add_column(title, justify="left" if title in ("what", "") else "right")
+    for change in found:
+        then = "" if change.then is None else f"{change.then:.2f}"
+        moved = "new" if change.then is None else f"{100 * (change.now / change.then - 1):+.1f} %"
+        made.add_row(change.row, then, f"{change.now:.2f}", moved, "[bold red]fell[/]" if change.fell else "")
+    return made
+
+
+def read(path: Path) -> dict[str, float]:
+    """The committed ratios; none if none were committed."""
+    return dict(json.loads(path.read_text())["ratios"]) if path.exists() else {}
+
+
+def record(found: list[Change], machine: str, path: Path) -> None:
+    """Make these the results to commit."""
+    path.parent.mkdir(exist_ok=True)
+    ratios = {change.row: round(change.now, 3) for change in found}
+    content = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "ratios": ratios}
+    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
