@@ -1,7 +1,6 @@
 """A step of the default run rolled one step ahead, against one that is strictly on-policy: the same run, in turns.
 
-The ratio that `bench step` takes of two runs one after the other, in pairs: what slows the machine for a while slows both. A block
-rolled ahead begins and ends without rollouts in stock, as at a checkpoint, so its time holds filling up and draining.
+A block rolled ahead begins and ends without rollouts in stock, as at a checkpoint, so its time holds filling up and draining.
 """
 
 import asyncio
@@ -46,6 +45,6 @@ async def _measure(scratch: Path, pairs: int, steps: int) -> list[Figure]:
             "s",
             "train.max_staleness=0",
             Target(0.8),
-            f"blocks of {steps} steps, filling up and draining included; learner.threads=1 on both sides",
+            f"blocks of {steps} steps, filling up and draining included",
         )
     ]

@@ -1,7 +1,6 @@
-"""A step of the default run: its time and where it goes, the Controller's share, start-up, peak memory; and rolled one step ahead.
+"""A step of the default run: its time and where it goes, the Controller's share, start-up, peak memory.
 
-`uec train configs/llm.yaml` as a user starts it, cut to STEPS steps and without evaluations; figures from its metrics.jsonl. Then the
-same with `train.max_staleness=1`.
+`uec train configs/llm.yaml` as a user starts it, cut to STEPS steps and without evaluations; figures from its metrics.jsonl.
 """
 
 import subprocess
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 from statistics import fmean, median
 
-from bench.figure import Figure, Reference, Target
+from bench.figure import Figure, Target
 from bench.memory import PeakMemory
 from bench.task import TEXT
 from uec.config_file import PROJECT, load_config
@@ -19,17 +18,13 @@ from uec.tracking.metrics_file import METRICS_FILE, read_metrics
 
 STEPS = 25
 LOOK_S = 0.02
-STEP_S, START_S, CONTROLLER_SHARE, MEMORY_GIB = 0.75, 30.0, 0.04, 5.0
-AHEAD_RATIO = 0.8
-"""A step rolled one step ahead, to one that is not."""
-
+STEP_S, START_S, CONTROLLER_SHARE, MEMORY_GIB = 0.75, 20.0, 0.04, 5.0
 SPLIT = ("generate", "reward", "learn", "sync")
 
 
 def measure(scratch: Path, steps: int = STEPS) -> list[Figure]:
     rows, start_s, memory = _run(scratch / "on-policy", steps)
     counted = _counted(rows)
-    ahead, _, _ = _run(scratch / "ahead", steps, "train.max_staleness=1")
     step_s = [row["time/step_s"] for row in counted]
     parts = {part: fmean(row.get(f"time/{part}_s", 0.0) for row in counted) for part in SPLIT}
     parts["rest"] = fmean(step_s) - sum(parts.values())
@@ -44,7 +39,6 @@ def measure(scratch: Path, steps: int = STEPS) -> list[Figure]:
             note=f"steps {counted[0]['step']:.0f} to {counted[-1]['step']:.0f}; {split}",
         ),
         Figure("step, mean (replay updates at their share)", fmean(step_s), "s", Target(STEP_S)),
-        _one_step_ahead(step_s, _counted(ahead)),
         Figure("generated tokens over the whole step", tokens / fmean(step_s), "tokens/s", note=f"{tokens:.0f} tokens a step"),
         Figure(
             "Controller's CPU time of the step",
@@ -67,16 +61,6 @@ def _counted(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     """The first period of `replay.every` steps warms up; whole periods after it, so that replay updates have their true share."""
     every = load_config(TEXT, []).replay.every
     return rows[every : len(rows) - len(rows) % every] or rows[1:]
-
-
-def _one_step_ahead(on_policy_s: list[float], ahead: list[dict[str, float]]) -> Figure:
-    """Two runs, one after the other: no pairs, so the range of the ratio is that of its mean."""
-    ahead_s = fmean(row["time/step_s"] for row in ahead)
-    ratio = ahead_s / fmean(on_policy_s)
-    reference = Reference("train.max_staleness=0", fmean(on_policy_s), ratio, ratio, ratio, pairs=1)
-    learner, engine = (fmean(row[f"time/{key}_s"] for row in ahead) for key in ("idle", "engine_idle"))
-    note = f"the learner waits {learner:.3f} s, the engine {engine:.3f} s"
-    return Figure("step, mean, train.max_staleness=1", ahead_s, "s", Target(AHEAD_RATIO), reference, note)
 
 
 def _run(scratch: Path, steps: int, *overrides: str) -> tuple[list[dict[str, float]], float, PeakMemory]:

@@ -6,7 +6,7 @@ from actors.controller import Controller
 from bench.turns import Block
 
 ENDLESS = 1_000_000
-AHEAD = ("train.max_staleness=1", "learner.threads=1")
+AHEAD = ("train.max_staleness=1",)
 """The default run rolled one step ahead: engine and learner compute at the same time, with a core each."""
 
 

@@ -17,7 +17,7 @@ import pytest
 from uec.tracking.metrics_file import read_metrics
 
 STEPS = 3
-TWO_OF_EACH = ("rollout.engines=2", "learner.ranks=2", "learner.zero_stage=2", "learner.threads=1")
+TWO_OF_EACH = ("rollout.engines=2", "learner.ranks=2", "learner.zero_stage=2")
 FOUR_FIT_ON_TWO_NODES = ("rollout.cpus=0.4", "learner.cpus=0.4", "reward.cpus=0.1")
 """A node has one CPU: two of these actors fit on it, not three."""
 

@@ -51,7 +51,7 @@ class Task:
         return self.config == "configs/vlm.yaml"
 
 
-AHEAD = ("train.max_staleness=1", "weights.pause=keep")
+AHEAD = ("train.max_staleness=1",)
 TASKS = {
     "text": Task("configs/llm.yaml", 30, 32, "eval/pass@8", 0.03, AHEAD, ahead=1),
     "vision": Task("configs/vlm.yaml", 12, 48, "eval/pass@1", 0.04, ("train.prompts_per_step=48", "replay.every=4", "replay.min_rows=8")),

@@ -19,7 +19,7 @@ from bench.task import default_config
 from bench.trl.sides import both, steps_in_turns
 from bench.turns import Block
 
-ON_POLICY = ("train.max_staleness=0", "learner.threads=2")
+ON_POLICY = ("train.max_staleness=0",)
 MEMORY_INTERVAL_S = 0.2
 
 
