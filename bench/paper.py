@@ -58,7 +58,7 @@ TAIL = 8
 """Responses at work on an engine while the longest chain ends. Assumed."""
 
 MICRO_BATCH = 16384  # tokens: learner.micro_batch_tokens of configs/paper
-GROUP_S = 0.27e-3
+GROUP_S = 0.25e-3
 """Of the Controller's thread for a group, measured: `uec bench scale`."""
 
 

@@ -312,8 +312,8 @@ def test_a_prompt_looks_at_itself_and_a_response_at_its_prompt_and_at_itself():
         return [Continuation(number, np.ones(prompt, np.int32), np.ones(response, np.int32)) for response in responses]
 
     assert seen(PACKED.rows([group(0, 2, 1, 2), group(1, 1, 1)], {})) == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 1, 3, 4], [5], [5, 6]]
-    # Of very different lengths, in blocks of their own, and with empty ones.
-    sizes = [(40, (3, 70, 0, 20)), (1, (17,)), (9, (0,)), (20, (1, 1))]
+    # Of very different lengths, in blocks of their own, with empty ones, and with some so long that their prompt is joined to them.
+    sizes = [(40, (3, 70, 0, 20)), (1, (17,)), (9, (0,)), (20, (1, 1)), (4, (90, 2, 92)), (11, (75, 76))]
     expected: list[list[int]] = []
     for prompt, responses in sizes:
         first = len(expected)
@@ -321,11 +321,18 @@ def test_a_prompt_looks_at_itself_and_a_response_at_its_prompt_and_at_itself():
         for response in responses:
             begin = len(expected)
             expected += [[*range(first, first + prompt), *range(begin, begin + i + 1)] for i in range(response)]
-    assert seen(PACKED.rows([group(i, prompt, *responses) for i, (prompt, responses) in enumerate(sizes)], {})) == expected
+    rows = PACKED.rows([group(i, prompt, *responses) for i, (prompt, responses) in enumerate(sizes)], {})
+    assert seen(rows) == expected
+    causal = sorted(tuple(block.query_ST.shape) for block in rows.blocks.blocks if block.mask_S1TK is None)
+    assert causal == [(1, 20), (1, 40), (1, 87), (2, 96), (4, 11)]  # 11 + 76, 4 + 90 and 4 + 92: longer by more than 64
 
 
-def test_responses_that_share_a_row_are_scored_as_if_each_stood_alone_and_get_the_same_gradients():
-    rows = shared([(6, 4, 5), (3, 1, 7), (9, 8, 3), (2, 2, 9)])
+SHORT, JOINED = [(6, 4, 5), (3, 1, 7), (9, 8, 3), (2, 2, 9)], [(6, 4, 150), (3, 5, 110), (40, 2, 130)]
+
+
+@pytest.mark.parametrize("groups", (SHORT, JOINED), ids=("short", "joined"))
+def test_responses_that_share_a_row_are_scored_as_if_each_stood_alone_and_get_the_same_gradients(groups: list[tuple[int, int, int]]):
+    rows = shared(groups)
     flat = [one for row in rows for one in row]
     together, apart = Policy(qwen2(), 256, VOCAB), Policy(qwen2(), 256, VOCAB)
     ours_N = together(PACKED.rows(rows, {})).logprobs_N

@@ -1,7 +1,9 @@
 """Attention of packed rows: prompts and responses of a micro-batch stand in one row without padding, each response behind its prompt's.
 
 A prompt looks at itself, a response at its prompt and at itself. A mask over the row would do, and would cost its square, most of it for
-pairs that do not look at each other. Here pieces of like length attend side by side, each to its own keys.
+pairs that do not look at each other. Here pieces of like length attend side by side, each to its own keys. A response is one of two
+kinds of piece: masked, where its tokens ask and those of the prompt are only looked at; or joined, where it is so much longer that this
+costs less: the prompt's tokens ask once more before it, and no mask is needed, for the whole is causal.
 """
 
 from collections.abc import Iterator
@@ -17,12 +19,16 @@ from torch import Tensor
 from uec.models.source import full_attention
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 NAME = "uec_blocks"
 """As transformers knows it."""
 
 SHORTEST = 16
-"""Pieces are padded to a power of two or less, and those of up to so many tokens to the longest of them."""
+"""Pieces are padded to the longest of those that are at most a sixth shorter, or have at most so many tokens."""
+
+CAUSAL_PAYS = 64
+"""A response so many tokens longer than its prompt is joined: kernels skip what is above a causal square's diagonal, in blocks so wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class Block:
 
     query_ST: Tensor  # 0 where padded
     key_SK: Tensor
-    mask_S1TK: Tensor | None  # bool, of responses; None: prompts, whose keys are their queries, are causal
+    mask_S1TK: Tensor | None  # bool; None: causal, and keys are queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,43 +50,55 @@ class Blocks:
     @classmethod
     def of(cls, begin_S: Ints, size_S: Ints, prompt_S: Ints, device: torch.device) -> "Blocks":
         """Of pieces by first token and length; `prompt_S`: the piece that is its prompt, for a prompt itself."""
-        is_prompt_S = prompt_S == np.arange(len(prompt_S))
+        before_S = np.where(prompt_S == np.arange(len(prompt_S)), 0, size_S[prompt_S])
+        causal_S = (before_S == 0) | (size_S > before_S + CAUSAL_PAYS)
         place_N = np.zeros(int(size_S.sum()), np.int64)
         blocks, done = [], 0
-        for chosen in _alike(size_S, is_prompt_S):
+        for chosen, causal in _alike(np.where(causal_S, before_S + size_S, size_S), causal_S, size_S > 0):
+            prompt_SP, there_SP = _places(begin_S[prompt_S[chosen]], before_S[chosen])
             place_ST, own_ST = _places(begin_S[chosen], size_S[chosen])
+            if causal:
+                place_ST, own_ST = _joined(prompt_SP, there_SP, place_ST, own_ST)
+                key_SK, mask_S1TK = place_ST, None
+            else:
+                key_SK, mask_S1TK = np.concatenate([prompt_SP, place_ST], 1), _mask(there_SP, place_ST.shape[1])
             place_N[place_ST[own_ST]] = done + np.flatnonzero(own_ST)
             done += own_ST.size
-            query_ST = torch.from_numpy(place_ST).to(device)
-            if is_prompt_S[chosen[0]]:
-                blocks.append(Block(query_ST, query_ST, None))
-                continue
-            of = prompt_S[chosen]
-            prompt_SP, there_SP = _places(begin_S[of], size_S[of])
-            T = place_ST.shape[1]
-            shape = (len(chosen), T, there_SP.shape[1])
-            mask_STK = np.concatenate(
-                [np.broadcast_to(there_SP[:, None], shape), np.broadcast_to(np.tri(T, dtype=bool), (len(chosen), T, T))], 2
-            )
-            key_SK = torch.from_numpy(np.concatenate([prompt_SP, place_ST], 1)).to(device)
-            blocks.append(Block(query_ST, key_SK, torch.from_numpy(mask_STK[:, None]).to(device)))
+            mask = None if mask_S1TK is None else torch.from_numpy(mask_S1TK).to(device)
+            blocks.append(Block(torch.from_numpy(place_ST).to(device), torch.from_numpy(key_SK).to(device), mask))
         return cls(blocks, torch.from_numpy(place_N).to(device))
 
 
-def _alike(size_S: Ints, is_prompt_S: NDArray[np.bool_]) -> Iterator[Ints]:
-    """Pieces of one kind and of like length; empty ones are left out."""
-    power_S = np.ceil(np.log2(np.maximum(size_S, SHORTEST)))
-    for prompts in (True, False):
-        of_kind_S = (is_prompt_S == prompts) & (size_S > 0)
-        for power in np.unique(power_S[of_kind_S]):
-            yield np.flatnonzero(of_kind_S & (power_S == power))
+def _alike(length_S: Ints, causal_S: Bools, there_S: Bools) -> Iterator[tuple[Ints, bool]]:
+    """Pieces of one kind and of like length, and whether they are causal."""
+    quarter_S = np.ceil(4 * np.log2(np.maximum(length_S, SHORTEST)))
+    for causal in (True, False):
+        of_kind_S = there_S & (causal_S == causal)
+        for length in np.unique(quarter_S[of_kind_S]):
+            yield np.flatnonzero(of_kind_S & (quarter_S == length)), causal
 
 
-def _places(begin_S: Ints, size_S: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+def _places(begin_S: Ints, size_S: Ints) -> tuple[Ints, Bools]:
     """Places of the pieces' tokens [S, T], 0 where padded; and where they are not."""
     offset_T = np.arange(int(size_S.max()))
     own_ST = offset_T[None] < size_S[:, None]
     return np.where(own_ST, begin_S[:, None] + offset_T, 0), own_ST
+
+
+def _joined(prompt_SP: Ints, there_SP: Bools, place_ST: Ints, own_ST: Bools) -> tuple[Ints, Bools]:
+    """Each prompt with its response right behind it, padded at the end; and where the response is."""
+    order = np.argsort(~np.concatenate([there_SP, own_ST], 1), axis=1, kind="stable")
+    T = int((there_SP.sum(1) + own_ST.sum(1)).max())
+    both = np.concatenate([prompt_SP, place_ST], 1), np.concatenate([np.zeros_like(there_SP), own_ST], 1)
+    places, own = (np.take_along_axis(array, order, 1)[:, :T] for array in both)
+    return np.ascontiguousarray(places), np.ascontiguousarray(own)
+
+
+def _mask(there_SP: Bools, T: int) -> Bools:
+    """[S, 1, T, P + T]: all of the prompt, and of a response what is not behind."""
+    shape = (len(there_SP), T, there_SP.shape[1])
+    tril_STT = np.broadcast_to(np.tri(T, dtype=bool), (len(there_SP), T, T))
+    return np.concatenate([np.broadcast_to(there_SP[:, None], shape), tril_STT], 2)[:, None]
 
 
 def takes_blocks(hf: Any) -> bool:
