@@ -2,7 +2,7 @@
 
 import sys
 
-from uec.cli import main
+from uec.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.exit(script(["train", *sys.argv[1:]]))
