@@ -196,10 +196,12 @@ def test_rollouts_behind_the_checkpoint_are_dropped(make) -> None:
     folder = opened(make("run.name=a"))
     for step in (5, 6, 7):
         (folder.rollouts / f"step_{step:06d}.jsonl").write_text("")
+    for step in (6, 7):
+        (folder.rollouts / f"replayed_{step:06d}.jsonl").write_text("")
     checkpoint(folder, 6)
     close(folder)
     opened(make("run.name=a", "run.resume=auto"))
-    assert sorted(path.name for path in folder.rollouts.iterdir()) == ["step_000005.jsonl", "step_000006.jsonl"]
+    assert sorted(path.name for path in folder.rollouts.iterdir()) == ["replayed_000006.jsonl", "step_000005.jsonl", "step_000006.jsonl"]
 
 
 # --- checkpoints

@@ -1,0 +1,118 @@
+"""Which figures are drawn together, and in which order. What a figure means is said in uec/tracking/metrics.py."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from uec.tracking.metrics import METRICS, Metric, describe
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One or a few figures of the same unit."""
+
+    title: str
+    keys: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Charts on one subject, and the figures on it that the runs do not have."""
+
+    title: str
+    charts: list[Chart]
+    missing: list[Metric]
+
+
+LAYOUT: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "Held-out and training accuracy": (
+        ("pass@<k>, held out", ("eval/pass@<k>",)),
+        ("Accuracy in training", ("reward/accuracy_mean",)),
+        ("Reward in training", ("reward/mean",)),
+        ("Held-out <part>", ("eval/<part>_mean",)),
+    ),
+    "Entropy": (
+        ("Entropy by kind of response", ("entropy/regular", "entropy/exploration", "entropy/replay")),
+        ("Entropy of right and wrong responses", ("entropy/right", "entropy/wrong")),
+        ("Entropy, held out", ("eval/entropy",)),
+        ("What foretells its change", ("policy/entropy_cov",)),
+    ),
+    "Exploration and retention": (
+        ("Difficult prompts, and those that exploration solved", ("explore/difficult_frac", "explore/solved_frac")),
+        ("Exploration temperature", ("explore/temperature",)),
+        ("Responses kept", ("retain/regular", "retain/exploration")),
+        ("Groups without a signal", ("reward/zero_std_frac",)),
+    ),
+    "Policy update": (
+        ("KL to the start model", ("policy/kl",)),
+        ("Clipped tokens", ("policy/clip_frac", "policy/dual_clip_frac")),
+        ("Gradient norm", ("policy/grad_norm",)),
+        ("Loss", ("policy/loss",)),
+        ("Engine against learner, mean gap", ("policy/rollout_logprob_gap_mean",)),
+    ),
+    "Replay": (
+        ("Age of replayed responses", ("replay/age_mean",)),
+        ("Store", ("replay/size", "replay/admitted", "replay/used")),
+        ("Clipped tokens of replayed responses", ("replay/clip_frac",)),
+        ("Ratio on replayed responses", ("replay/ratio_mean",)),
+    ),
+    "Time": (
+        ("A step", ("time/step_s",)),
+        ("Where it goes", ("time/generate_s", "time/learn_s", "time/sync_s", "time/reward_s")),
+        ("Waiting", ("time/idle_s", "time/engine_idle_s")),
+        ("Generated a second", ("rollout/tokens_per_s",)),
+    ),
+    "Tokens": (
+        ("Tokens generated", ("rollout/regular_tokens", "rollout/exploration_tokens")),
+        ("Length of responses", ("rollout/response_len_mean",)),
+        ("Truncated responses", ("rollout/truncated_frac",)),
+        ("Tokens learned from", ("learner/tokens",)),
+    ),
+}
+
+BOUND = re.compile(r"eval/pass@\d+_(low|high)")
+"""Drawn as the band of their pass@k."""
+
+
+def sections(keys: set[str]) -> list[Section]:
+    """The charts for runs that have these figures; the last section has every figure that no other shows."""
+    left = sorted((key for key in keys if not BOUND.fullmatch(key)), key=_natural)
+    found = []
+    for title, wanted in LAYOUT.items():
+        charts, missing = [], []
+        for name, patterns in wanted:
+            if "<" in patterns[0]:  # a chart for each key
+                metric = _metric(patterns[0])
+                several = [key for key in left if metric.matches(key)]
+                charts += [Chart(_filled(name, patterns[0], key), [key]) for key in several]
+                missing += [] if several or name.startswith("Held-out") else [metric]
+                left = [key for key in left if key not in several]
+            else:
+                there = [key for key in patterns if key in left]
+                charts += [Chart(name, there)] if there else []
+                missing += [_metric(key) for key in patterns if key not in left]
+                left = [key for key in left if key not in there]
+        found.append(Section(title, charts, missing))
+    return [*found, Section("All other figures", [Chart(key, [key]) for key in left], [])]
+
+
+def captions(keys: Sequence[str]) -> list[tuple[str, str]]:
+    """Of each key its explanation, and its unit ("" for a plain number or an unknown figure)."""
+    return [(metric.text, metric.unit) if (metric := describe(key)) else ("", "") for key in keys]
+
+
+def _metric(key: str) -> Metric:
+    return next(metric for metric in METRICS if metric.key == key)
+
+
+def _filled(title: str, pattern: str, key: str) -> str:
+    """The title with the key's own part in the placeholder's place."""
+    placeholder = re.search(r"<\w+>", pattern)
+    assert placeholder is not None
+    before, after = pattern.split(placeholder[0])
+    return title.replace(placeholder[0], key.removeprefix(before).removesuffix(after))
+
+
+def _natural(key: str) -> list[tuple[int, float, str]]:
+    """pass@8 before pass@16."""
+    return [(0, float(part), "") if part[0].isdigit() else (1, 0.0, part) for part in re.split(r"(\d+(?:\.\d+)?)", key) if part]
