@@ -252,8 +252,8 @@ class Reward:
         "exact",
         {
             "exact": "the final answer equals the reference, as text or as a number",
-            "boxed": "what stands in \\boxed{}, compared by math-verify",
-            "format": "<think> and \\boxed{} are there",
+            "boxed": "what stands in `\\boxed{}`, compared by math-verify",
+            "format": "`<think>` and `\\boxed{}` are there",
             "countdown": "Countdown: an equation of the given numbers",
             "geometry": "the geometry task: each step of the derivation",
         },
@@ -547,8 +547,10 @@ class Wandb:
 class Config:
     """All settings of a run."""
 
-    algorithm: str = "uec"
-    """A file of configs/algorithm without .yaml (or a path): the fields that make up an algorithm."""
+    algorithm: str = open_choice(
+        "uec", {}, takes="a file of configs/algorithm without .yaml (`uec config algorithm` lists them), or the path of a .yaml file", path=True
+    )
+    """The algorithm: a short file of the fields that make it up."""
     run: Run = field(default_factory=Run)
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
