@@ -548,7 +548,10 @@ class Config:
     """All settings of a run."""
 
     algorithm: str = open_choice(
-        "uec", {}, takes="a file of configs/algorithm without .yaml (`uec config algorithm` lists them), or the path of a .yaml file", path=True
+        "uec",
+        {},
+        takes="a file of configs/algorithm without .yaml (`uec config algorithm` lists them), or the path of a .yaml file",
+        path=True,
     )
     """The algorithm: a short file of the fields that make it up."""
     run: Run = field(default_factory=Run)

@@ -6,10 +6,10 @@
 import ast
 import dataclasses
 import functools
-import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from uec import config
@@ -118,7 +118,7 @@ def _section(cls: type, key: str, docstrings: dict[str, str]) -> Section:
 def _docstrings() -> dict[str, str]:
     """Of classes and, by Class.name, of fields, for which Python keeps none; each in one line."""
     found = {}
-    for cls in ast.parse(inspect.getsource(config)).body:
+    for cls in ast.parse(Path(config.__file__).read_text(encoding="utf-8")).body:
         if not isinstance(cls, ast.ClassDef):
             continue
         found[cls.name] = ast.get_docstring(cls) or ""
@@ -150,13 +150,17 @@ uec train my.yaml rollout.n=4 --dry-run                       # checks everythin
 uec config rollout.n --file my.yaml                           # what a field is, and its value in a file
 ```
 
-What counts, highest first: settings on the command line, the last before the others; `algorithm=` on the command line; the file; the file
-that it `extends`; the algorithm that the file names; the defaults below. A list replaces a list; a mapping (`reward.weights`) is merged. Text
-is literal, nothing is filled in from the environment. What `--print-config` prints is a config file itself, and so is `runs/NAME/config.yaml`.
-A name that does not exist, a value of the wrong type or out of its range, and fields that contradict each other are refused
-with the fields, the place and the way out, exit status 2, before anything starts.
+What counts, highest first: settings on the command line, the last before the others; `algorithm=` on the command line; the file; the
+file that it `extends`; the algorithm that the file names; the defaults below. A list replaces a list; a mapping (`reward.weights`) is
+merged. Text is literal, nothing is filled in from the environment. What `--print-config` prints is a config file itself, and so is
+`runs/NAME/config.yaml`.
 
-A field that takes `null` is unset by it. Relative paths of data and models are seen from the working directory."""
+A name that does not exist, a value of the wrong type or out of its range, and fields that contradict each other are refused before
+anything starts: the message names the fields, the place and the way out, and the exit status is 2
+([all of them](command-line.md#exit-status)).
+
+A field that takes `null` is unset by it. Relative paths of data and models are seen from the working directory. Fields that take one of a
+few words list them with their meaning; the first is the default."""
 
 
 def document() -> Iterator[str]:

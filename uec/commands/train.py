@@ -17,7 +17,13 @@ EXAMPLES = """examples:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What follows `uec train`."""
     parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/llm.yaml or a run's config.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings that win over the file's (see uec config)")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="section.field=value",
+        help="settings that win over the file's; uec config explains them",
+    )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--print-config", action="store_true", help="do not train: print all settings, and where each comes from, as a config file"
