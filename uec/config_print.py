@@ -32,7 +32,11 @@ def commented(all_lines: list[Line]) -> Iterator[tuple[str, str]]:
     """Each line's text, padded so that the comments stand below each other, and its comment."""
     column = max((len(line.text) for line in all_lines if line.origin and len(line.text) <= WIDEST), default=0)
     for line in all_lines:
-        yield (line.text.ljust(column), f"  # {line.origin}") if line.origin else (line.text, "")
+        if line.origin:
+            shown = "".join(c if c.isprintable() else "?" for c in line.origin)  # a file's name may hold a line end
+            yield line.text.ljust(column), f"  # {shown}"
+        else:
+            yield line.text, ""
 
 
 def flow(value: Any) -> str:
