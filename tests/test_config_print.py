@@ -39,7 +39,8 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "algorithm/own.yaml").write_text("# mine\nextends: base.yaml\nloss:\n  clip_low: 0.3\n  clip_high: 0.3\n")
     (tmp_path / "parent.yaml").write_text("algorithm: own\nmodel:\n  path: nowhere\ndata: {train: missing.jsonl}\nrollout: {n: 4}\n")
     (tmp_path / "child.yaml").write_text(
-        "extends: parent.yaml\nrollout:\n  n: 6\n\n  top_k: 5\nloss: {clip_high: 0.4}\nreward:\n  weights:\n    accuracy: 1\n    style: 0.5\n"
+        "extends: parent.yaml\nrollout:\n  n: 6\n\n  top_k: 5\nloss: {clip_high: 0.4}\n"
+        "reward:\n  weights:\n    accuracy: 1\n    style: 0.5\n"
     )
     monkeypatch.chdir(tmp_path)
     return "child.yaml"
@@ -130,7 +131,8 @@ def test_colours_are_for_a_terminal_and_a_reader_may_leave_early(family: str, pr
     command = [sys.executable, "-m", "uec.cli", "train", family, "--print-config"]
     env = {**os.environ, "PYTHONPATH": str(project), "TERM": "xterm-256color", "FORCE_COLOR": "1"}
     env.pop("NO_COLOR", None)
-    piped = subprocess.run(["bash", "-c", '"$@" | head -n 2; echo ${PIPESTATUS[0]}', "-", *command], env=env, capture_output=True, text=True)
+    script = '"$@" | head -n 2; echo ${PIPESTATUS[0]}'
+    piped = subprocess.run(["bash", "-c", script, "-", *command], env=env, capture_output=True, text=True)
     assert "\x1b" not in piped.stdout and piped.stderr == ""
     assert piped.stdout.splitlines()[1].startswith("algorithm: ") and piped.stdout.splitlines()[2] == "0"
     ours, theirs = pty.openpty()

@@ -20,6 +20,7 @@ from uec.atomic import atomic_write
 from uec.config import Config
 from uec.config_schema import did_you_mean, fields, in_words, inner, is_section, type_of
 from uec.errors import BadInput
+from uec.presets import PROJECT as PROJECT
 from uec.presets import folders, presets
 
 SAVED_HEADER = "# uec-rl: all the settings of this run."
