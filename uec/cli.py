@@ -2,13 +2,13 @@
 """The command line: finds the command, and turns its outcome into an exit status. A command is a file of `uec/commands`."""
 
 import argparse
-import atexit
 import os
 import sys
 from typing import Any
 
 from uec.commands import bench, config, train
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGINT, EXIT_SIGTERM, BadInput, RunFailed
+from uec.surroundings import end_quietly
 
 COMPLETING = "_ARGCOMPLETE"
 """Set by the shell that asks what may stand at the cursor."""
@@ -94,14 +94,8 @@ def parser() -> argparse.ArgumentParser:
 
 def script(argv: list[str] | None = None) -> int:
     """What the command `uec` calls: `main` in a process of its own."""
-    atexit.register(_end_quietly)
+    end_quietly()
     return main(argv)
-
-
-def _end_quietly() -> None:
-    """Registered first, so called last: all that is still written to stderr are pages of nanobind's about what Triton leaks at exit."""
-    sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _complain(error: Exception, status: int) -> int:

@@ -1,7 +1,7 @@
 """Tab completion: what may stand where, found without importing anything heavy.
 
 argcomplete speaks with the shell. Which completer an argument gets is decided by its metavar, so that a new command says nothing of it:
-CONFIG, RUN, BENCH, FIELD, section.field=value; any other completes to files.
+what is not in COMPLETERS completes to files.
 """
 
 import argparse
@@ -108,11 +108,16 @@ def configs(prefix: str) -> Completions:
 
 def runs(prefix: str) -> Completions:
     """RUN: folders; before anything is typed, the runs in runs/ as well."""
-    return paths(prefix, ()) | ({} if prefix else paths("runs/", ()))
+    return paths(prefix, (), whole_runs=True) | ({} if prefix else paths("runs/", (), whole_runs=True))
 
 
-def paths(prefix: str, suffixes: tuple[str, ...] | None) -> Completions:
-    """Folders, a run's without a slash behind it, and files with one of these suffixes (None: any)."""
+def folders(prefix: str) -> Completions:
+    """A model, a checkpoint, a place for results."""
+    return paths(prefix, ())
+
+
+def paths(prefix: str, suffixes: tuple[str, ...] | None, whole_runs: bool = False) -> Completions:
+    """Folders, with `whole_runs` a run's without a slash behind it, and files with one of these suffixes (None: any)."""
     folder, slash, start = prefix.rpartition("/")
     try:
         entries = list(os.scandir(Path(f"{folder}{slash}" or ".").expanduser()))
@@ -124,9 +129,9 @@ def paths(prefix: str, suffixes: tuple[str, ...] | None) -> Completions:
             continue
         name = f"{folder}{slash}{entry.name}"
         if entry.is_dir():
-            run = suffixes == () and Path(entry.path, "metrics.jsonl").is_file()
+            run = whole_runs and Path(entry.path, "metrics.jsonl").is_file()
             found[name if run else f"{name}/"] = "a run" if run else ""
-        elif suffixes is None or entry.name.endswith(suffixes or ("\0",)):
+        elif suffixes is None or entry.name.endswith(suffixes):
             found[name] = ""
     return found
 
@@ -141,6 +146,9 @@ def benches(prefix: str) -> Completions:
 COMPLETERS: dict[str, Callable[[str], Completions]] = {
     "CONFIG": configs,
     "RUN": runs,
+    "MODEL": folders,
+    "MODEL_OR_CHECKPOINT": folders,
+    "DIR": folders,
     "BENCH": benches,
     "FIELD": names,
     "section.field=value": overrides,
