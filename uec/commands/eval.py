@@ -7,9 +7,9 @@ from uec.errors import BadInput
 
 NAME = "eval"
 HELP = "evaluate models: pass@k, majority@k, entropy, side by side"
-DESCRIPTION = """Sample n responses a prompt with all engines, grade them, and report pass@k, majority@k, entropy, length and truncation with
-95 % intervals. A second model and others are compared with the first, prompt by prompt. Predictions are kept: a command that was
-interrupted goes on when it is given again."""
+DESCRIPTION = """Sample n responses a prompt with all engines, grade them, and report pass@k, majority@k, entropy, length and truncation
+with 95 % intervals. A second model and others are compared with the first, prompt by prompt. Predictions are kept: a command that
+was interrupted goes on when it is given again."""
 EXAMPLES = """examples:
   uec eval runs/NAME                                            # the newest checkpoint, on the run's own held-out data
   uec eval assets/countdown runs/NAME --n 16 --k 1,4,16         # the start model against it
