@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     target = find_target(arguments.checkpoint, arguments.step)
     if target.run is None or target.step is None:
         raise BadInput(
-            f"{arguments.checkpoint} is no run and no checkpoint in a run's folder (runs/NAME/checkpoints/step_000100), of whose config.yaml "
-            "and metrics the model card tells; a model as such needs no export"
+            f"{arguments.checkpoint} is no run and no checkpoint in a run's folder (runs/NAME/checkpoints/step_000100), of whose "
+            "config.yaml and metrics the model card tells; a model as such needs no export"
         )
     place = Path(arguments.to)
     check_place(place, target, arguments.overwrite)

@@ -138,7 +138,8 @@ def _settings(cfg: Config) -> str:
         and not OF_THE_MACHINE.search(key)
         and (key in ALWAYS or values[key] != defaults.get(key))
     }
-    return "Settings of `uec train`; those that are not listed have their defaults.\n\n" + _table(("setting", "value"), {f"`{key}`": f"`{_told(value)}`" for key, value in told.items()})
+    rows = {f"`{key}`": f"`{_told(value)}`" for key, value in told.items()}
+    return "Settings of `uec train`; those that are not listed have their defaults.\n\n" + _table(("setting", "value"), rows)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
