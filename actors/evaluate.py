@@ -23,7 +23,8 @@ from actors.supervisor import Crew, Supervisor, awaited
 from uec.config import Config
 from uec.data.embedded import write_images
 from uec.data.prompts import Dataset, load_held_out
-from uec.errors import RunFailed
+from uec.errors import BadInput, RunFailed
+from uec.eval.benchmarks import instead_of
 from uec.eval.console import evaluation_sink
 from uec.eval.figures import by_difficulty, measure_parts, measures
 from uec.eval.fingerprint import of_model, of_settings
@@ -40,6 +41,9 @@ from uec.rewards.load import absolute_names, load_reward
 from uec.tracking.tracker import Tracker
 from uec.types import Group, Kind, Prompt, Rollout
 from uec.validate import check_cluster, check_context
+
+NOTHING = "data.eval: there is no file or folder"
+"""How the message begins that a data set's name leads to nothing."""
 
 SCORED_AT_ONCE = 256
 """Responses whose tokens go to the learners as one object."""
@@ -243,7 +247,12 @@ def _prepare(cfg: Config) -> Dataset:
     cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
     check_context(cfg, context_length(cfg.model))
     tokenizer = load_tokenizer(cfg.model)
-    dataset = load_held_out(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
+    try:
+        dataset = load_held_out(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
+    except BadInput as error:
+        if not str(error).startswith(f"{NOTHING} {cfg.data.eval},"):
+            raise
+        raise BadInput(f"{error}\n{instead_of(cfg.data.eval or '')}") from error
     reward.check_columns(dataset.eval[0].row)
     return dataset
 

@@ -19,7 +19,7 @@ def run(tmp_path, make_config, project, monkeypatch) -> Path:
     reward.parent.mkdir()
     reward.write_text("def score(response: str, answer: str, **row) -> float:\n    return 0.0\n")
     cfg = make_config(
-        f"run.name=r | x", f"reward.fn={reward}:score", f"data.train={tmp_path}/secret-folder/train.jsonl", "rollout.temperature=0.9"
+        "run.name=r | x", f"reward.fn={reward}:score", f"data.train={tmp_path}/secret-folder/train.jsonl", "rollout.temperature=0.9"
     )  # fmt: skip
     return make_run(tmp_path / "runs" / "first", cfg, project / "assets/countdown")
 

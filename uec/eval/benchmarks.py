@@ -43,3 +43,15 @@ LAYOUTS = {
 """By the names that `--data` and `--layout` take."""
 
 NAMES = ", ".join(LAYOUTS)
+
+
+def instead_of(source: str) -> str:
+    """What to give on the command line where a data set's name leads to nothing."""
+    name = next((name for name, layout in LAYOUTS.items() if layout.hub == source), None)
+    if name is not None:
+        return f"By file: --data {name}=path/to/file.jsonl, with its columns {_columns(LAYOUTS[name])} (or others: data.prompt_key=...)."
+    return f"Benchmarks that are known by name: {NAMES}."
+
+
+def _columns(layout: Layout) -> str:
+    return ", ".join(column for column in (layout.image_key, layout.prompt_key, layout.answer_key) if column is not None)
