@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from io import TextIOWrapper
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,6 +21,7 @@ class PlainLines(Sink):
         self._began = self._told = time.monotonic()
 
     def stage(self, text: str) -> None:
+        self._told = time.monotonic()
         self.event(text)
 
     def event(self, text: str) -> None:
@@ -70,6 +72,8 @@ class Bar(Sink):
 
 def evaluation_sink() -> Sink:
     """The sink that suits stdout; a file never holds control characters."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that stdout cannot show must not end the evaluation
     if sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown"):
         return Bar(Console(highlight=False))
     return PlainLines()

@@ -1,7 +1,6 @@
 """What an evaluation says at its end: a table for the console, and summary.json."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,21 +52,22 @@ class Report:
     def show(self, console: Console) -> None:
         """A table with a column a model."""
         whole, *parts = self.parts
-        grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=Text(self.title), title_justify="left", title_style="bold")
+        grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         grid.add_column("", overflow="fold")
         for number, model in enumerate(self.models):
-            grid.add_column(Text(model if number == 0 else f"{model}\nand its difference"), justify="right", overflow="fold")
+            grid.add_column(Text(model if number == 0 else f"{model}\ndifference below"), justify="right", overflow="fold")
         for figure in whole.figures:
             grid.add_row(*self._row(figure))
         for part in parts:
             grid.add_section()
-            grid.add_row(Text(f"{part.title}: {part.prompts} prompts", style="italic"))
+            grid.add_row(Text(f"{part.title}: {plural(part.prompts, 'prompt')}", style="italic"))
             for figure in part.figures:
                 if figure.name.startswith(SHOWN_OF_A_PART):
                     grid.add_row(*self._row(figure))
+        console.print(Text(f"\n{self.title}\n", style="bold"), soft_wrap=True)
         console.print(grid, "")
         for note in self.notes:
-            console.print(Text(note, style="dim"))
+            console.print(Text(note, style="dim"), soft_wrap=True)
 
     def _row(self, figure: Figure) -> list[Text]:
         digits = 1 if figure.name == "response length" else 3
@@ -102,8 +102,3 @@ def _colour(figure: Figure, delta: Estimate) -> str:
 
 def plural(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def titles(models: Sequence[str]) -> str:
-    """For a heading."""
-    return models[0] if len(models) == 1 else f"{models[0]} and {plural(len(models) - 1, 'other')}"
