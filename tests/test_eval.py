@@ -295,6 +295,23 @@ def test_the_table_holds_every_figure_and_no_control_character(tmp_path):
 # --- for real
 
 
+def compare_entropies(model: Path, prompts: Path, groups: dict[int, list[Prediction]]) -> None:
+    """Each prompt's entropy is plain transformers' of its first response, and only that one has any."""
+    import torch
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer, hf = PreTrainedTokenizerFast.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+    asked = {row["prompt"]: tokenizer(row["text"]).input_ids for row in map(json.loads, prompts.read_text().splitlines())}
+    for prompt, (first, *others) in groups.items():
+        tokens = tokenizer(first.response, add_special_tokens=False).input_ids + ([] if first.truncated else [tokenizer.eos_token_id])
+        tokens = [token for token in tokens if token != tokenizer.bos_token_id]
+        assert len(tokens) == first.tokens and all(one.entropy is None for one in others)
+        with torch.no_grad():
+            logits = hf(torch.tensor([asked[prompt] + tokens])).logits[0, len(asked[prompt]) - 1 : -1, : len(tokenizer)]
+        logprobs = logits.log_softmax(-1)
+        assert first.entropy == pytest.approx(float(-(logprobs.exp() * logprobs).sum(-1).mean()), abs=1e-3)
+
+
 @pytest.mark.e2e
 def test_two_models_side_by_side_stopped_and_gone_on_with(tmp_path, make_config, project):
     """The start model, and a run's export: SIGTERM while the second answers, then the same command again."""
@@ -342,5 +359,5 @@ def test_two_models_side_by_side_stopped_and_gone_on_with(tmp_path, make_config,
         np.mean([json.loads(line)["accuracy"] for line in first.splitlines()])
     )
     assert "difference" in whole["pass@4"]["exported"]
-    assert 0 < whole["entropy"]["exported"]["value"] < np.log(111)
+    compare_entropies(tmp_path / "exported", tmp_path / "out/prompts.jsonl", after)
     assert sum(part["prompts"] for part in summary["parts"][1:]) == 16

@@ -63,11 +63,12 @@ class Bar(Sink):
     def _show(self, label: str, done: int, total: int | None) -> None:
         if self._task is None:
             self._progress.start()
+        elif self._progress.tasks[0].description != label:
+            self._progress.remove_task(self._task)
+            self._task = None
+        if self._task is None:
             self._task = self._progress.add_task(label, total=total)
-        same = self._progress.tasks[0].description == label
-        if not same:
-            self._progress.reset(self._task, total=total, description=label)
-        self._progress.update(self._task, completed=done, total=total)
+        self._progress.update(self._task, completed=done)
 
 
 def evaluation_sink() -> Sink:
