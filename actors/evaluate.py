@@ -26,17 +26,16 @@ from uec.data.prompts import Dataset, load_held_out
 from uec.errors import BadInput, RunFailed
 from uec.eval.benchmarks import instead_of
 from uec.eval.console import evaluation_sink
-from uec.eval.figures import by_difficulty, measure_parts, measures
 from uec.eval.fingerprint import of_model, of_settings
 from uec.eval.folder import EvalFolder, default_name
+from uec.eval.outcome import make_report
 from uec.eval.parts import by_column
 from uec.eval.predictions import Prediction, Predictions
-from uec.eval.report import Report, console, plural
+from uec.eval.report import console, plural
 from uec.eval.settings import Candidate
 from uec.models.processor import load_processor
 from uec.models.source import context_length, load_tokenizer
 from uec.platform import detect
-from uec.rewards.extract import extractor
 from uec.rewards.load import absolute_names, load_reward
 from uec.tracking.tracker import Tracker
 from uec.types import Group, Kind, Prompt, Rollout
@@ -83,7 +82,7 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
     if examination.interrupted is not None:
         print(_how_to_go_on(examination, folder), file=sys.stderr)
         return STATUS[examination.interrupted]
-    report = _report(candidates, datasets, found, parts)
+    report = make_report(candidates, [dataset.eval for dataset in datasets], found, parts)
     report.write(folder.summary)
     report.show(console())
     print(f"{folder.path}", flush=True)
@@ -285,36 +284,6 @@ def _unanswered(prompts: list[Prompt], found: Predictions) -> list[Prompt]:
 def _rollout(prompt: Prompt, one: Prediction) -> Rollout:
     tokens = np.array(one.token_ids, np.int32)
     return Rollout(0, 0, one.prompt, Kind.EVAL, 1.0, prompt.tokens, tokens, np.zeros(len(tokens), np.float32), one.truncated, 0)
-
-
-def _report(
-    candidates: Sequence[Candidate], datasets: Sequence[Dataset], found: Sequence[Predictions], by: list[tuple[str, list[int]]] | None
-) -> Report:
-    cfg, first = candidates[0].cfg, candidates[0].target.label
-    votes = extractor(cfg.reward.fn) is not None
-    asked = [{prompt.index for prompt in dataset.eval} for dataset in datasets]
-    groups = [{index: group for index, group in one.groups.items() if index in own} for one, own in zip(found, asked, strict=True)]
-    k = sorted(set(cfg.eval.k))
-    measured = measures(groups, k, votes)
-    everything = sorted(set().union(*asked))
-    parts = [(("all", everything)), *(by if by is not None else by_difficulty(groups[0]))]
-    responses = f"{cfg.eval.n} responses each at temperature {cfg.eval.temperature:g}"
-    notes = ["[ , ]: 95 % interval, by bootstrap over prompts; of a difference: over pairs, the same prompts for both models"]
-    if by is None:
-        notes.append(f"difficulty: how many of a prompt's {cfg.eval.n} responses {first} has right")
-    if not votes and max(k) > 1:
-        names = ", ".join(Path(name).name for name in cfg.reward.fn)
-        notes.append(f"majority@k is not defined for reward.fn={names}: of the graders only boxed and exact compare one extracted answer")
-    for candidate, own in zip(candidates[1:], asked[1:], strict=True):
-        if own != asked[0]:
-            notes.append(f"{candidate.target.label} and {first} share {len(own & asked[0])} prompts, which their difference is of")
-    return Report(
-        title=f"{plural(len(asked[0]), 'prompt')} of {Path(cfg.data.eval or '').name}, {responses}",
-        models=[candidate.target.label for candidate in candidates],
-        parts=measure_parts(groups, parts, measured),
-        notes=notes,
-        settings={**of_settings(cfg), "data": Path(cfg.data.eval or "").name, "models": [one.target.given for one in candidates]},
-    )
 
 
 def _how_to_go_on(examination: Examination, folder: EvalFolder) -> str:
