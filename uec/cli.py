@@ -5,10 +5,10 @@ import atexit
 import os
 import sys
 
-from uec.commands import bench, train
+from uec.commands import bench, doctor, train
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGINT, BadInput, RunFailed
 
-COMMANDS = (train, bench)
+COMMANDS = (train, doctor, bench)
 STATUSES = "exit status: 0 done, 2 bad input, 1 a failure that was named, 130 and 143 stopped by Ctrl-C and SIGTERM after a checkpoint"
 
 
