@@ -24,7 +24,8 @@ from actors.supervisor import Supervisor
 from uec.config import Config
 from uec.data.embedded import write_images
 from uec.data.prompts import Dataset, load_dataset
-from uec.doctor.check import Check, fail, mib, note, ok
+from uec.doctor import ray_state
+from uec.doctor.check import Check, Status, fail, mib, note, ok
 from uec.errors import BadInput, RunFailed
 from uec.models.processor import load_processor
 from uec.models.source import load_tokenizer
@@ -55,11 +56,16 @@ class Listener(Protocol):
 def examine(cfg: Config, quick: bool, listener: Listener) -> None:
     """Ray, and unless `quick` the round trip."""
     listener.busy("starting or joining Ray")
+    listener.add(found := ray_state.cluster(cfg))
+    if found.status is Status.FAIL:
+        return
     begin = time.perf_counter()
     try:
         resources = connect(cfg, f"uec-doctor-{os.getpid()}")
     except BadInput as error:
-        listener.add(fail("ray", str(error), "unset RAY_ADDRESS if no cluster is meant, `ray stop` what a crash left behind"))
+        listener.add(
+            fail("ray", str(error), "pass cluster.address=local for a cluster of the run's own; `ray stop` ends what a crash left")
+        )
         return
     try:
         _tell_of_ray(cfg, resources, time.perf_counter() - begin, listener)
@@ -139,10 +145,10 @@ async def _with_actors(cfg: Config, platform: Platform, prompts: list[Prompt], l
     """True if all went well."""
     supervisor = Supervisor(cfg, platform.device, logs, Tracker([]))
     try:
-        names = ", ".join(member.name for member in supervisor.members)
-        listener.busy(f"starting {names}")
+        listener.busy("starting the actors: engines, learners, graders")
         begin = time.perf_counter()
         await supervisor.start(prompts)
+        names = ", ".join(member.name for member in supervisor.members)
         listener.add(ok("actors", f"{names} started in {time.perf_counter() - begin:.0f} s"))
         trip = RoundTrip(cfg, platform, supervisor, prompts, listener)
         async with asyncio.timeout(PATIENCE_S):
@@ -225,16 +231,14 @@ class RoundTrip:
             found = f"{number + 1} updates moved the policy by {moved:.3g} nats on the probe, too little or too much to tell by"
             self.listener.add(fail("update", found, f"the logs: {self.logs}; frozen weights, or a loss that is switched off?"))
             return False
-        exchanged = await self.exchange.publish()  # raises RunFailed, naming the engine, where one does not follow
+        exchanged = await self.exchange.publish()
+        # Raises RunFailed, naming the engine, where one does not follow; so does `publish`, where it compares.
+        off = await self.exchange.verify() if exchanged.probe_gap is None else exchanged.probe_gap
         publication = self.supervisor.publication
         checksum = f", checksum {publication.digest[:12]} at every engine" if publication is not None and publication.digest else ""
         self.listener.add(ok("update", f"{number + 1} policy update{'s' * (number > 0)} moved the probe by {moved:.2g} nats"))
-        self.listener.add(
-            ok(
-                "exchange",
-                f"engines follow within {exchanged.probe_gap:.1e} nats: version {self.exchange.version}, {mib(exchanged.nbytes)}{checksum}",
-            )
-        )
+        size = f"version {self.exchange.version} of {mib(exchanged.nbytes)}{checksum}"
+        self.listener.add(ok("exchange", f"engines follow within {off:.1e} nats: {size}"))
         return True
 
     async def _sample(self) -> list[Group]:

@@ -49,12 +49,12 @@ def gpu() -> Check:
         return fail(
             "gpu",
             "none is seen, and the packages are those for GPUs",
-            "mend the driver (`nvidia-smi` has to list them), or make setup ACCEL=cpu",
+            "mend the driver (`nvidia-smi` has to list them), or `make setup ACCEL=cpu`",
         )
     if not found:
         return ok("gpu", "none: runs on the CPU")
     if not installed:
-        return note("gpu", "; ".join(found) + "; the packages are those for CPUs", "to use them: make setup ACCEL=gpu")
+        return note("gpu", "; ".join(found) + "; the packages are those for CPUs", "to use them: `make setup ACCEL=gpu`")
     return ok("gpu", "; ".join(found))
 
 
