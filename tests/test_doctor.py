@@ -347,8 +347,8 @@ def test_the_default_config_is_found_from_anywhere(tmp_path, monkeypatch) -> Non
 
 
 @pytest.mark.e2e
-def test_the_quick_report_of_this_machine_is_plain_in_a_pipe_and_has_no_red_line(project, tmp_path) -> None:
-    environment = os.environ | {"FORCE_COLOR": "1", "RAY_TMPDIR": str(tmp_path)}
+def test_the_quick_report_of_this_machine_is_plain_in_a_pipe_and_has_no_red_line(project) -> None:
+    environment = os.environ | {"FORCE_COLOR": "1"}
     program = [sys.executable, "-m", "uec.cli", "doctor", "--quick", "configs/llm.yaml", "cluster.address=local"]
     done = subprocess.run(program, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -153,7 +153,7 @@ def test_with_rollouts_ahead_learners_and_engines_have_a_bar_each_and_neither_is
     assert [learners.count(block) for block in "▒░·"] == pytest.approx([len(learners) * part / 0.5 for part in (0.35, 0.02, 0.13)], abs=1)
     assert engines.count("█") == pytest.approx(len(engines) * 0.37 / 0.5, abs=1)  # .13 of the .5 s were idle
     text = "\n".join(lines)
-    for part in ("generate 0.54", "explore 0.06", "reward 0.02", "learn 0.35", "sync 0.02", "idle 0.13"):
+    for part in ("generate 0.54 s, explore 0.06 s, reward 0.02 s", "learn 0.35", "sync 0.02", "idle 0.13", "busy 0.37"):
         assert part in text, part
 
 

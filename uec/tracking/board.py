@@ -156,7 +156,9 @@ class Board:
             Row(3, Text.assemble((f"{'learners':<{LABEL}}", QUIET), (head, "bold"), split_bar(learners, width, pen))),
             *(Row(6, line) for line in legend(learners, LABEL + len(head), pen)),
             Row(3, Text.assemble((f"{'engines':<{LABEL}}", QUIET), " " * len(head), split_bar(engines, width, pen), tail)),
-            *(Row(6, line) for line in legend(rollouts, LABEL + len(head), pen)),
+            *(Row(6, line) for line in legend(engines, LABEL + len(head), pen)),
+            # Begun during earlier steps: no part of this one's bars.
+            Row(6, _labelled("rollouts", "", ", ".join(f"{part.name} {part.amount:.2f} s" for part in rollouts))),
         ]
 
     def _course(self, pen: Pen) -> list[Row]:
