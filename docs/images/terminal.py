@@ -3,7 +3,7 @@
 The command gets a pseudo terminal of that size; pyte (`pip install pyte==0.8.2`) keeps its screen, and rich draws it as SVG at the
 first moment when the screen shows the regular expression WHEN. The picture names no font on the network.
 
-    python docs/images/terminal.py docs/images/console.svg 100 32 'step +45/' .venv/bin/uec train configs/llm.yaml run.dir=/tmp/runs
+    python docs/images/terminal.py docs/images/console.svg 100 32 'step +45/' .venv/bin/uec train configs/llm.yaml run.name=llm-uec
 """
 
 import fcntl

@@ -118,7 +118,9 @@ class Board:
         return Text.assemble(("UEC-RL ", "bold cyan"), (self._folder.name, "bold"))
 
     def _place(self) -> Text:
-        return Text(f"{self._cfg.algorithm} on {self._cfg.model.path}, folder {self._folder}", QUIET)
+        here = Path.cwd()
+        folder = self._folder.relative_to(here) if self._folder.is_relative_to(here) else self._folder
+        return Text(f"{self._cfg.algorithm} on {self._cfg.model.path}, folder {folder}", QUIET)
 
     def _steps(self, pen: Pen) -> Text:
         steps = self._cfg.train.steps
