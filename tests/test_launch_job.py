@@ -183,15 +183,15 @@ def test_a_client_without_the_token_is_refused(cluster: Cluster) -> None:
         assert status(cluster.dashboard + path, secrets.token_hex(32)) == 403, path
     stranger = cluster.client("ray", "job", "list", token=False)
     said, _ = stranger.communicate(timeout=30)
-    assert stranger.returncode != 0 and "401" in said
+    assert stranger.returncode != 0 and "Unauthorized: Missing authentication token" in said
     stranger = cluster.client(*SUBMIT, "--", "touch", str(cluster.folder / "was-here"), token=False)
     stranger.communicate(timeout=30)
     assert stranger.returncode != 0 and not (cluster.folder / "was-here").exists()
 
 
 def test_the_log_is_followed_and_says_where_the_run_is_and_how_to_go_on(stopped: Stopped) -> None:
-    assert f"joined the Ray cluster at 127.0.0.1:" in stopped.log
-    assert f"run.dir=runs would lie in this job's working folder, a copy that Ray deletes: the run is in {stopped.run.parent}" in stopped.log
+    assert "joined the Ray cluster at" in stopped.log
+    assert f"a copy that Ray deletes: the run is in {stopped.run.parent}" in stopped.log
     assert "`ray job stop` kills" not in stopped.log  # time was given
     assert f"python -m launch.train {stopped.run}/config.yaml run.resume=auto" in stopped.log
     assert "STOPPED" in stopped.status.upper()
