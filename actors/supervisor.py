@@ -22,6 +22,7 @@ from actors.replay import ReplayActor
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
 from actors.rollout import environment as rollout_environment
+from uec import caches
 from uec.config import Config
 from uec.errors import RunFailed
 from uec.tracking.tracker import Tracker
@@ -110,7 +111,7 @@ class Supervisor:
     def _create(self, member: Member, name: str) -> ActorHandle:
         post = member.post
         options: dict[str, Any] = {"name": name, "num_cpus": post.cpus, "num_gpus": post.gpus}
-        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **post.environment}}
+        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **caches.in_force(), **post.environment}}
         if post.concurrency > 1:
             options["max_concurrency"] = post.concurrency
         return ray.remote(logged(post.actor, self.logs / f"{member.name}.log")).options(**options).remote(*post.args)

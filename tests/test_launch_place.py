@@ -1,5 +1,6 @@
-"""Where the runs of a job go, and what is said of its end: no Ray in here, only its names of folders and variables."""
+"""Where the runs of a job go, what is said of its end, and what actors are told on a cluster that has not inherited it from the driver."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,20 @@ def test_the_names_are_those_of_the_ray_that_is_installed() -> None:
 
     assert IN_A_JOB == RAY_JOB_CONFIG_JSON_ENV_VAR
     assert JobSupervisor.DEFAULT_RAY_JOB_STOP_WAIT_TIME_S == RAY_STOP_WAIT_S
+
+
+@pytest.mark.e2e
+def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_started_with(cluster, make_config, monkeypatch, tmp_path) -> None:
+    import ray
+
+    from actors.supervisor import Member, Post, Supervisor
+
+    class Surrounded:
+        def variable(self, name: str) -> str | None:
+            return os.environ.get(name)
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))  # the cluster runs already
+    supervisor = Supervisor(make_config(), "cpu", tmp_path, tracker=None)
+    actor = supervisor._create(Member("surrounded", Post(Surrounded, (), cpus=0.01), start=lambda handle: None), "surrounded")
+    assert ray.get(actor.variable.remote("TORCHINDUCTOR_CACHE_DIR")) == str(tmp_path / "inductor")
+    assert ray.get(actor.variable.remote("TORCH_EXTENSIONS_DIR")) == os.environ["TORCH_EXTENSIONS_DIR"]
