@@ -17,11 +17,14 @@ def main(address: str, nodes: int, seconds: float = 600.0) -> int:
     while time.monotonic() < end:
         # In a process of its own: Ray tries to reach a head that is not there yet once in a process's life.
         look = subprocess.run([sys.executable, "-c", LOOK, address], capture_output=True, text=True)
-        words = look.stdout.split()
-        said = f"{words[-1]} of {nodes} nodes" if look.returncode == 0 and words else (look.stderr.strip().splitlines() or ["no answer"])[-1]
-        if look.returncode == 0 and words and int(words[-1]) >= nodes:
-            print(f"wait_for_nodes: {said} at {address}")
-            return 0
+        if look.returncode == 0:
+            there = int(look.stdout.split()[-1])
+            said = f"{there} of {nodes} nodes"
+            if there >= nodes:
+                print(f"wait_for_nodes: {said} at {address}")
+                return 0
+        else:
+            said = (look.stderr.strip().splitlines() or ["no answer"])[-1]
         time.sleep(2)
     print(f"wait_for_nodes: not within {seconds:g} s at {address}: {said}", file=sys.stderr)
     return 1

@@ -52,6 +52,7 @@ class Cluster:
     folder: Path
     environment: dict[str, str]
     dashboard: str
+    gcs: str  # the address that other nodes and drivers join
 
     def client(self, *words: str, token: bool = True) -> "subprocess.Popen[str]":
         """A command, its output followed; without the token, as somebody who only sees the port."""
@@ -113,7 +114,7 @@ def cluster() -> Iterator[Cluster]:
         ],
         cwd=folder, env=environment, stdout=(folder / "start.log").open("w"), stderr=subprocess.STDOUT,
     )  # fmt: skip
-    head = Cluster(folder, environment, f"http://127.0.0.1:{dashboard}")
+    head = Cluster(folder, environment, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}")
     try:
         wait_for(lambda: status(f"{head.dashboard}/api/version", environment["RAY_AUTH_TOKEN"]) == 200, 60, folder / "start.log")
         yield head
@@ -145,6 +146,14 @@ def status(url: str, token: str | None = None) -> int:
         return error.code
     except OSError:
         return 0
+
+
+def test_waiting_for_nodes_ends_when_they_are_there_or_names_how_many_are(cluster: Cluster) -> None:
+    waiting = ("python", "-m", "launch.wait_for_nodes", cluster.gcs)
+    one, two = cluster.client(*waiting, "1"), cluster.client(*waiting, "2", "1")
+    assert one.communicate(timeout=60)[0] == f"wait_for_nodes: 1 of 1 nodes at {cluster.gcs}\n" and one.returncode == 0
+    said, _ = two.communicate(timeout=60)
+    assert said == f"wait_for_nodes: not within 1 s at {cluster.gcs}: 1 of 2 nodes\n" and two.returncode == 1
 
 
 @dataclass(frozen=True)
