@@ -94,9 +94,9 @@ def cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="uec-", dir="/tmp"))  # a socket's path has to be short
     for name in ("home", "stranger"):
         (folder / name).mkdir()
-    port, dashboard, *others = free_ports(5)
-    elsewhere = ("TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")  # set for all tests; who types `ray start` has not set them
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name not in elsewhere} | {
+    port, dashboard, *rest = free_ports(5)
+    others = ("RAY_", "PYTHON", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")  # set for tests; who types `ray start` has not set them
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(others)} | {
         "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),  # what set-up compiled
         "HOME": str(folder / "home"),
@@ -110,7 +110,7 @@ def cluster() -> Iterator[Cluster]:
         [
             "ray", "start", "--head", "--block", "--num-cpus=2", f"--object-store-memory={100 << 20}", "--disable-usage-stats",
             "--node-ip-address=127.0.0.1", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray",
-            *(f"{name}={number}" for name, number in zip(names, others, strict=True)),
+            *(f"{name}={number}" for name, number in zip(names, rest, strict=True)),
         ],
         cwd=folder, env=environment, stdout=(folder / "start.log").open("w"), stderr=subprocess.STDOUT,
     )  # fmt: skip
@@ -166,13 +166,14 @@ class Stopped:
     log: str  # what `ray job submit` followed
     run: Path
     status: str
-    submission: str
+    code: str  # what another job said of the modules that it imported
 
 
 @pytest.fixture(scope="module")
 def stopped(cluster: Cluster) -> Stopped:
     before = cluster.settled()
     submission = "uec-test"
+    look = cluster.client(*SUBMIT, "--", "python", "-c", "import actors, uec.models; print(uec.models.__file__, actors.__file__)")
     submit = cluster.client(*SUBMIT, "--submission-id", submission, *TRAIN, "configs/llm.yaml", *SHORT, "train.steps=10000")
     assert submit.stdout is not None
     lines = []
@@ -183,6 +184,7 @@ def stopped(cluster: Cluster) -> Stopped:
     else:
         pytest.fail("".join(lines))
     during = cluster.processes()
+    code, _ = look.communicate(timeout=60)
     stop = cluster.client("ray", "job", "stop", submission)
     said, _ = stop.communicate(timeout=90)
     assert stop.returncode == 0, said
@@ -190,7 +192,7 @@ def stopped(cluster: Cluster) -> Stopped:
     told, _ = cluster.client("ray", "job", "status", submission).communicate(timeout=30)
     with suppress(AssertionError):  # a test says what remains
         wait_for(lambda: not of_the_job(before, cluster.processes()), 20)
-    return Stopped(before, during, cluster.processes(), "".join(lines) + rest, cluster.folder / "home/runs/job", told, submission)
+    return Stopped(before, during, cluster.processes(), "".join(lines) + rest, cluster.folder / "home/runs/job", told, code)
 
 
 def of_the_job(before: dict[int, str], now: dict[int, str]) -> list[str]:
@@ -241,6 +243,10 @@ def test_what_is_sent_is_small_and_holds_neither_environment_nor_runs_nor_histor
     assert {path.name for path in copy.iterdir()}.isdisjoint({".git", ".venv", "runs", "models", "wandb", "tests"})
     assert (copy / "configs/llm.yaml").is_file() and (copy / "uec/cli.py").is_file()
     assert sum(path.stat().st_size for path in copy.rglob("*") if path.is_file()) < 16 << 20
+
+
+def test_a_job_runs_the_code_that_was_sent(stopped: Stopped) -> None:
+    assert len(re.findall(r"/working_dir_files/_ray_pkg_\w+/(?:uec/models|actors)/__init__\.py", stopped.code)) == 2, stopped.code
 
 
 def test_a_second_job_goes_on_from_the_checkpoint(cluster: Cluster, stopped: Stopped) -> None:
