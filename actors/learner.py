@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -202,6 +203,8 @@ def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) 
         LOCAL_RANK="0" if platform.device == "cuda" else str(rank),  # Ray shows each actor its own GPU only
         MASTER_ADDR=address[0],
         MASTER_PORT=str(address[1]),
+        # The ninja of this environment: another version, of an activated environment or of the system, builds the operator anew.
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     )
     # DeepSpeed 0.19 calls collectives by the names that torch 2.13 renames.
     warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.distributed\.")

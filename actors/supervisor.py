@@ -24,6 +24,7 @@ from actors.replay import ReplayActor
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
 from actors.rollout import environment as rollout_environment
+from uec import caches
 from uec.config import Config
 from uec.errors import RunFailed
 from uec.tracking.tracker import Tracker
@@ -132,7 +133,7 @@ class Supervisor:
         options: dict[str, Any] = {"name": name, "num_cpus": post.cpus, "num_gpus": post.gpus}
         if self.namespace is not None:
             options["namespace"] = self.namespace
-        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **post.environment}}
+        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **caches.in_force(), **post.environment}}
         if post.concurrency > 1:
             options["max_concurrency"] = post.concurrency
         return ray.remote(logged(post.actor, self.logs / f"{member.name}.log")).options(**options).remote(*post.args)
