@@ -48,7 +48,7 @@ class Controller:
         )
         self.estimator = load_estimator(cfg.advantage.estimator)
         self.learners = LearnerGroup(cfg, supervisor)
-        self.stabiliser = EntropyStabiliser(cfg, supervisor, self.learners)
+        self.stabiliser = EntropyStabiliser(cfg, supervisor, self.learners, log)
         self.batch = BatchBuffer(cfg)
         self.order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle)
         self.steps_done = 0
