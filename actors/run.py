@@ -39,7 +39,7 @@ def train(cfg: Config, config_path: str) -> int:
     folder = RunFolder.prepare(cfg, Path(config_path))
     refuse_copy(folder.path)
     check_disk(cfg, folder.path)
-    dataset, tracker = _prepare(cfg), make_tracker(cfg)
+    dataset, tracker = prepare(cfg), make_tracker(cfg)
     resources = connect(cfg, f"uec-{folder.name}")
     try:
         pictures = any(prompt.images for prompt in [*dataset.train, *dataset.eval])
@@ -58,7 +58,7 @@ def train(cfg: Config, config_path: str) -> int:
         ray.shutdown()
 
 
-def _prepare(cfg: Config) -> Dataset:
+def prepare(cfg: Config) -> Dataset:
     """Everything that the run takes from outside, checked: reward function, model, data."""
     reward = load_reward(cfg.reward)
     if copy_around(Path.cwd()) is None:  # a job's actors run in the same copy, whose place the next job does not have

@@ -29,7 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--print-config", action="store_true", help="do not train: print all settings, and where each comes from, as a config file"
     )
     instead.add_argument(
-        "--dry-run", action="store_true", help="do not train: check everything, load data and tokenizer, estimate memory; start no actor"
+        "--dry-run",
+        action="store_true",
+        help="do not train: check everything, load data and tokenizer, count a step's tokens; start no actor",
     )
 
 
