@@ -43,7 +43,7 @@ def test_the_exit_statuses_are_those_that_the_code_ends_with() -> None:
 @pytest.mark.parametrize("line", [line for command in COMMANDS for line in examples(command.EXAMPLES)])
 def test_every_example_is_a_command_that_is_understood(line: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    understood = parser().parse_args(shlex.split(line)[1:])
+    understood = parser().parse_args(shlex.split(line, comments=True)[1:])
     if understood.command == "train" and not understood.config.startswith("runs/"):
         validate(load_config(understood.config, understood.overrides))
 

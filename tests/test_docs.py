@@ -19,18 +19,10 @@ NOT_RUN = {  # what a command begins with: why
     "ray ": "needs a cluster of one's own: tests/test_launch_job.py and tests/test_cluster_nodes.py run these on ports of their own",
     "uec bench": "minutes, on an idle machine: tests/test_bench*.py run its parts",
     "make ": "minutes: `make -n` is run, and what it calls is run or dry-run here",
-    "pip install matplotlib": "needs the network",
-    "docker ": "needs Docker",
-    "kubectl ": "needs a Kubernetes cluster",
-    "helm ": "needs a Kubernetes cluster",
-    "sbatch ": "needs a Slurm cluster",
-    "wandb login": "needs an account",
     "uec train configs/llm.yaml algorithm=my/file.yaml": "stands for a file of yours",
-    "uec train configs/gpu/": "needs GPUs and the hub: tests/test_paper_configs.py dry-runs each file",
-    "uec train configs/paper/": "needs GPUs and the hub: tests/test_paper_configs.py dry-runs each file",
-    "python docs/entropy_curves.py": "needs matplotlib and finished runs",
-    "python -m uec.": "a test compares what it writes with the file in docs",
 }
+OF_THEIR_OWN = ("uec eval", "uec export", "uec doctor", "uec train runs/")
+"""Commands whose options have e2e tests of their own, tests/test_eval*.py and so on; those of docs/first-run.md are run as they stand."""
 
 # Here are neither the hub nor the column names of a user's data: what stands in for them in these configs.
 STAND_IN = [
@@ -45,6 +37,8 @@ STAND_IN = [
 def reason(command: Command) -> str | None:
     """Why no test runs it."""
     text = " ".join(command.words)
+    if command.doc != "first-run.md" and text.startswith(OF_THEIR_OWN):
+        return "it has e2e tests of its own"
     return next((why for beginning, why in NOT_RUN.items() if f"{text} ".startswith(beginning)), None)
 
 
@@ -75,7 +69,7 @@ def folder(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_every_link_leads_somewhere(project: Path) -> None:
     docs = [project / "README.md", *(project / "docs").glob("*.md")]
     links = [(doc, link) for doc in docs for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", doc.read_text()) if "://" not in link]
-    assert len(links) > 40
+    assert len(links) > 20
     assert [f"{doc.name}: {link}" for doc, link in links if not (doc.parent / link).exists()] == []
 
 
@@ -93,9 +87,9 @@ def test_make_knows_the_target(command: Command, project: Path) -> None:
 
 
 @pytest.mark.parametrize("command", of("uec", "config"), ids=named)
-def test_uec_config_explains_it(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(command.words[1:]) == 0
-    assert command.words[-1] in capsys.readouterr().out
+def test_uec_config_explains_it(command: Command, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command.words[1:]) == 0, folder
+    assert command.words[-1 if len(command.words) < 3 else 2] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [c for c in of("uec", "train") if "runs/" not in c.text], ids=named)
@@ -103,7 +97,7 @@ def test_uec_train_takes_its_config_its_data_and_its_model(command: Command, fol
     for before in (*of("mkdir"), *of("python")):
         subprocess.run([sys.executable if word == "python" else word for word in before.words], check=True, cwd=folder)
     own = STAND_IN if command.words[2] in ("my.yaml", "school.yaml") else []
-    words = [*command.words[1:], *own, *([] if "--dry-run" in command.words else ["--dry-run"])]
+    words = [*command.words[1:], *own, *([] if {"--dry-run", "--print-config"} & set(command.words) else ["--dry-run"])]
     assert main(words) == 0, capsys.readouterr().err
 
 
@@ -117,13 +111,10 @@ def test_every_command_on_a_finished_run_works(folder: Path, project: Path) -> N
     (folder / "held_out.jsonl").write_text("\n".join(held_out) + "\n")
     short = ("train.steps=2", "train.prompts_per_step=8", "eval.prompts=16", f"data.eval={folder / 'held_out.jsonl'}")
     uec("train", "configs/llm.yaml", "run.name=first", *short)
-    for copy in ("baseline", "NAME"):
-        shutil.copytree(folder / "runs/first", folder / "runs" / copy)
-        config = folder / "runs" / copy / "config.yaml"
-        config.write_text(config.read_text().replace("name: first", f"name: {copy}"))
-    for command in [*of("uec", "report"), *of("uec", "export")]:
-        uec(*command.words[1:])
-    for command in of("uec", "eval"):
-        uec(*command.words[1:], *([] if "runs/" in command.text else ["--data", "held_out.jsonl"]))
+    shutil.copytree(folder / "runs/first", folder / "runs/baseline")
+    config = folder / "runs/baseline/config.yaml"
+    config.write_text(config.read_text().replace("name: first", "name: baseline"))
+    for command in [*of("uec", "export"), *of("uec", "eval"), *of("uec", "doctor")]:
+        uec(*command.words[1:], *(["--quick"] if "doctor" in command.text else []))
     for command in [c for c in of("uec", "train") if "runs/" in c.text]:
         uec(*command.words[1:], "--dry-run")
