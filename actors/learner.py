@@ -211,8 +211,11 @@ def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) 
     import deepspeed
     import torch
 
+    from uec.models.operator import load_operator
+
     torch.set_num_threads(cfg.learner.threads)
     torch.manual_seed(cfg.run.seed + rank)
+    load_operator()
     deepspeed.init_distributed(platform.collectives)
 
 
