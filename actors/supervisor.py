@@ -109,7 +109,7 @@ class Supervisor:
         self.learners = [
             Member(
                 f"learner-{i}",
-                Post(LearnerActor, (cfg, i, not trains), learner.cpus, gpus, 1, learner_environment(cfg, i)),
+                Post(LearnerActor, (cfg, i) if trains else (cfg, i, True), learner.cpus, gpus, 1, learner_environment(cfg, i)),
                 self._start_learner,
             )
             for i in range(learner.ranks if crew is not Crew.SAMPLING else 0)
