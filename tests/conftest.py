@@ -18,11 +18,13 @@ from hypothesis import settings
 from uec import caches
 from uec.config import Config
 from uec.config_file import load_config
+from uec.surroundings import end_quietly
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 os.environ.update(caches.environment())  # what set-up compiled
 
+end_quietly()
 settings.register_profile("uec", deadline=None, derandomize=True)  # a slow machine is no failure, and CI's inputs are everyone's
 settings.load_profile("uec")
 

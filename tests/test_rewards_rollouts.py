@@ -144,7 +144,7 @@ def utf8(responses: list[Tokens]) -> list[str]:
 
 def test_a_character_of_several_tokens_belongs_to_the_last_of_them_and_the_end_of_text_shows_nothing() -> None:
     text = "a数é!"  # 1, 3, 2 and 1 bytes
-    tokens = as_tokens([*text.encode(), 256], [*"ok".encode(), 256], [])
+    tokens = as_tokens([*text.encode(), 256], [*b"ok", 256], [])
     texts = utf8(tokens)
     whole, plain, empty = token_ends(tokens, texts, utf8)
     assert whole is not None and pieces(text, whole) == ["a", "", "", "数", "", "é", "!", ""]
