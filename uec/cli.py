@@ -6,14 +6,14 @@ import os
 import sys
 from typing import Any
 
-from uec.commands import bench, config, doctor, eval, export, train
+from uec.commands import bench, config, doctor, eval, export, report, train
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGINT, EXIT_SIGTERM, BadInput, RunFailed
 from uec.surroundings import end_quietly
 
 COMPLETING = "_ARGCOMPLETE"
 """Set by the shell that asks what may stand at the cursor."""
 
-COMMANDS = (train, eval, export, doctor, bench, config)
+COMMANDS = (train, eval, report, export, doctor, bench, config)
 STATUSES = {
     0: "done",
     EXIT_FAILURE: "a failure that was named; checkpoints stay",

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from uec.report.run_data import RunData
 from uec.tracking.figures import count, duration
-from uec.tracking.metrics_file import METRICS_FILE
-from uec.tracking.summary import Line, compare, summarise
+from uec.tracking.summary import Line, Summary, compare, read_course
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,5 +41,5 @@ def head(runs: Sequence[RunData]) -> Head:
     return Head(columns, rows)
 
 
-def _summary(run: RunData):  # type: ignore[no-untyped-def]
-    return summarise(run.folder, sum(row.get("time/step_s", 0.0) for row in run.rows)) if (run.folder / METRICS_FILE).is_file() else None
+def _summary(run: RunData) -> Summary:
+    return read_course(run.folder).summary(run.folder, sum(row.get("time/step_s", 0.0) for row in run.rows))

@@ -67,6 +67,14 @@ def find_runs(paths: list[str]) -> list[Path]:
     return folders
 
 
+def newest_run(place: Path) -> str:
+    """The run in `place` that began last. BadInput if there is none."""
+    configs = sorted(place.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    if not configs:
+        raise BadInput(f"there is no run in {place}; {NOT_A_RUN}")
+    return str(configs[-1].parent)
+
+
 def read_runs(folders: list[Path]) -> list[RunData]:
     """The runs in their order. BadInput names the file and line that cannot be read."""
     names = labels(folders)

@@ -1,0 +1,89 @@
+"""The page: one HTML file with its styles, scripts and data inside, which loads nothing."""
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from uec.errors import BadInput
+from uec.report.differences import between, from_defaults
+from uec.report.head import head
+from uec.report.page_data import as_script, page_data
+from uec.report.run_data import RunData
+
+HERE = Path(__file__).parent
+STYLES = ("vendor/uPlot-1.6.32.min.css", "page/page.css")
+SCRIPTS = ("vendor/uPlot-1.6.32.min.js", "page/state.js", "page/curves.js", "page/rollouts.js")
+MARK = "<!DOCTYPE html>\n<!-- uec report -->"
+"""How a page begins: what does not is somebody else's file."""
+
+MOST_EVENTS = 1000
+
+
+def render(runs: Sequence[RunData], most_groups: int, reload_s: float | None = None) -> str:
+    """The page of these runs. With `reload_s` it loads itself anew after so many seconds. Raises BadInput for a damaged file."""
+    styles = "\n".join((HERE / name).read_text(encoding="utf-8") for name in STYLES)
+    scripts = [(HERE / name).read_text(encoding="utf-8").strip() for name in SCRIPTS]
+    template = _environment().get_template("page.html.j2")
+    events = [(run, event) for run in runs for event in run.events[-MOST_EVENTS:]]
+    return template.render(
+        mark=MARK,
+        csp=_policy(styles, scripts),
+        styles=styles,
+        scripts=scripts,
+        data=as_script(page_data(runs, most_groups)),
+        runs=runs,
+        head=head(runs),
+        events=sorted(events, key=lambda one: one[1].time),
+        left_out=sum(max(0, len(run.events) - MOST_EVENTS) for run in runs),
+        between=between(runs) if len(runs) > 1 else [],
+        from_defaults=from_defaults(runs),
+        reload_s=reload_s,
+        written=datetime.now(UTC),
+    )
+
+
+def write(place: Path, text: str) -> None:
+    """Put the page there, whole or not at all. Raises BadInput if the disk refuses."""
+    unfinished = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(place)
+    except OSError as error:
+        raise BadInput(f"{place} cannot be written: {error.strerror}; give another file: --to FILE") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def check_place(place: Path) -> None:
+    """Raises BadInput if the file cannot be there, or if what is there is no report."""
+    if place.is_dir():
+        raise BadInput(f"--to {place}: is a folder; give a file, such as {place}/report.html")
+    if not place.parent.is_dir():
+        raise BadInput(f"--to {place}: the folder {place.parent} does not exist; make it, or give another file")
+    if place.exists():
+        with place.open("rb") as file:
+            if file.read(len(MARK)) != MARK.encode():
+                raise BadInput(f"--to {place}: a file that is no report is there; move it, or give another file")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["moment"] = lambda seconds: datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return environment
+
+
+def _policy(styles: str, scripts: Sequence[str]) -> str:
+    """A browser runs these scripts and no other, and loads nothing: what a model wrote stays text."""
+    allowed = " ".join(_digest(script) for script in scripts)
+    return f"default-src 'none'; img-src data:; style-src {_digest(styles)}; script-src {allowed}; base-uri 'none'; form-action 'none'"
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,121 @@
+"""The responses that the page shows: groups of steps spread over the run, difficult and replayed ones first."""
+
+import base64
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from uec.report.jsonl import read_lines
+
+MOST_STEPS = 12
+IMAGE_SIDE = 448
+"""Pixels of an image's longer side, at most."""
+
+ROW = ("step", "group", "index", "prompt", "response", "kind", "reward", "accuracy")
+SHOWN = (
+    "index", "response", "kind", "temperature", "reward", "accuracy", "parts", "advantage", "kept", "truncated", "error", "tokens",
+    "logprob_mean", "logprobs", "token_ends",
+)  # fmt: skip
+
+Key = tuple[int, int, int]
+"""Step, group and index of a response. A group's number is unique only between two starts of a run."""
+
+
+def read_rollouts(folder: Path, most_groups: int) -> dict[str, Any]:
+    """Groups of a run's responses, by step, and their images as data URIs, to which the groups refer by position.
+
+    Of a run that wrote no rollouts, none. BadInput names the file and line that cannot be read.
+    """
+    files = sorted((folder / "rollouts").glob("step_*.jsonl")) if most_groups else []
+    chosen = spread(files, min(MOST_STEPS, most_groups))
+    replayed = _replayed(folder) if chosen else {}
+    images = Images(folder)
+    groups: list[dict[str, Any]] = []
+    for i, file in enumerate(chosen):
+        share = (most_groups - len(groups)) // (len(chosen) - i)
+        groups += [_shown(rows, images) for rows in preferred(_groups(file, replayed), share)]
+    return {"groups": groups, "images": images.uris, "steps": len(files)}
+
+
+def spread(files: list[Path], most: int) -> list[Path]:
+    """`most` of them, the last one and, of several, the first one among them."""
+    if len(files) <= most:
+        return files
+    if most < 2:
+        return files[-1:] if most else []
+    return [files[round(i * (len(files) - 1) / (most - 1))] for i in range(most)]
+
+
+def preferred(groups: list[list[dict[str, Any]]], most: int) -> list[list[dict[str, Any]]]:
+    """`most` groups in their order: half of them difficult or with a replayed response, as far as there are such."""
+    if len(groups) <= most:
+        return groups
+    rare = [i for i, rows in enumerate(groups) if any(row.get("difficult") or row["replayed"] for row in rows)]
+    rest = [i for i in range(len(groups)) if i not in rare]
+    half = max(-(-most // 2), most - len(rest))
+    taken = rare[:half]
+    taken += rest[: most - len(taken)]
+    return [groups[i] for i in sorted(taken)]
+
+
+def _groups(file: Path, replayed: dict[Key, list[int]]) -> list[list[dict[str, Any]]]:
+    """A step's responses by group, each with the steps whose replay update drew it."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for _, _, row in read_lines(file, ROW):
+        row["replayed"] = replayed.get((row["step"], row["group"], row["index"]), [])
+        found.setdefault(row["group"], []).append(row)
+    return list(found.values())
+
+
+def _replayed(folder: Path) -> dict[Key, list[int]]:
+    found: dict[Key, list[int]] = {}
+    for file in sorted((folder / "rollouts").glob("replayed_*.jsonl")):
+        for _, _, row in read_lines(file, ("step", "admitted", "group", "index")):
+            found.setdefault((row["admitted"], row["group"], row["index"]), []).append(row["step"])
+    return found
+
+
+def _shown(rows: list[dict[str, Any]], images: "Images") -> dict[str, Any]:
+    first = rows[0]
+    return {
+        "step": first["step"],
+        "group": first["group"],
+        "prompt": first["prompt"],
+        "answer": first.get("answer"),
+        "images": images.positions(first.get("images", [])),
+        "difficult": any(row.get("difficult") for row in rows),
+        "responses": [{name: row.get(name) for name in SHOWN} | {"replayed": row["replayed"]} for row in rows],
+    }
+
+
+class Images:
+    """Pictures of prompts, made small; each one once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.uris: list[str | None] = []  # None: the file is gone, or no image
+        self._known: dict[str, int] = {}
+
+    def positions(self, paths: Iterable[str]) -> list[int]:
+        """Where in `uris` each is."""
+        found = []
+        for path in paths:
+            if path not in self._known:
+                self._known[path] = len(self.uris)
+                self.uris.append(_uri(self.folder / path))
+            found.append(self._known[path])
+        return found
+
+
+def _uri(path: Path) -> str | None:
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
+            file = io.BytesIO()
+            image.convert("RGB").save(file, "PNG", optimize=True)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+        return None
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
