@@ -7,8 +7,8 @@ from uec.errors import BadInput
 
 NAME = "report"
 HELP = "write a page with curves, rollouts and settings of runs"
-DESCRIPTION = """Write one HTML page that opens from disk, without a network: curves by step, tokens or time, several runs side by side (runs
-that differ only in their seed as one curve with a band), responses with their tokens' probabilities, events, settings."""
+DESCRIPTION = """Write one HTML page that opens from disk, without a network: curves by step, tokens or time, several runs side by side
+(runs that differ only in their seed as one curve with a band), responses with their tokens' probabilities, events, settings."""
 EXAMPLES = """examples:
   uec report                                   # the newest run in runs/
   uec report runs/uec-0 runs/uec-1 runs/grpo-0 --to comparison.html

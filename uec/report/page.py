@@ -2,13 +2,13 @@
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from uec.atomic import atomic_write
 from uec.errors import BadInput
 from uec.report.differences import between, from_defaults
 from uec.report.head import head
@@ -49,14 +49,10 @@ def render(runs: Sequence[RunData], most_groups: int, reload_s: float | None = N
 
 def write(place: Path, text: str) -> None:
     """Put the page there, whole or not at all. Raises BadInput if the disk refuses."""
-    unfinished = place.with_name(f".{place.name}.{os.getpid()}")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(place)
+        atomic_write(place, text)
     except OSError as error:
         raise BadInput(f"{place} cannot be written: {error.strerror}; give another file: --to FILE") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def check_place(place: Path) -> None:

@@ -13,11 +13,13 @@ def watch(folders: list[Path], place: Path, most_groups: int, every_s: float, co
     """Write the page every `every_s` seconds until no run goes on, or Ctrl-C; the last one loads itself anew no more."""
     with console.status(""):
         try:
-            while any(run.goes_on for run in (runs := read_runs(folders))):
+            runs = read_runs(folders)
+            while any(run.goes_on for run in runs):
                 write(place, render(runs, most_groups, every_s))
                 steps = ", ".join(f"{run.label}: step {int(run.rows[-1]['step']) if run.rows else 0}" for run in runs)
                 console.print(f"{time.strftime('%H:%M:%S')}  {steps}", markup=False, highlight=False)
                 time.sleep(every_s)
+                runs = read_runs(folders)
         except KeyboardInterrupt:
             runs = read_runs(folders)
         write(place, render(runs, most_groups))
