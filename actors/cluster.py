@@ -7,6 +7,8 @@ from typing import Any
 import ray
 
 from uec.config import Config
+from uec.doctor.check import Status
+from uec.doctor.ray_state import cluster
 from uec.errors import BadInput
 
 
@@ -28,6 +30,9 @@ def connect(cfg: Config, namespace: str) -> Resources:
 
     Ray switches token authentication on for a cluster that it starts here, and uses the token that is there for one that it joins.
     """
+    answers = cluster(cfg)
+    if answers.status is Status.FAIL:
+        raise BadInput(f"cannot reach the Ray cluster: {answers.found}; {answers.fix}")
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 starves every actor beside anything else on the machine
     common = {"namespace": namespace, "log_to_driver": False, "logging_level": "ERROR"}
     store = cfg.cluster.object_store_mb << 20

@@ -1,7 +1,6 @@
 """The driver: UEC-RL (arXiv 2604.14646) as a loop over actors. Read `step` and `explore` beside the paper's algorithm."""
 
 import asyncio
-import time
 
 from actors.ahead import RolloutsAhead
 from actors.checkpoint import Checkpoints, is_due, next_checkpoint
@@ -49,7 +48,7 @@ class Controller:
         )
         self.estimator = load_estimator(cfg.advantage.estimator)
         self.learners = LearnerGroup(cfg, supervisor)
-        self.stabiliser = EntropyStabiliser(cfg, supervisor, self.learners)
+        self.stabiliser = EntropyStabiliser(cfg, supervisor, self.learners, log)
         self.batch = BatchBuffer(cfg)
         self.order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle)
         self.steps_done = 0
@@ -102,10 +101,10 @@ class Controller:
 
     async def roll(self, step: int) -> Rolled:
         """Steps 1 to 4: with `train.max_staleness` above 0, while an earlier step is learned from."""
-        began = time.perf_counter()
+        before = self.stream.spent()
         self.pulse.begin_step(step - 1)
         prompts = await sample_prompts(self.explore, self.order, self.cfg, self.supervisor.images)
-        return Rolled(prompts, self.pulse.progress.exploring, began, self.stream.last_bundle_at, time.perf_counter())
+        return Rolled(prompts, self.pulse.progress.exploring, self.stream.spent() - before)
 
     async def explore(self, prompt: int, everyone_regular: asyncio.Barrier | None = None) -> Sampled:
         """Steps 1 to 4 for one prompt: groups stream, so that a difficult prompt is explored while others are still at work."""

@@ -6,12 +6,10 @@ from statistics import fmean
 from actors.learner_group import LearnerGroup, example
 from actors.stream import RolloutStream
 from uec.config import Config
+from uec.eval.figures import RIGHT
 from uec.eval.pass_at_k import mean_pass_at_k
 from uec.tracking.tracker import Tracker
 from uec.types import Group, Kind, Prompt
-
-RIGHT = 1.0 - 1e-6
-"""A response is right if its accuracy is full; partial credit is not."""
 
 
 class Evaluation:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -36,9 +37,11 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
 class LearnerActor:
     """One of `learner.ranks`. But for `address`, every call goes to all ranks at once, for they wait for each other in it."""
 
-    def __init__(self, cfg: Config, rank: int) -> None:
+    def __init__(self, cfg: Config, rank: int, scores_only: bool = False) -> None:
+        """`scores_only`: without an optimizer and a weight exchange, for `entropies` and `score`."""
         self.cfg = cfg
         self.rank = rank
+        self.scores_only = scores_only
         self.steps_done = 0  # optimizer steps
         self.version = 0  # last published
         self._shared: int | None = None  # version that the engines hold, if the policy has not moved since
@@ -71,10 +74,13 @@ class LearnerActor:
         if settings.gradient_checkpointing:
             self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.append(time.perf_counter())
-        self.engine = make_engine(self.policy, settings, platform)
-        reference = make_reference(self._load(platform), settings, platform) if self.cfg.loss.kl_coef > 0 else None
-        self._update = PolicyUpdate(self.engine, reference, self.cfg, load_policy_loss(self.cfg.loss.policy), self.layout)
-        self.publisher = make_publisher(self.cfg, self.rank)
+        if self.scores_only:
+            self.engine = make_reference(self.policy, settings, platform)
+        else:
+            self.engine = make_engine(self.policy, settings, platform)
+            reference = make_reference(self._load(platform), settings, platform) if self.cfg.loss.kl_coef > 0 else None
+            self._update = PolicyUpdate(self.engine, reference, self.cfg, load_policy_loss(self.cfg.loss.policy), self.layout)
+            self.publisher = make_publisher(self.cfg, self.rank)
         verify(self.engine, self.policy, self.layout)
         clock.append(time.perf_counter())
         return dict(zip(("join_s", "load_s", "engine_s"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
@@ -103,6 +109,14 @@ class LearnerActor:
         rollouts, images = _sorted(plan, data)
         return mean_entropy(self.engine, plan, rollouts, self.layout, images)
 
+    def entropies(self, plan: Plan, *data: list[Rollout] | ImageFeatures) -> dict[int, float]:
+        """Mean true entropy of the policy over the tokens of each of this rank's samples, in nats. `data` as for `update`."""
+        from uec.models.update import response_entropies
+
+        rollouts, images = _sorted(plan, data)
+        found = response_entropies(self.engine, plan, rollouts, self.layout, images)
+        return {sample: float(entropies_T.mean()) if len(entropies_T) else 0.0 for sample, entropies_T in found.items()}
+
     def score(self, sequences: list[Continuation], *features: ImageFeatures) -> tuple[list[Logprobs], list[Logprobs]]:
         """Log-probabilities (T = 1) and true entropies of the continuations' tokens, in nats, with the features of their prompts' images.
 
@@ -123,7 +137,8 @@ class LearnerActor:
 
     def close(self) -> None:
         """Free what the weight exchange holds outside this process."""
-        self.publisher.close()
+        if not self.scores_only:
+            self.publisher.close()
 
     def save(self, folder: str) -> None:
         """Write the exact training state to a folder that all ranks see."""
@@ -188,14 +203,19 @@ def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) 
         LOCAL_RANK="0" if platform.device == "cuda" else str(rank),  # Ray shows each actor its own GPU only
         MASTER_ADDR=address[0],
         MASTER_PORT=str(address[1]),
+        # The ninja of this environment: another version, of an activated environment or of the system, builds the operator anew.
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     )
     # DeepSpeed 0.19 calls collectives by the names that torch 2.13 renames.
     warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.distributed\.")
     import deepspeed
     import torch
 
+    from uec.models.operator import load_operator
+
     torch.set_num_threads(cfg.learner.threads)
     torch.manual_seed(cfg.run.seed + rank)
+    load_operator()
     deepspeed.init_distributed(platform.collectives)
 
 

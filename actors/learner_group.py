@@ -81,6 +81,15 @@ class LearnerGroup:
         )
         return float(answers[0])
 
+    async def entropies(self, examples: list[Example]) -> list[float]:
+        """Mean true entropy of the policy over each example's response tokens, in nats."""
+        plans, data, places = await self._deal(examples, 1, 0)
+        ranks = self.supervisor.learners
+        answers = await asyncio.gather(
+            *(self.supervisor.call(rank, "entropies", share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True))
+        )
+        return [float(answers[rank][sample]) for rank, sample in places]
+
     async def _deal(
         self, examples: list[Example], optimizer_steps: int, seed: int
     ) -> tuple[list[Plan], list[list[Any]], list[tuple[int, int]]]:

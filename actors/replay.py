@@ -54,6 +54,8 @@ class ReplayActor:
                 advantage=entry.advantage,
                 prompt=entry.rollout.prompt,
                 kind=entry.rollout.kind,
+                group=entry.rollout.group,
+                index=entry.rollout.index,
                 age=step - entry.step,
                 prompt_tokens=len(entry.rollout.prompt_tokens),
                 response_tokens=len(entry.rollout.tokens),

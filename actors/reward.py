@@ -2,10 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from uec.config import Config
 from uec.errors import RunFailed
+from uec.eval.predictions import Prediction
 from uec.models.source import load_decoder
+from uec.rewards.extract import extractor
 from uec.rewards.overlong import overlong_punishment
 from uec.rewards.pool import Grade, GradingPool
 from uec.rewards.wire import Task
@@ -39,6 +42,36 @@ class RewardActor:
         """Write a step's responses to `path`, one JSON object a line; `data` are each page's rollouts, then each page's scores."""
         rollouts, scores = data[: len(pages)], data[len(pages) :]
         await asyncio.to_thread(write_rollouts, Path(path), step, pages, rollouts, scores, self.prompts, self._decode)
+
+    async def predictions(self, slots: list[tuple[int, int]], *data: list[Rollout] | list[Score]) -> list[Prediction]:
+        """A group's responses as an evaluation keeps them: `slots` are each one's bundle and place in it, `data` the bundles, then their
+        scores."""
+        return await asyncio.to_thread(self._predictions, slots, data)
+
+    def _predictions(self, slots: list[tuple[int, int]], data: tuple[Any, ...]) -> list[Prediction]:
+        bundles, scores = data[: len(data) // 2], data[len(data) // 2 :]
+        rollouts: list[Rollout] = [bundles[bundle][slot] for bundle, slot in slots]
+        extract = extractor(self.cfg.reward.fn)
+        found = []
+        for (bundle, slot), rollout, text in zip(slots, rollouts, self._decode([one.tokens for one in rollouts]), strict=True):
+            score: Score = scores[bundle][slot]
+            answer = self._prompt(rollout).answer
+            found.append(
+                Prediction(
+                    prompt=rollout.prompt,
+                    index=score.index,
+                    response=text,
+                    answer=answer,
+                    extracted=None if extract is None else extract(text, answer),
+                    accuracy=score.accuracy,
+                    parts=score.parts,
+                    error=score.error,
+                    tokens=score.response_tokens,
+                    truncated=score.truncated,
+                    token_ids=rollout.tokens.tolist() if score.index == 0 else None,
+                )
+            )
+        return found
 
     async def stop(self) -> None:
         """End the grading processes; they end with this process, too."""

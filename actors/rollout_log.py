@@ -1,4 +1,7 @@
-"""rollouts/step_NNNNNN.jsonl: written by a grader, which can read the responses and scores, while the next step goes on."""
+"""rollouts/step_NNNNNN.jsonl: written by a grader, which can read the responses and scores, while the next step goes on.
+
+rollouts/replayed_NNNNNN.jsonl: which earlier responses a replay update drew; a few numbers each, which the driver knows and writes.
+"""
 
 from typing import Any
 
@@ -8,7 +11,8 @@ from actors.supervisor import Supervisor, awaited
 from uec.algorithm.retention import Retained, Sampled
 from uec.errors import RunFailed
 from uec.run_folder import RunFolder
-from uec.tracking.rollouts import Page
+from uec.tracking.rollouts import Page, write_replayed
+from uec.types import Replayed
 
 
 class RolloutLog:
@@ -29,13 +33,21 @@ class RolloutLog:
         scores: dict[Any, Any] = {}
         for prompt in sampled:
             for trajectory in prompt.trajectories:
-                pages.setdefault(trajectory.bundle, Page([], {})).slots.append(trajectory.score.slot)
+                page = pages.setdefault(trajectory.bundle, Page([], {}))
+                page.slots.append(trajectory.score.slot)
+                if prompt.difficult:
+                    page.difficult.add(trajectory.score.slot)
                 scores[trajectory.bundle] = trajectory.scores
         for prompt_kept in retained:
             for trajectory in prompt_kept.kept:
                 pages[trajectory.bundle].advantages[trajectory.score.slot] = trajectory.advantage
         path = str(self.folder.rollouts / f"step_{step:06d}.jsonl")
         self._writing = self.supervisor.graders[0].handle.write_rollouts.remote(path, step, list(pages.values()), *pages, *scores.values())
+
+    def write_replayed(self, step: int, drawn: list[Replayed]) -> None:
+        """Say which responses the replay update of a step trains on."""
+        if self.enabled:
+            write_replayed(self.folder.rollouts / f"replayed_{step:06d}.jsonl", step, drawn)
 
     async def flush(self) -> None:
         """Wait until the file is there."""

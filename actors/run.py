@@ -19,6 +19,7 @@ from uec.data.embedded import write_images
 from uec.data.prompts import Dataset, load_dataset
 from uec.errors import EXIT_SIGINT, EXIT_SIGTERM
 from uec.imports import absolute_name
+from uec.job import copy_around, place_runs, refuse_copy, stop_note
 from uec.models.processor import load_processor
 from uec.models.source import context_length, load_tokenizer
 from uec.platform import Platform, detect
@@ -34,9 +35,11 @@ STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
 def train(cfg: Config, config_path: str) -> int:
     """Run a validated config; returns the exit status. Raises BadInput before any actor starts, RunFailed after."""
     begin = time.perf_counter()
+    of_job = [*place_runs(cfg, Path.cwd()), *stop_note()]
     folder = RunFolder.prepare(cfg, Path(config_path))
+    refuse_copy(folder.path)
     check_disk(cfg, folder.path)
-    dataset, tracker = _prepare(cfg), make_tracker(cfg)
+    dataset, tracker = prepare(cfg), make_tracker(cfg)
     resources = connect(cfg, f"uec-{folder.name}")
     try:
         pictures = any(prompt.images for prompt in [*dataset.train, *dataset.eval])
@@ -48,18 +51,19 @@ def train(cfg: Config, config_path: str) -> int:
             tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
             if resources.joined:
                 tracker.event(f"joined the Ray cluster at {resources.joined}: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
-            for note in [*notes(cfg), *dropped(dataset, cfg)]:
+            for note in [*of_job, *notes(cfg), *dropped(dataset, cfg)]:
                 tracker.event(note)
             return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin))
     finally:
         ray.shutdown()
 
 
-def _prepare(cfg: Config) -> Dataset:
+def prepare(cfg: Config) -> Dataset:
     """Everything that the run takes from outside, checked: reward function, model, data."""
     reward = load_reward(cfg.reward)
-    cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
-    cfg.loss.policy = absolute_name(cfg.loss.policy)
+    if copy_around(Path.cwd()) is None:  # a job's actors run in the same copy, whose place the next job does not have
+        cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
+        cfg.loss.policy = absolute_name(cfg.loss.policy)
     check_context(cfg, context_length(cfg.model))
     tokenizer = load_tokenizer(cfg.model)
     dataset = load_dataset(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))

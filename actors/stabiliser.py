@@ -5,6 +5,7 @@ from typing import Any
 import ray
 
 from actors.learner_group import Example, LearnerGroup, Updated
+from actors.rollout_log import RolloutLog
 from actors.supervisor import Supervisor, awaited
 from uec.algorithm.replay import draw_rows, is_due
 from uec.config import Config
@@ -17,10 +18,11 @@ REPORTED = ("loss", "clip_frac", "ratio_mean", "grad_norm")
 class EntropyStabiliser:
     """Admits high-advantage trajectories to the shared store, and trains on a draw from it now and then."""
 
-    def __init__(self, cfg: Config, supervisor: Supervisor, learners: LearnerGroup) -> None:
+    def __init__(self, cfg: Config, supervisor: Supervisor, learners: LearnerGroup, log: RolloutLog) -> None:
         self.cfg = cfg
         self.supervisor = supervisor
         self.learners = learners
+        self.log = log
         self.size = 0
 
     def metrics(self) -> dict[str, float]:
@@ -54,6 +56,7 @@ class EntropyStabiliser:
             raise RunFailed(self.supervisor.account(replay, error)) from error
         if not records:  # all of them older than replay.max_age
             return {}
+        self.log.write_replayed(step, records)
         examples = [
             Example(bundle, one.slot, one.advantage, one.prompt, one.prompt_tokens, one.response_tokens)
             for one in records

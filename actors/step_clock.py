@@ -10,7 +10,7 @@ class StepClock:
 
     def __init__(self, stream: RolloutStream) -> None:
         self._stream = stream
-        self._begin, self._cpu_begin, self._busy_begin = time.perf_counter(), time.thread_time(), stream.busy_s
+        self._begin, self._cpu_begin, self._busy_begin = time.perf_counter(), time.thread_time(), stream.spent().busy
 
     def taken(self) -> None:
         self._taken = time.perf_counter()
@@ -25,6 +25,6 @@ class StepClock:
             "time/step_s": step_s,
             "time/learn_s": self._learned - self._taken,
             "time/idle_s": self._taken - self._begin,
-            "time/engine_idle_s": max(0.0, step_s - (self._stream.busy_s - self._busy_begin)),
+            "time/engine_idle_s": max(0.0, step_s - (self._stream.spent().busy - self._busy_begin)),
             "time/controller_s": time.thread_time() - self._cpu_begin,
         }

@@ -6,19 +6,20 @@ finished responses goes from engine to grader by reference, and only scores come
 
 import asyncio
 import itertools
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
+from actors.activity import Activity
 from actors.balance import Balance
 from actors.coalesce import Coalesced
 from actors.image_store import AT_ONCE
 from actors.supervisor import Member, Supervisor
 from uec.config import Config
 from uec.errors import RunFailed
+from uec.spent import Spent
 from uec.types import Group, Kind, Request, Score, Trajectory
 
 
@@ -40,9 +41,7 @@ class RolloutStream:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
-        self.last_bundle_at = time.perf_counter()
-        self._busy_s = 0.0  # up to when the engines last had nothing to do
-        self._busy_since = 0.0
+        self._activity = Activity(supervisor.engines)
         self._ids = itertools.count()
         self._open: dict[int, _Open] = {}
         self._engines = Balance(supervisor.engines)
@@ -52,10 +51,9 @@ class RolloutStream:
         self._portions = asyncio.Semaphore(_portions_at_once(supervisor.cfg))
         self._failure: BaseException | None = None
 
-    @property
-    def busy_s(self) -> float:
-        """Seconds so far in which something was asked of the engines."""
-        return self._busy_s + (time.perf_counter() - self._busy_since if self._open else 0.0)
+    def spent(self) -> Spent:
+        """What all rollouts up to now have cost."""
+        return self._activity.spent()
 
     @property
     def open_groups(self) -> int:
@@ -71,12 +69,11 @@ class RolloutStream:
         """Hand each request to the engine with the least to do, in one message an engine, and in more where images are not ready."""
         if self._failure is not None:
             raise self._failure
-        if not self._open:
-            self._busy_since = time.perf_counter()
         shares: dict[Member, list[Request]] = {}
         for request in requests:
             shares.setdefault(self._engines.give(request.n), []).append(request)
             self._open[request.group] = _Open(request, asyncio.get_running_loop().create_future())
+            self._activity.group_opened(request.kind)
         futures = [self._open[request.group].complete for request in requests]
         for engine, share in shares.items():
             ready = [self.supervisor.images.is_ready(request.prompt) for request in share]
@@ -109,12 +106,14 @@ class RolloutStream:
 
     async def _follow(self, engine: Member, requests: list[Request]) -> None:
         """Have the requests answered by this engine; if it fails, replace it and issue unfinished groups again, whole."""
+        self._activity.sent(engine, requests)
         while requests:
             images = await self.supervisor.images.references(request.prompt for request in requests)
             handle = engine.handle
             cause = await self._generate(engine, handle, requests, images)
             requests = [request for request in requests if request.group in self._open]
             if requests:
+                self._activity.sent(engine, requests)
                 await self.supervisor.revive(engine, handle, cause or RunFailed(f"{engine.name} ended before its responses"))
                 for request in requests:
                     again = self._open[request.group].trajectories
@@ -125,8 +124,8 @@ class RolloutStream:
         """Grade all that an engine yields for the requests; the engine's failure, if there was one."""
         gradings = []
         async for bundle in handle.generate.options(num_returns="streaming").remote(requests, *images):
-            self.last_bundle_at = time.perf_counter()
             gradings.append(asyncio.create_task(self._grade(engine, bundle)))
+        self._activity.answered(engine, requests)
         lost = None
         for result in await asyncio.gather(*gradings, return_exceptions=True):
             if isinstance(result, _BundleLost):
@@ -156,6 +155,7 @@ class RolloutStream:
             finally:
                 self._graders.take_back(grader, 1)
         self._engines.take_back(engine, len(scores))
+        self._activity.graded(engine, sum(score.response_tokens for score in scores))
         for score in scores:
             self._take(score, bundle, graded)
 
@@ -165,8 +165,7 @@ class RolloutStream:
         group.trajectories[score.index] = Trajectory(request.prompt, request.kind, request.temperature, score, bundle, graded)
         if len(group.trajectories) == request.n:
             del self._open[score.group]
-            if not self._open:
-                self._busy_s += time.perf_counter() - self._busy_since
+            self._activity.group_closed(request.kind)
             if not group.complete.done():  # done: the one who asked was cancelled
                 group.complete.set_result(Group(request, [group.trajectories[index] for index in range(request.n)]))
 

@@ -1,10 +1,12 @@
-"""Starts a run's actors side by side, names the one that fails and why, and replaces engines, graders and image workers that die."""
+"""Starts a run's or an evaluation's actors side by side, names the one that fails and why, and replaces engines, graders and image
+workers that die."""
 
 import asyncio
 import gc
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from actors.replay import ReplayActor
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
 from actors.rollout import environment as rollout_environment
+from uec import caches
 from uec.config import Config
 from uec.errors import RunFailed
 from uec.tracking.tracker import Tracker
@@ -29,6 +32,14 @@ from uec.types import Prompt, Publication
 
 MAX_RESTARTS = 3
 CLOSE_TIMEOUT_S = 5.0
+
+
+class Crew(Enum):
+    """Which actors there are."""
+
+    TRAINING = auto()  # all
+    SAMPLING = auto()  # engines, graders and image workers
+    SCORING = auto()  # learners without an optimizer, and image workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,45 +83,57 @@ def reason(error: BaseException) -> str:
 class Supervisor:
     """The actors of a run."""
 
-    def __init__(self, cfg: Config, device: str, logs: Path, tracker: Tracker) -> None:
+    def __init__(
+        self, cfg: Config, device: str, logs: Path, tracker: Tracker, crew: Crew = Crew.TRAINING, namespace: str | None = None
+    ) -> None:
+        """`namespace`: Ray's, of the actors' names; none: the job's. Crews that follow each other in a job take different ones."""
         self.cfg = cfg
         self.logs = logs
         self.tracker = tracker
+        self.namespace = namespace
         self.publication: Publication | None = None  # what a replaced engine has to be given
         self._prompts: Any = None
         self._rendezvous: Any = None
         rollout, learner = cfg.rollout, cfg.learner
         # Colocated: an engine and a rank on each device. Half a GPU of Ray's is a whole device that two actors see.
         gpus = 0.0 if device == "cpu" else 0.5 if cfg.cluster.placement == "colocated" else 1.0
+        samples, trains = crew is not Crew.SCORING, crew is Crew.TRAINING
         self.engines = [
             Member(
                 f"rollout-{i}",
                 Post(RolloutActor, (cfg, i), rollout.cpus, gpus * rollout.tensor_parallel, 10_000, rollout_environment(cfg, i)),
                 self._start_engine,
             )
-            for i in range(rollout.engines)
+            for i in range(rollout.engines if samples else 0)
         ]
         self.learners = [
-            Member(f"learner-{i}", Post(LearnerActor, (cfg, i), learner.cpus, gpus, 1, learner_environment(cfg, i)), self._start_learner)
-            for i in range(learner.ranks)
+            Member(
+                f"learner-{i}",
+                Post(LearnerActor, (cfg, i) if trains else (cfg, i, True), learner.cpus, gpus, 1, learner_environment(cfg, i)),
+                self._start_learner,
+            )
+            for i in range(learner.ranks if crew is not Crew.SAMPLING else 0)
         ]
         self.graders = [
             Member(f"reward-{i}", Post(RewardActor, (cfg, i), cfg.reward.cpus, concurrency=1000), self._start_with_prompts)
-            for i in range(cfg.reward.workers)
+            for i in range(cfg.reward.workers if samples else 0)
         ]
         self.image_workers: list[Member] = []  # only where there are images
         self.images = ImageStore(self)
         self.difficulty = Member("difficulty", Post(DifficultyActor, (cfg,), cpus=0.01), _ready)
         self.replay = Member("replay", Post(ReplayActor, (cfg,), cpus=0.01), _ready)
+        self._keepers = [self.difficulty, self.replay] if trains else []
 
     @property
     def members(self) -> list[Member]:
-        return [*self.engines, *self.learners, *self.graders, *self.image_workers, self.difficulty, self.replay]
+        return [*self.engines, *self.learners, *self.graders, *self.image_workers, *self._keepers]
 
     def _create(self, member: Member, name: str) -> ActorHandle:
         post = member.post
         options: dict[str, Any] = {"name": name, "num_cpus": post.cpus, "num_gpus": post.gpus}
-        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **post.environment}}
+        if self.namespace is not None:
+            options["namespace"] = self.namespace
+        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **caches.in_force(), **post.environment}}
         if post.concurrency > 1:
             options["max_concurrency"] = post.concurrency
         return ray.remote(logged(post.actor, self.logs / f"{member.name}.log")).options(**options).remote(*post.args)
@@ -135,7 +158,8 @@ class Supervisor:
             self.image_workers = [self._image_worker(i) for i in range(self.cfg.data.image.workers)]
         for member in self.members:
             member.handle = self._create(member, member.name)
-        self._rendezvous = self.learners[0].handle.address.remote()
+        if self.learners:
+            self._rendezvous = self.learners[0].handle.address.remote()
         _spare_collector()
         starts = {asyncio.ensure_future(awaited(member.start(member.handle))): member for member in self.members}
         pending = set(starts)

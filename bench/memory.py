@@ -32,7 +32,9 @@ class PeakMemory:
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._ended.wait(self._interval_s):
+        ended = False
+        while not ended:
             begin = time.thread_time()
             self.peak = max(self.peak, memory_bytes(self._pid, self._without))
             self.cpu_s += time.thread_time() - begin
+            ended = self._ended.wait(self._interval_s)

@@ -10,6 +10,7 @@ from actors.ahead import RolloutsAhead
 from actors.checkpoint import next_checkpoint
 from uec.algorithm.retention import Rolled
 from uec.config import Checkpoint, Config, Train
+from uec.spent import Spent
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Engine:
         for _ in range(self.turns):
             await asyncio.sleep(0)
         self.running -= 1
-        return Rolled([], True, float(step), 0.0, 0.0)
+        return Rolled([], True, Spent(float(step), 0.0, 0.0, 0.0, 0.0, ()))
 
 
 def run(staleness: int, steps: int, sampling: int, learning: int, last: Callable[[int], int] = lambda done: 99) -> Engine:
@@ -39,7 +40,7 @@ def run(staleness: int, steps: int, sampling: int, learning: int, last: Callable
     async def main() -> None:
         ahead = RolloutsAhead(engine.sample, staleness, lambda: min(steps, last(engine.version)))
         for step in range(1, steps + 1):
-            assert (await ahead.take(step)).began == step
+            assert (await ahead.take(step)).spent.clock == step
             for _ in range(learning):
                 await asyncio.sleep(0)
             engine.version += 1
@@ -110,7 +111,7 @@ def test_what_made_sampling_fail_is_raised_when_the_step_is_taken_and_nothing_fo
         await asyncio.sleep(0)
         if step == 2:
             raise RuntimeError("the engine is gone")
-        return Rolled([], True, 0.0, 0.0, 0.0)
+        return Rolled([], True, Spent(0.0, 0.0, 0.0, 0.0, 0.0, ()))
 
     async def main() -> None:
         ahead = RolloutsAhead(sample, 4, lambda: 99)

@@ -49,7 +49,14 @@ def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
     loss = cfg.loss
     assert (loss.dual_clip, loss.kl_coef, loss.clip_low, loss.clip_high, loss.is_cap) == (11, 2, 0.3, 4, 6)
     assert loss.cov_share == Config().loss.cov_share
-    assert cfg.algorithm == "high"
+
+
+def test_a_preset_beside_the_config_is_found_from_a_saved_config_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path, "mine/algorithm/own.yaml", "rollout: {n: 3}\n")
+    cfg = load_config(write(tmp_path, "mine/a.yaml", REQUIRED + "algorithm: own\n"), [])
+    save_config(cfg, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml", []) == cfg and cfg.rollout.n == 3
+    assert load_config(write(tmp_path, "mine/b.yaml", REQUIRED + "algorithm: grpo\n"), []).algorithm == "grpo"
 
 
 def test_a_child_names_the_algorithm_instead_of_its_parent(tmp_path: Path) -> None:

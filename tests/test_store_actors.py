@@ -44,8 +44,9 @@ def test_admitted_rows_come_from_their_bundle_with_the_learners_log_probabilitie
     records, rollouts = actor.draw(step=9, n=5)
     order = [r.advantage for r in records].index(1.5)
     assert records[order] == Replayed(
-        slot=order, advantage=1.5, prompt=first[1].prompt, kind=Kind.REGULAR, age=2, prompt_tokens=4, response_tokens=3
-    )
+        slot=order, advantage=1.5, prompt=first[1].prompt, kind=Kind.REGULAR, group=first[1].group, index=first[1].index, age=2,
+        prompt_tokens=4, response_tokens=3,
+    )  # fmt: skip
     other = records[1 - order]
     assert other.kind == Kind.EXPLORATION and other.prompt_tokens + other.response_tokens == 3 + 22 % 3 + 2 + 22 % 4
     assert_same(rollouts[order], replace(first[1], old_logprobs=rank_0[3]))

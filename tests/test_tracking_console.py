@@ -17,7 +17,7 @@ from rich.console import Console
 from uec.config import Config, Model, Train
 from uec.tracking.board import Board, Progress
 from uec.tracking.figures import count, decimal, duration, share
-from uec.tracking.plain import cells, fitted
+from uec.tracking.plain import cells, engine_rates, fitted
 from uec.tracking.tracker import make_tracker
 from uec.tracking.trend import LIMIT, Trend, sparkline
 
@@ -25,9 +25,13 @@ ROOT = Path(__file__).parent.parent
 STEP = {
     "time/step_s": 0.73,
     "time/generate_s": 0.31,
+    "time/explore_s": 0.06,
     "time/reward_s": 0.02,
     "time/learn_s": 0.35,
     "time/sync_s": 0.02,
+    "time/engine_idle_s": 0.13,
+    "rollout/engine_tokens_per_s_min": 3411.0,
+    "rollout/engine_tokens_per_s_max": 3511.0,
     "rollout/tokens": 5000,
     "rollout/tokens_per_s": 6849.0,
     "reward/mean": 0.303,
@@ -53,12 +57,19 @@ def config() -> Config:
     return Config(model=Model(path="assets/countdown"), train=Train(steps=110))
 
 
-def drawn(width: int, height: int = 40, cfg: Config | None = None, folder: str = "runs/llm-uec", **terminal: object) -> list[str]:
+def drawn(
+    width: int,
+    height: int = 40,
+    cfg: Config | None = None,
+    folder: str = "runs/llm-uec",
+    step: dict[str, float] = STEP,
+    **terminal: object,
+) -> list[str]:
     """The lines of a run's picture in step 12, without colours."""
     board = Board(cfg or config(), Path(folder), 0)
     board.evaluation(EVAL)
-    for step in range(1, 13):
-        board.log(step, STEP | {"reward/mean": 0.291 + step / 1000})
+    for number in range(1, 13):
+        board.log(number, step | {"reward/mean": 0.291 + number / 1000})
     board.evaluation(EVAL | {"eval/pass@1": 0.412})
     board.stage = "writing a checkpoint"
     board.progress = Progress("evaluating", 300, 600)
@@ -100,7 +111,7 @@ def test_the_picture_shows_what_matters(width: int) -> None:
         "300/600",
     ):
         assert shown in text, shown
-    for part in ("gen", "rew", "learn 0.35", "sync 0.02", "rest 0.03"):
+    for part in ("0.25", "exp", "0.06", "rew", "learn 0.35", "sync 0.02", "idle 0.03", "engine    3.4k tokens/s"):
         assert part in text, part
 
 
@@ -120,12 +131,39 @@ def test_parts_of_the_algorithm_that_are_off_are_not_shown() -> None:
     assert "solved" not in fitted(cells(cfg, 12, STEP), 140)
 
 
+def bars(lines: list[str], label: str) -> str:
+    """What is drawn behind a label and the seconds, without colours."""
+    line = next(line for line in lines if line.startswith(label))
+    return re.search(r"[█▓▚▒░·]+", line)[0]  # type: ignore[index]
+
+
 def test_without_colours_the_parts_of_a_step_differ_by_their_character() -> None:
-    line = next(line for line in drawn(80, no_color=True) if line.startswith("step time"))
-    bar = line.split("s", 2)[2].strip().split("  ")[0]
-    assert [bar.count(block) for block in "█▓▒░·"] == pytest.approx(
-        [len(bar) * part / 0.73 for part in (0.31, 0.02, 0.35, 0.02, 0.03)], abs=1
-    )
+    bar = bars(drawn(80, no_color=True), "step time")
+    parts = (0.25, 0.06, 0.02, 0.35, 0.02, 0.03)  # generate without explore, explore, reward, learn, sync, idle
+    assert [bar.count(block) for block in "█▓▚▒░·"] == pytest.approx([len(bar) * part / 0.73 for part in parts], abs=1)
+
+
+def test_with_rollouts_ahead_learners_and_engines_have_a_bar_each_and_neither_is_longer_than_the_step() -> None:
+    cfg = config()
+    cfg.train.max_staleness = 1
+    # the rollouts of this step began in the one before: with the learning they are longer than the step
+    lines = drawn(80, cfg=cfg, no_color=True, step=STEP | {"time/generate_s": 0.6, "time/step_s": 0.5})
+    learners, engines = bars(lines, "learners"), bars(lines, "engines")
+    assert len(learners) == len(engines)
+    assert [learners.count(block) for block in "▒░·"] == pytest.approx([len(learners) * part / 0.5 for part in (0.35, 0.02, 0.13)], abs=1)
+    assert engines.count("█") == pytest.approx(len(engines) * 0.37 / 0.5, abs=1)  # .13 of the .5 s were idle
+    text = "\n".join(lines)
+    for part in ("generate 0.54 s, explore 0.06 s, reward 0.02 s", "learn 0.35", "sync 0.02", "idle 0.13", "busy 0.37"):
+        assert part in text, part
+
+
+def test_engines_are_listed_where_they_fit_and_told_by_their_ends_where_they_do_not() -> None:
+    each = {f"rollout/engine_{number}_tokens_per_s": 1000.0 * (number + 1) for number in range(8)}
+    ends = {"rollout/engine_tokens_per_s_min": 1000.0, "rollout/engine_tokens_per_s_max": 8000.0}
+    assert engine_rates(each | ends, 8, 70) == "1.0k  2.0k  3.0k  4.0k  5.0k  6.0k  7.0k  8.0k"
+    assert engine_rates(each | ends, 8, 50) == engine_rates(ends, 64, 70) == "1.0k to 8.0k"
+    assert engine_rates(each | ends | {"rollout/engine_1_tokens_per_s": 950.0}, 2, 70) == "1.0k  950"
+    assert engine_rates({}, 2, 70) == ""
 
 
 def test_plain_lines_hold_the_figures_and_no_control_characters(

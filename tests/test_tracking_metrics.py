@@ -12,8 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 # The contract that scripts outside rely on, written down a second time on purpose.
 CONTRACT = """
-step time/step_s time/generate_s time/reward_s time/learn_s time/sync_s time/idle_s time/engine_idle_s time/controller_s
-rollout/tokens rollout/tokens_per_s rollout/response_len_mean rollout/truncated_frac rollout/regular_tokens
+step time/step_s time/generate_s time/explore_s time/reward_s time/learn_s time/sync_s time/idle_s time/engine_idle_s time/controller_s
+rollout/tokens rollout/tokens_per_s rollout/engine_tokens_per_s_min rollout/engine_tokens_per_s_max rollout/engine_7_tokens_per_s
+rollout/response_len_mean rollout/truncated_frac rollout/regular_tokens
 rollout/exploration_tokens rollout/prompts rollout/version_lag_max
 reward/mean reward/accuracy_mean reward/format_mean reward/error_frac reward/timeout_frac reward/zero_std_frac
 explore/active explore/difficult_frac explore/groups explore/solved_frac explore/temperature

@@ -8,8 +8,9 @@ from examples import group
 from uec.algorithm.advantage import group as group_advantages
 from uec.algorithm.retention import Rolled, Sampled, retain
 from uec.config import Config
+from uec.spent import EngineUse, Spent
 from uec.tracking.metrics import describe
-from uec.tracking.step import outcome, rollout_metrics
+from uec.tracking.step import engine_metrics, outcome, rollout_metrics
 from uec.types import Group, Kind, Outcome
 
 
@@ -25,7 +26,8 @@ PROMPTS = [SOLVED, EXPLORED, HOPELESS]
 
 
 def metrics(prompts: list[Sampled], used: list[Sampled]) -> dict[str, float]:
-    rolled = Rolled(prompts, exploring=True, began=10.0, last_bundle=11.75, ended=12.0)
+    spent = Spent(clock=2.0, generate=1.25, explore=0.5, reward=0.25, busy=1.75, engines=(EngineUse(1.75, 70),))
+    rolled = Rolled(prompts, exploring=True, spent=spent)
     return rollout_metrics(rolled, retain(used, Config(), group_advantages), version=1, solved_at=0.01)
 
 
@@ -34,7 +36,8 @@ def test_the_figures_of_three_prompts() -> None:
     # 6 regular and 8 exploration responses of 5 tokens; kept: both of the first prompt, the success of the second's exploration
     assert found == pytest.approx(
         {
-            "time/generate_s": 1.75, "time/reward_s": 0.25, "explore/active": 1,
+            "time/generate_s": 1.75, "time/explore_s": 0.5, "time/reward_s": 0.25, "explore/active": 1,
+            "rollout/engine_tokens_per_s_min": 40, "rollout/engine_tokens_per_s_max": 40,
             "rollout/tokens": 70, "rollout/regular_tokens": 30, "rollout/exploration_tokens": 40, "rollout/tokens_per_s": 35,
             "rollout/response_len_mean": 5, "rollout/truncated_frac": 1 / 6, "rollout/prompts": 3, "rollout/version_lag_max": 1,
             "reward/mean": 1 / 6, "reward/accuracy_mean": 1 / 6, "reward/error_frac": 0, "reward/timeout_frac": 0,
@@ -61,6 +64,15 @@ def test_without_exploration_its_means_are_left_out() -> None:
     found = metrics([SOLVED], [SOLVED])
     assert found["explore/groups"] == 0
     assert "explore/solved_frac" not in found and "explore/temperature" not in found
+
+
+def test_each_engine_has_a_rate_where_they_are_few_and_one_without_work_has_none() -> None:
+    few = engine_metrics([EngineUse(2.0, 100), EngineUse(0.0, 0), EngineUse(1.0, 60)])
+    ends = {"rollout/engine_tokens_per_s_min": 50, "rollout/engine_tokens_per_s_max": 60}
+    assert few == ends | {"rollout/engine_0_tokens_per_s": 50, "rollout/engine_2_tokens_per_s": 60}
+    assert engine_metrics([EngineUse(2.0, 100), EngineUse(1.0, 60)] * 5) == ends
+    assert engine_metrics([EngineUse(0.0, 0)]) == {}
+    assert all(describe(key) for key in few)
 
 
 def test_an_outcome_counts_the_right_ones_by_accuracy_over_all_rounds() -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 
 # The keys that scripts outside rely on (design: metrics.jsonl), for a step in which all of it happened.
 CONTRACT = """
-step time/step_s time/generate_s time/reward_s time/learn_s time/sync_s time/idle_s
+step time/step_s time/generate_s time/explore_s time/reward_s time/learn_s time/sync_s time/idle_s rollout/engine_tokens_per_s_min
 rollout/tokens rollout/tokens_per_s rollout/response_len_mean rollout/truncated_frac rollout/regular_tokens rollout/exploration_tokens
 rollout/version_lag_max reward/mean reward/accuracy_mean reward/error_frac reward/timeout_frac reward/zero_std_frac
 explore/difficult_frac explore/groups explore/solved_frac explore/temperature retain/kept_frac retain/regular retain/exploration

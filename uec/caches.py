@@ -1,4 +1,4 @@
-"""Where compiled code is kept from one run to the next: for the driver's environment, which local actors inherit."""
+"""Where compiled code is kept from one run to the next: in the driver's environment, and in that of each actor."""
 
 import os
 import sys
@@ -17,3 +17,8 @@ def environment() -> dict[str, str]:
     if os.access(sys.prefix, os.W_OK):
         places["TORCH_EXTENSIONS_DIR"] = Path(sys.prefix) / "cache" / "torch_extensions"
     return {name: str(place) for name, place in places.items() if name not in os.environ}
+
+
+def in_force() -> dict[str, str]:
+    """The same variables as they stand here: the actors of a cluster that runs already inherit its environment, not the driver's."""
+    return {name: os.environ[name] for name in ("TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR") if name in os.environ}

@@ -1,19 +1,44 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: finds the command, and turns its outcome into an exit status. A command is a file of `uec/commands`."""
 
 import argparse
+import os
 import sys
+from typing import Any
 
-from uec.commands import bench, train
-from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGINT, BadInput, RunFailed
+from uec.commands import bench, config, doctor, eval, export, train
+from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGINT, EXIT_SIGTERM, BadInput, RunFailed
 from uec.surroundings import end_quietly
 
-COMMANDS = (train, bench)
-STATUSES = "exit status: 0 done, 2 bad input, 1 a failure that was named, 130 and 143 stopped by Ctrl-C and SIGTERM after a checkpoint"
+COMPLETING = "_ARGCOMPLETE"
+"""Set by the shell that asks what may stand at the cursor."""
+
+COMMANDS = (train, eval, export, doctor, bench, config)
+STATUSES = {
+    0: "done",
+    EXIT_FAILURE: "a failure that was named; checkpoints stay",
+    EXIT_BAD_INPUT: "bad input: nothing was started",
+    EXIT_SIGINT: "stopped by Ctrl-C; a training writes a checkpoint first",
+    EXIT_SIGTERM: "stopped by SIGTERM; a training writes a checkpoint first",
+}
+EXIT_STATUS = "\n".join(["exit status:", *(f"  {status:<4} {meaning}" for status, meaning in STATUSES.items())])
+EXAMPLES = """examples:
+  uec train configs/llm.yaml
+  uec COMMAND --help
+
+tab completion in this shell, bash or zsh (for every shell: the same line in ~/.bashrc or ~/.zshrc, with the whole path):
+  eval "$(.venv/bin/register-python-argcomplete uec)"
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
+    whole = parser()
+    if COMPLETING in os.environ:
+        from uec.completion import complete
+
+        complete(whole)
+    arguments = whole.parse_args(argv)
     try:
         return arguments.run(arguments)
     except BadInput as error:
@@ -25,16 +50,41 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_SIGINT
 
 
+class Intermixed(argparse.ArgumentParser):
+    """A command's arguments: options may stand before, between and behind the others."""
+
+    _within = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Twice, as `parse_known_intermixed_args` does: the options first, and what they left then."""
+        if COMPLETING in os.environ:
+            from uec.completion import flags_first
+
+            return super().parse_known_args(flags_first(args, self), namespace)
+        if self._within:
+            return super().parse_known_args(args, namespace)
+        self._within = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._within = False
+
+
 def parser() -> argparse.ArgumentParser:
     """Of all commands."""
-    whole = argparse.ArgumentParser(prog="uec", description="RL for reasoning models with unified entropy control", epilog=STATUSES)
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    whole = argparse.ArgumentParser(
+        prog="uec",
+        description="RL for reasoning models with unified entropy control",
+        epilog=f"{EXAMPLES}\n{EXIT_STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Intermixed)
     for command in COMMANDS:
         one = commands.add_parser(
             command.NAME,
             help=command.HELP,
             description=command.DESCRIPTION,
-            epilog=f"{command.EXAMPLES}\n{STATUSES}",
+            epilog=f"{command.EXAMPLES}\n{EXIT_STATUS}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.arguments(one)

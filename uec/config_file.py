@@ -20,8 +20,9 @@ from uec.atomic import atomic_write
 from uec.config import Config
 from uec.config_schema import did_you_mean, fields, in_words, inner, is_section, type_of
 from uec.errors import BadInput
+from uec.presets import PROJECT as PROJECT
+from uec.presets import folders, presets
 
-PROJECT = Path(__file__).resolve().parent.parent
 SAVED_HEADER = "# uec-rl: all the settings of this run."
 COMMAND_LINE = "command line"
 NULL = "tag:yaml.org,2002:null"
@@ -34,6 +35,7 @@ class Setting:
     key: str  # dotted
     value: Any
     where: str
+    entries: tuple[tuple[str, str], ...] = ()  # of a mapping: each name and where it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,25 @@ class Source:
     problems: list[str]
     algorithm: Setting | None = None
     extends: str | None = None
+    preset: bool = False  # a file of the algorithm
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The settings of a run, and where each comes from."""
+
+    config: Config
+    origins: dict[str, str]
+    """By dotted name, entries of mappings included; what is not in here has the default of `uec/config.py`."""
 
 
 def load_config(path: str | Path, overrides: list[str]) -> Config:
     """The settings of a run. BadInput names every unknown key, wrong type and missing field with its file and line."""
+    return resolve_config(path, overrides).config
+
+
+def resolve_config(path: str | Path, overrides: list[str]) -> Resolved:
+    """As `load_config`, with the origin of each value."""
     files = _chain(Path(path))
     command = _read_overrides(overrides)
     in_file = next((source.algorithm for source in reversed(files) if source.algorithm), None)
@@ -59,16 +76,20 @@ def load_config(path: str | Path, overrides: list[str]) -> Config:
         sources += chosen
     sources.append(command)
     problems = [problem for source in sources for problem in source.problems]
-    tree = OmegaConf.structured(Config)
+    tree, origins = OmegaConf.structured(Config), {}
     for source in sources:
         for setting in source.settings:
             problems.extend(_apply(tree, setting))
+            for name, where in [(setting.key, setting.where), *((f"{setting.key}.{entry}", where) for entry, where in setting.entries)]:
+                origins[name] = f"preset {where}" if source.preset else where
     tree.algorithm = _literal(algorithm)
+    if command.algorithm or in_file:
+        origins["algorithm"] = (command.algorithm or given).where
     for key in sorted(OmegaConf.missing_keys(tree)):
         problems.append(f"{path}: {key} is required; set it in the file, or as {key}=... on the command line")
     if problems:
         raise BadInput("\n".join(dict.fromkeys(problems)))
-    return OmegaConf.to_object(tree)  # type: ignore[return-value]
+    return Resolved(OmegaConf.to_object(tree), origins)  # type: ignore[arg-type]
 
 
 def save_config(cfg: Config, path: str | Path) -> None:
@@ -77,20 +98,20 @@ def save_config(cfg: Config, path: str | Path) -> None:
     How the run was started (`run.overwrite`, `run.resume`) is no part of it: a second start from this file neither deletes nor resumes.
     """
     lasting = dataclasses.replace(cfg, run=dataclasses.replace(cfg.run, overwrite=False, resume="never"))
-    body = yaml.dump(dataclasses.asdict(lasting), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    body = yaml.dump(dataclasses.asdict(lasting), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
     hint = f"# Go on from the newest checkpoint: uec train {path} run.resume=auto"
     atomic_write(path, f"{SAVED_HEADER}\n{hint}\n{body}")
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """Texts with line ends or control characters are quoted and escaped: PyYAML reads some plain ones back as others."""
 
 
-def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"')
 
 
-_Dumper.add_representer(str, _represent_text)
+Dumper.add_representer(str, _represent_text)
 
 
 # --- files
@@ -133,26 +154,30 @@ def _read_file(path: Path, child: Path | None) -> Source:
 
 
 def _preset(algorithm: Setting, config: Path) -> tuple[str, list[Source]]:
-    """The algorithm's name (or its file's whole path) and its files: a name is looked up in the `algorithm` folders."""
+    """The algorithm's name (or its file's whole path) and its files: a name is looked up in the `algorithm` folders.
+
+    What lies beside the config alone gets its whole path, too: a saved or printed config lies elsewhere, and would not find the name.
+    """
     name = algorithm.value
     if not isinstance(name, str) or not name:
         raise BadInput(f"{algorithm.where}: algorithm must be a name such as uec, got {name!r}")
-    folders = [config.parent / "algorithm", Path("configs/algorithm"), PROJECT / "configs/algorithm"]
     if _is_path(name):
         places = [Path(name)] if algorithm.where == COMMAND_LINE else [config.parent / name, Path(name)]
     else:
-        places = [folder / f"{name}.yaml" for folder in folders]
+        places = [folder / f"{name}.yaml" for folder in folders(config.parent)]
     path = next((place for place in places if place.is_file()), None)
     if path is None and _is_path(name):
         raise BadInput(f"{algorithm.where}: algorithm={name}: no such file; looked for {' and '.join(map(str, places))}")
     if path is None:
-        known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-        raise BadInput(f"{algorithm.where}: algorithm={name} is unknown; there is {', '.join(known)}, or give the path of a .yaml file")
+        known = ", ".join(presets(config.parent))
+        raise BadInput(f"{algorithm.where}: algorithm={name} is unknown; there is {known}, or give the path of a .yaml file")
     sources = _chain(path)
     nested = next((source.algorithm for source in sources if source.algorithm), None)
     if nested:
         raise BadInput(f"{nested.where}: an algorithm's file cannot name another `algorithm`; use `extends`")
-    return str(path.resolve()) if _is_path(name) else name, sources
+    anywhere = None if _is_path(name) else next((place for place in places[1:] if place.is_file()), None)
+    found_again = anywhere is not None and anywhere.samefile(path)
+    return name if found_again else str(path.resolve()), [dataclasses.replace(source, preset=True) for source in sources]
 
 
 def _is_path(name: str) -> bool:
@@ -202,10 +227,10 @@ def _walk_value(node: yaml.Node, key: str, file: Path | None, where: str, source
     if hint is None:
         source.problems.append(f"{where}: unknown key {key}{did_you_mean(key)}")
     elif not is_section(key):
-        if isinstance(node, yaml.MappingNode):
-            _pairs(node, file, source)
+        pairs = _pairs(node, file, source) if isinstance(node, yaml.MappingNode) else []
+        entries = tuple((name.value, _at(file, name)) for name, _ in pairs)
         try:
-            source.settings.append(Setting(key, _value(node, hint), where))
+            source.settings.append(Setting(key, _value(node, hint), where, entries))
         except yaml.YAMLError as error:
             source.problems.append(f"{where}: {key}: {_cause(error)}")
     elif isinstance(node, yaml.MappingNode):

@@ -2,14 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
-from difflib import SequenceMatcher
+from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher, get_close_matches
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from uec.config import Config
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _PLURALS = {int: "whole numbers, e.g. [1, 8]", float: "numbers, e.g. [0.9, 0.95]", str: "texts, e.g. [a, b]"}
 
 
@@ -56,6 +57,11 @@ def in_words(hint: Any) -> str:
     return _WORDS.get(hint, "text, or a list of texts")
 
 
+def range_in_words(limits: Mapping[str, Any]) -> str:
+    """The bounds in a field's metadata, such as "above 0 and at most 1"; "" if it has none."""
+    return " and ".join(f"{words} {limits[name]:.15g}" for name, words in BOUNDS.items() if limits.get(name) is not None)
+
+
 def did_you_mean(key: str) -> str:
     """An ending for "unknown key": the nearest names, or what there is."""
     names = list(fields())
@@ -76,6 +82,10 @@ def did_you_mean(key: str) -> str:
     best = max(names, key=likeness)
     if likeness(best) > 1.1:
         return f"; did you mean {best}?"
+    if not section:
+        leaves = {name.rpartition(".")[2] for name in names}
+        near = get_close_matches(leaf, leaves, 1, 0.75)
+        return did_you_mean(near[0]) if near else f"; there is {', '.join(name for name in names if '.' not in name)}"
     if is_section(section):
         inside = [name.rpartition(".")[2] for name in names if name.startswith(f"{section}.")]
         return f"; {section} has {', '.join(inside)}"

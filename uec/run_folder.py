@@ -2,7 +2,8 @@
 
     runs/NAME/config.yaml              all settings
               metrics.jsonl            a line a step
-              rollouts/step_000123.jsonl
+              rollouts/step_000123.jsonl     every response of the step
+                       replayed_000125.jsonl which earlier ones a replay update drew
               checkpoints/step_000100/
               images/0123456789abcdef.png    pictures that the data held as bytes
               logs/
@@ -166,8 +167,8 @@ class RunFolder:
 
     def _cut_rollouts(self, step: int) -> None:
         """Drop the files of steps that the resumed run makes again."""
-        for path in self.rollouts.glob("step_*.jsonl"):
-            if int(path.stem.removeprefix("step_")) > step:
+        for path in [*self.rollouts.glob("step_*.jsonl"), *self.rollouts.glob("replayed_*.jsonl")]:
+            if int(path.stem.rpartition("_")[2]) > step:
                 path.unlink()
 
     def _refuse_newer_than(self, checkpoint: Path) -> None:

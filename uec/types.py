@@ -226,6 +226,8 @@ class Replayed:
     advantage: float
     prompt: int
     kind: Kind
+    group: int
+    index: int  # within its group
     age: int  # steps since it was admitted
     prompt_tokens: int
     response_tokens: int

@@ -15,6 +15,7 @@ from typing import Any
 
 from uec.algorithm.replay import capacity
 from uec.config import Config
+from uec.config_schema import range_in_words
 from uec.errors import BadInput
 from uec.validate_algorithm import algorithm_conflicts
 
@@ -152,11 +153,10 @@ def _wrong(key: str, value: Any, limits: Any) -> Iterator[str]:
     choices = limits.get("choices")
     if choices and value not in choices:
         yield f"{key}={value!r} is none of {', '.join(choices)}"
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     holds = {"ge": lambda b: value >= b, "gt": lambda b: value > b, "le": lambda b: value <= b, "lt": lambda b: value < b}
-    bounds = {name: limits[name] for name in words if limits.get(name) is not None}
+    bounds = {name: limits[name] for name in holds if limits.get(name) is not None}
     if any(not holds[name](bound) for name, bound in bounds.items()):
-        yield f"{key}={value} must be {' and '.join(f'{words[name]} {bound:g}' for name, bound in bounds.items())}"
+        yield f"{key}={value} must be {range_in_words(limits)}"
 
 
 # --- fields in conflict

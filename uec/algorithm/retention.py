@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from uec.algorithm.advantage import Advantages, Estimator, as_rewards
 from uec.config import Config, Exploration, Retention
+from uec.spent import Spent
 from uec.types import Group, Trajectory
 
 Mask = NDArray[np.bool_]
@@ -37,13 +38,11 @@ def uniform(trajectories: list[Trajectory]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Rolled:
-    """All of a step's rollouts: steps 1 to 4 of the algorithm. Times are of `time.perf_counter`."""
+    """All of a step's rollouts: steps 1 to 4 of the algorithm."""
 
     prompts: list[Sampled]
     exploring: bool
-    began: float
-    last_bundle: float  # when the engines' last response came
-    ended: float
+    spent: Spent  # on them
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ DESCRIPTION = "Train a policy as a config file says."
 EXAMPLES = """examples:
   uec train configs/llm.yaml
   uec train configs/llm.yaml algorithm=grpo train.steps=50 run.name=baseline
+  uec train configs/llm.yaml rollout.n=16 --print-config
+  uec train configs/llm.yaml rollout.n=16 --dry-run
   uec train runs/baseline/config.yaml run.resume=auto
 """
 
@@ -15,7 +17,22 @@ EXAMPLES = """examples:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What follows `uec train`."""
     parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/llm.yaml or a run's config.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings that win over the file's")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="section.field=value",
+        help="settings that win over the file's; uec config explains them",
+    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--print-config", action="store_true", help="do not train: print all settings, and where each comes from, as a config file"
+    )
+    instead.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="do not train: check everything, load data and tokenizer, count a step's tokens; start no actor",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,9 +41,36 @@ def run(arguments: argparse.Namespace) -> int:
     from uec.surroundings import prepare_driver
     from uec.validate import validate
 
+    if arguments.print_config:
+        return _print_config(arguments.config, arguments.overrides)
     prepare_driver()
     cfg = load_config(arguments.config, arguments.overrides)
     validate(cfg)
+    if arguments.dry_run:
+        from actors.dry_run import dry_run
+
+        return dry_run(cfg, arguments.config)
     from actors.run import train  # imports Ray, which bad input need not wait for
 
     return train(cfg, arguments.config)
+
+
+def _print_config(path: str, overrides: list[str]) -> int:
+    """What is refused is printed, too: the origins tell where it comes from. BadInput follows then."""
+    from rich.text import Text
+
+    from uec.config_file import resolve_config
+    from uec.config_print import DEFAULT, commented, lines
+    from uec.terminal import show
+    from uec.validate import validate
+
+    resolved = resolve_config(path, overrides)
+    text = Text(f"# All settings, and where each comes from; {DEFAULT}: uec/config.py. A config file itself.\n", "dim")
+    all_lines = list(lines(resolved))
+    for line, (yaml, comment) in zip(all_lines, commented(all_lines), strict=True):
+        given = line.origin not in (None, DEFAULT)
+        text.append(yaml, "bold" if given or line.origin is None else "").append(f"{comment}\n", "cyan" if given else "dim")
+    text.right_crop()
+    show(text, wrap=False)
+    validate(resolved.config)
+    return 0

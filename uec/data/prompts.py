@@ -68,6 +68,16 @@ def load_dataset(cfg: Config, tokenizer: "PreTrainedTokenizerBase", processor: "
     return Dataset(train, held_out, len(problems) - len(train), len(eval_problems) - len(held_out), embedded)
 
 
+def load_held_out(cfg: Config, tokenizer: "PreTrainedTokenizerBase", processor: "Processor | None" = None) -> Dataset:
+    """As `load_dataset`, but data.eval alone; a prompt's index is then its row's number less one, whatever was dropped."""
+    assert cfg.data.eval is not None
+    embedded: dict[str, bytes] = {}
+    reader, source = Reader(cfg.data, tokenizer, processor), f"data.eval: {cfg.data.eval}"
+    problems = _read(load_tables(cfg.data.eval, cfg.data.eval_split, "data.eval"), source, reader, cfg.eval.prompts)
+    prompts = _prompts(problems, source, reader, 0, embedded, by_row=True)
+    return Dataset([], prompts, 0, len(problems) - len(prompts), embedded)
+
+
 def _read(tables: list[Table], source: str, reader: Reader, limit: int | None = None) -> list[_Problem]:
     """The first `limit` rows."""
     data = reader.data
@@ -97,19 +107,22 @@ def _read(tables: list[Table], source: str, reader: Reader, limit: int | None = 
     return problems
 
 
-def _prompts(problems: list[_Problem], source: str, reader: Reader, first: int, embedded: dict[str, bytes]) -> list[Prompt]:
-    """Those that are short enough, numbered from `first`; their pictures that are bytes are put into `embedded`."""
+def _prompts(
+    problems: list[_Problem], source: str, reader: Reader, first: int, embedded: dict[str, bytes], by_row: bool = False
+) -> list[Prompt]:
+    """Those that are short enough, numbered from `first`, or `by_row`; their pictures that are bytes are put into `embedded`."""
     tokens = _tokenise([problem.text for problem in problems], reader.tokenizer, source, with_special=not reader.data.chat)
     spans: list[tuple[tuple[int, int], ...]] = [()] * len(problems)
     if reader.processor is not None:
         tokens, spans = _expand(problems, tokens, reader.processor, reader.data)
     most = reader.data.max_prompt_tokens
     prompts: list[Prompt] = []
-    for problem, ids, places in zip(problems, tokens, spans, strict=True):
+    for number, (problem, ids, places) in enumerate(zip(problems, tokens, spans, strict=True)):
         if len(ids) <= most:
             images = tuple(_name(picture, embedded) for picture in problem.pictures)
             array = np.asarray(ids, dtype=np.int32)
-            prompts.append(Prompt(first + len(prompts), problem.text, array, problem.answer, problem.row, images, places))
+            index = first + (number if by_row else len(prompts))
+            prompts.append(Prompt(index, problem.text, array, problem.answer, problem.row, images, places))
     if not prompts:
         pictured = "; data.image.max_pixels bounds what a picture takes of them" if any(spans) else ""
         raise BadInput(

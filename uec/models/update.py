@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -229,9 +230,20 @@ def _finite(norm: Any, number: int) -> float:
 def mean_entropy(engine: Any, plan: Plan, rollouts: list[Rollout], layout: Layout, images: dict[int, ImageFeatures]) -> float:
     """True entropy of the policy, a mean over the response tokens of all ranks' plans, in nats; 0 if there are none."""
     total = torch.zeros(2, dtype=torch.float64, device=layout.device)
-    with torch.no_grad():
-        for rows in (rows for step in plan.steps for rows in step):
-            entropies_N = engine(layout.rows([[rollouts[i] for i in row] for row in rows], images)).entropies_N
-            total += torch.stack([entropies_N.double().sum(), torch.tensor(float(len(entropies_N)), device=layout.device)])
+    for entropies_T in response_entropies(engine, plan, rollouts, layout, images).values():
+        total += torch.tensor([float(entropies_T.sum(dtype=np.float64)), len(entropies_T)], dtype=torch.float64, device=layout.device)
     dist.all_reduce(total)
     return float(total[0] / total[1].clamp(min=1))
+
+
+def response_entropies(
+    engine: Any, plan: Plan, rollouts: list[Rollout], layout: Layout, images: dict[int, ImageFeatures]
+) -> dict[int, Logprobs]:
+    """True entropies [T] of the policy at the tokens of each of this rank's samples, in nats."""
+    found: dict[int, Logprobs] = {}
+    with torch.no_grad():
+        for batch in (batch for step in plan.steps for batch in step):
+            rows = layout.rows([[rollouts[i] for i in row] for row in batch], images)
+            parts = rows.split(engine(rows).entropies_N)
+            found |= dict(zip((i for row in batch for i in row), parts, strict=True))
+    return found

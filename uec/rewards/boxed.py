@@ -38,6 +38,15 @@ def score(response: str, answer: str, **row: Any) -> float:
     return float(verify(_parse(wanted), _parse(found), timeout_seconds=None))
 
 
+def extract(response: str, answer: str) -> str | None:
+    r"""What stands in the last box, white space aside and integers without commas; None without a box. Not parsed: texts are compared."""
+    found = last_box(response)
+    if found is None:
+        return None
+    text = _bare(found)
+    return str(_integer(text)) if INTEGER.fullmatch(text) else "".join(text.split()) or None
+
+
 def _integer(text: str) -> Decimal:
     return Decimal(text.replace(",", ""))
 

@@ -37,6 +37,18 @@ def score(response: str, answer: str, **row: Any) -> float:
     return float(not found["rest"] and _value(found) == wanted)
 
 
+def extract(response: str, answer: str) -> str | None:
+    """The final answer that `score` would compare with `answer`, so that equal ones are equal texts; None where there is none."""
+    text, marked = _final_answer(response)
+    if _only_number(answer.rpartition("####")[2]) is None:
+        return _plain(text) or None
+    numbers = list(NUMBER.finditer((text.rpartition("=")[2] if marked else text).replace("\u2212", "-")))
+    if not numbers:
+        return None
+    found = numbers[0 if marked else -1]
+    return f"{_value(found).normalize():f}{''.join(found['rest'].split())}"
+
+
 def _final_answer(response: str) -> tuple[str, bool]:
     """The text that holds the final answer, and whether a marker points at it."""
     tail = response.rpartition("####")

@@ -53,19 +53,21 @@ def split_bar(parts: Sequence[Part], width: int, pen: Pen) -> Text:
     return bar.append(" " * int(width - drawn))
 
 
-def legend(parts: Sequence[Part], indent: int, pen: Pen) -> Text:
-    """The parts' names and amounts, indented; on a narrow terminal with short names, then closer together and without the last."""
-    for names, gap, left in (
-        ([part.name for part in parts], "  ", indent),
-        ([part.short for part in parts], "  ", indent),
-        ([part.short for part in parts], " ", 0),
-    ):
-        text = Text(" " * left)
-        for name, part in zip(names, parts, strict=True):
-            text.append(part.mark(pen) + " ", part.style)
-            text.append(name + " ", "dim")
-            text.append(f"{part.amount:.2f}{gap}")
-        text.rstrip()
-        if text.cell_len <= pen.width:
-            return text
-    return legend(parts[:-1], indent, pen) if len(parts) > 1 else text
+def legend(parts: Sequence[Part], indent: int, pen: Pen) -> list[Text]:
+    """The parts' names and amounts, indented; on a narrow terminal with short names, then on two lines."""
+    for short in (False, True):
+        line = _legend_line(parts, indent, short, pen)
+        if line.cell_len <= pen.width or len(parts) == 1:
+            return [line]
+    half = -(-len(parts) // 2)
+    return [_legend_line(some, indent, True, pen) for some in (parts[:half], parts[half:])]
+
+
+def _legend_line(parts: Sequence[Part], indent: int, short: bool, pen: Pen) -> Text:
+    text = Text(" " * indent)
+    for part in parts:
+        text.append(part.mark(pen) + " ", part.style)
+        text.append((part.short if short else part.name) + " ", "dim")
+        text.append(f"{part.amount:.2f}  ")
+    text.rstrip()
+    return text

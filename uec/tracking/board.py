@@ -11,7 +11,7 @@ from uec.algorithm.replay import capacity
 from uec.config import Config
 from uec.tracking.bars import Part, Pen, fill_bar, legend, split_bar
 from uec.tracking.figures import count, decimal, duration, seconds, share
-from uec.tracking.plain import pass_keys, solved
+from uec.tracking.plain import engine_rates, pass_keys, solved
 from uec.tracking.trend import Trend, sparkline
 
 LABEL = 10
@@ -118,7 +118,9 @@ class Board:
         return Text.assemble(("UEC-RL ", "bold cyan"), (self._folder.name, "bold"))
 
     def _place(self) -> Text:
-        return Text(f"{self._cfg.algorithm} on {self._cfg.model.path}, folder {self._folder}", QUIET)
+        here = Path.cwd()
+        folder = self._folder.relative_to(here) if self._folder.is_relative_to(here) else self._folder
+        return Text(f"{self._cfg.algorithm} on {self._cfg.model.path}, folder {folder}", QUIET)
 
     def _steps(self, pen: Pen) -> Text:
         steps = self._cfg.train.steps
@@ -130,19 +132,36 @@ class Board:
         return Text.assemble((head, "bold"), bar, tail)
 
     def _time(self, pen: Pen) -> list[Row]:
+        """Where the step's time goes. With rollouts ahead, learners and engines have a bar each: what they do goes on side by side."""
         m = self._latest
-        took = m.get("time/step_s", 0.0)
-        parts = [
-            Part("generate", "gen", m.get("time/generate_s", 0.0), "cyan", "█", "#"),
-            Part("reward", "rew", m.get("time/reward_s", 0.0), "yellow", "▓", "+"),
+        explore = m.get("time/explore_s", 0.0)
+        rollouts = [
+            Part("generate", "gen", m.get("time/generate_s", 0.0) - explore, "cyan", "█", "#"),
+            Part("explore", "exp", explore, "yellow", "▓", "*"),
+            Part("reward", "rew", m.get("time/reward_s", 0.0), "blue", "▚", "+"),
+        ]
+        learning = [
             Part("learn", "learn", m.get("time/learn_s", 0.0), "green", "▒", "="),
             Part("sync", "sync", m.get("time/sync_s", 0.0), "magenta", "░", "-"),
         ]
-        parts.append(Part("rest", "rest", max(0.0, took - sum(part.amount for part in parts)), QUIET, "·", "."))
-        head = f"{'step time':<{LABEL}}{decimal(took, 2) + ' s':<{VALUE + 1}}"
+        took = m.get("time/step_s", 0.0)
+        head = f"{decimal(took, 2) + ' s':<{VALUE + 1}}"
         tail = f"  {count(m.get('rollout/tokens_per_s'))} tokens/s"
-        bar = split_bar(parts, max(4, pen.width - len(head) - len(tail)), pen)
-        return [Row(3, Text.assemble((head[:LABEL], QUIET), (head[LABEL:], "bold"), bar, tail)), Row(6, legend(parts, LABEL, pen))]
+        width = max(4, pen.width - LABEL - len(head) - len(tail))
+        if not self._cfg.train.max_staleness:
+            parts = _with_idle([*rollouts, *learning], took)
+            bar = Text.assemble((f"{'step time':<{LABEL}}", QUIET), (head, "bold"), split_bar(parts, width, pen), tail)
+            return [Row(3, bar), *(Row(6, line) for line in legend(parts, LABEL, pen))]
+        learners = _with_idle(learning, took)
+        engines = _with_idle([Part("busy", "busy", took - m.get("time/engine_idle_s", 0.0), "cyan", "█", "#")], took)
+        return [
+            Row(3, Text.assemble((f"{'learners':<{LABEL}}", QUIET), (head, "bold"), split_bar(learners, width, pen))),
+            *(Row(6, line) for line in legend(learners, LABEL + len(head), pen)),
+            Row(3, Text.assemble((f"{'engines':<{LABEL}}", QUIET), " " * len(head), split_bar(engines, width, pen), tail)),
+            *(Row(6, line) for line in legend(engines, LABEL + len(head), pen)),
+            # Begun during earlier steps: no part of this one's bars.
+            Row(6, _labelled("rollouts", "", ", ".join(f"{part.name} {part.amount:.2f} s" for part in rollouts))),
+        ]
 
     def _course(self, pen: Pen) -> list[Row]:
         """Figures with their trend over the run: one a line, or two where there is room."""
@@ -182,6 +201,8 @@ class Board:
             tail = f"  {size:.0f}/{full}{used}"
             bar = fill_bar(size, full, max(4, min(30, pen.width - LABEL - len(tail))), "blue", pen)
             rows.append(Row(3, Text.assemble((f"{'replay':<{LABEL}}", QUIET), bar, tail)))
+        if rates := engine_rates(self._latest, self._cfg.rollout.engines, pen.width - LABEL):
+            rows.append(Row(4, _labelled("engines" if self._cfg.rollout.engines > 1 else "engine", rates, " tokens/s")))
         version = f"v{m('weights/version', 0.0):.0f}"
         gap = m("policy/rollout_logprob_gap_max")
         rows.append(Row(7, _labelled("weights", version, f", engines within {gap:.0e} nats of the learner" if gap is not None else "")))
@@ -209,6 +230,11 @@ class Board:
         head = f"{progress.label}  "
         bar = fill_bar(progress.done, progress.total, max(4, pen.width - len(head) - len(tail)), "yellow", pen)
         return Text.assemble(head, bar, tail)
+
+
+def _with_idle(parts: list[Part], took: float) -> list[Part]:
+    """The parts of a step that took so long (s), and what none of them accounts for."""
+    return [*parts, Part("idle", "idle", max(0.0, took - sum(part.amount for part in parts)), QUIET, "·", ".")]
 
 
 def _labelled(label: str, figure: str, note: str) -> Text:

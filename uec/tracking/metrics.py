@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-# What stands for a changing part of a key: <k> for a number of attempts, <part> for a part of the reward, <x> for a bound.
-PLACEHOLDERS = {"<k>": r"\d+", "<part>": r"\w+", "<x>": r"[\d.]+"}
+# What stands for a changing part of a key: a number of attempts, an engine, a part of the reward, a bound.
+PLACEHOLDERS = {"<k>": r"\d+", "<i>": r"\d+", "<part>": r"\w+", "<x>": r"[\d.]+"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("step", "steps", "Training steps done; 0 is the start model"),
     Metric("time/step_s", "s", "The whole step: rollouts, update, weight exchange; no evaluation and no checkpoint"),
     Metric("time/generate_s", "s", "A request of the step, regular or exploration, was at the engines"),
+    Metric("time/explore_s", "s", "Of it, only exploration was: what was asked together with regular requests was answered"),
     Metric("time/reward_s", "s", "Only gradings were waited for, no engine was at work"),
     Metric("time/learn_s", "s", "Policy updates, that on replayed trajectories included"),
     Metric("time/sync_s", "s", "Publishing the weights and taking them into every engine"),
@@ -60,7 +61,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("time/engine_idle_s", "s", "Nothing was asked of the engines"),
     Metric("time/controller_s", "s", "CPU time of the driver's own thread during the step; Ray's threads beside it are not counted"),
     Metric("rollout/tokens", "tokens", "Response tokens generated"),
-    Metric("rollout/tokens_per_s", "tokens/s", "Response tokens generated a second of time/generate_s"),
+    Metric("rollout/tokens_per_s", "tokens/s", "Response tokens generated a second, from the first request to the last score"),
+    Metric("rollout/engine_tokens_per_s_min", "tokens/s", "Of the slowest engine, a second in which it had something to do"),
+    Metric("rollout/engine_tokens_per_s_max", "tokens/s", "Of the fastest engine"),
+    Metric("rollout/engine_<i>_tokens_per_s", "tokens/s", "Of engine i, counted from 0; only with 2 to 8 engines"),
     Metric("rollout/response_len_mean", "tokens", "Mean length of a regular response"),
     Metric("rollout/truncated_frac", "share", "Regular responses that reached rollout.max_tokens"),
     Metric("rollout/regular_tokens", "tokens", "Response tokens of regular rollouts"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from uec.algorithm.replay import capacity
 from uec.config import Config
-from uec.tracking.figures import count, decimal, duration, share
+from uec.tracking.figures import MISSING, count, decimal, duration, share
 from uec.tracking.sink import Sink
 from uec.tracking.summary import Summary, plain
 
@@ -112,6 +112,18 @@ def cells(cfg: Config, step: int, metrics: dict[str, float]) -> list[Cell]:
 def solved(metrics: dict[str, float]) -> str:
     """How many prompts exploration solved."""
     return f"{metrics.get('explore/groups', 0.0) * metrics.get('explore/solved_frac', 0.0):.0f}"
+
+
+def engine_rates(metrics: dict[str, float], engines: int, width: int) -> str:
+    """Tokens/s of each engine, or from the slowest to the fastest where `width` characters do not hold each; nothing if not known."""
+    each = [count(metrics.get(f"rollout/engine_{number}_tokens_per_s")) for number in range(engines)]
+    low, high = (metrics.get(f"rollout/engine_tokens_per_s_{end}") for end in ("min", "max"))
+    if low is None or high is None:
+        return ""
+    if engines == 1:
+        return count(low)
+    listed = "  ".join(each)
+    return listed if set(each) != {MISSING} and len(listed) + len(" tokens/s") <= width else f"{count(low)} to {count(high)}"
 
 
 def fitted(line: list[Cell], width: int) -> str:

@@ -1,14 +1,18 @@
-"""rollouts/step_NNNNNN.jsonl: every response of a step as text, with what came of it, one JSON object a line."""
+"""rollouts/step_NNNNNN.jsonl: every response of a step as text, with what came of it, one JSON object a line.
+
+Beside it rollouts/replayed_NNNNNN.jsonl: which responses of earlier steps the replay update of that step drew.
+"""
 
 import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uec.types import Prompt, Rollout, Score, Tokens
+from uec.tracking.token_ends import token_ends
+from uec.types import Prompt, Replayed, Rollout, Score, Tokens
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,7 @@ class Page:
 
     slots: list[int]
     advantages: dict[int, float]  # of the slots that were kept for training
+    difficult: set[int] = field(default_factory=set)  # slots whose prompt was found difficult
 
 
 def write_rollouts(
@@ -35,16 +40,35 @@ def write_rollouts(
     Raises OSError if the disk refuses.
     """
     found = [
-        (bundle[slot], graded[slot], page.advantages.get(slot))
+        (bundle[slot], graded[slot], page.advantages.get(slot), slot in page.difficult)
         for page, bundle, graded in zip(pages, bundles, scores, strict=True)
         for slot in page.slots
     ]
     found.sort(key=lambda row: (row[1].group, row[1].index))
-    texts = decode([rollout.tokens for rollout, _, _ in found])
+    tokens = [rollout.tokens for rollout, _, _, _ in found]
+    texts = decode(tokens)
+    ends = token_ends(tokens, texts, decode)
     lines = [
-        _line(step, rollout, score, advantage, prompts[rollout.prompt], text, path.parent.parent)
-        for (rollout, score, advantage), text in zip(found, texts, strict=True)
+        _line(step, rollout, score, advantage, difficult, prompts[rollout.prompt], text, cuts, path.parent.parent)
+        for (rollout, score, advantage, difficult), text, cuts in zip(found, texts, ends, strict=True)
     ]
+    _write_lines(path, lines)
+
+
+def write_replayed(path: Path, step: int, drawn: Sequence[Replayed]) -> None:
+    """Write which responses a replay update trained on. A group's number is unique only between two starts of a run, and with it
+    goes the step at which the response was admitted. Raises OSError if the disk refuses."""
+    rows = [
+        {
+            "step": step, "admitted": step - one.age, "prompt_index": one.prompt, "group": one.group, "index": one.index,
+            "advantage": _finite(one.advantage),
+        }
+        for one in drawn
+    ]  # fmt: skip
+    _write_lines(path, [json.dumps(row, allow_nan=False) + "\n" for row in rows])
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -55,7 +79,10 @@ def write_rollouts(
         unfinished.unlink(missing_ok=True)
 
 
-def _line(step: int, rollout: Rollout, score: Score, advantage: float | None, prompt: Prompt, response: str, run: Path) -> str:
+def _line(
+    step: int, rollout: Rollout, score: Score, advantage: float | None, difficult: bool, prompt: Prompt, response: str,
+    ends: list[int] | None, run: Path,
+) -> str:  # fmt: skip
     row: dict[str, Any] = {
         "step": step,
         "prompt_index": rollout.prompt,
@@ -73,10 +100,13 @@ def _line(step: int, rollout: Rollout, score: Score, advantage: float | None, pr
         "parts": {part: _finite(value) for part, value in score.parts.items()},
         "advantage": None if advantage is None else _finite(advantage),
         "kept": advantage is not None,
+        "difficult": difficult,
         "truncated": score.truncated,
         "error": score.error,
         "tokens": score.response_tokens,
         "logprob_mean": _finite(float(rollout.logprobs.mean())) if len(rollout.logprobs) else None,
+        "logprobs": [_rounded(value) for value in rollout.logprobs.tolist()],
+        "token_ends": ends,
     }
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -84,6 +114,11 @@ def _line(step: int, rollout: Rollout, score: Score, advantage: float | None, pr
 def _within(run: Path, image: str) -> str:
     """An image's path from the run folder where it is in there, so that the folder may be moved; else as it is."""
     return str(Path(image).relative_to(run)) if Path(image).is_relative_to(run) else image
+
+
+def _rounded(value: float) -> float | None:
+    """A log-probability to a thousandth: the longest part of a line otherwise."""
+    return round(value, 3) + 0.0 if math.isfinite(value) else None  # -0.0 is three characters more than 0.0 says
 
 
 def _finite(value: float) -> float | None:

@@ -1,0 +1,52 @@
+"""`uec train CONFIG --dry-run`: all that a run takes from outside is read and checked; no actor starts and nothing is written."""
+
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+
+from actors.run import dropped, prepare
+from uec.config import Config
+from uec.data.prompts import Dataset
+from uec.run_folder import RunFolder
+from uec.validate import check_disk, notes
+
+
+def dry_run(cfg: Config, config_path: str) -> int:
+    """Check a validated config with its model's files, data, reward function and run folder; returns the exit status. Raises BadInput."""
+    folder = RunFolder.prepare(cfg, Path(config_path))
+    check_disk(cfg, folder.path)
+    dataset = prepare(cfg)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{config_path} would run as {folder.path}")
+    for name, figure in [*_data(dataset), *_step(cfg, dataset)]:
+        console.print(f"  {name:<24}  {figure}", markup=False)
+    for note in [*notes(cfg), *dropped(dataset, cfg)]:
+        console.print(f"note: {note}")
+    console.print("all checks passed; no actor was started, nothing was written")
+    return 0
+
+
+def _data(dataset: Dataset) -> list[tuple[str, str]]:
+    rows = []
+    for name, prompts in (("training prompts", dataset.train), ("held-out prompts", dataset.eval)):
+        lengths = [len(prompt.tokens) for prompt in prompts]
+        pictures = sum(len(prompt.images) for prompt in prompts)
+        found = f"{len(prompts)}, {fmean(lengths):.0f} tokens on average, at most {max(lengths)}" if prompts else "none"
+        rows.append((name, found + (f", {pictures} pictures" if pictures else "")))
+    return rows
+
+
+def _step(cfg: Config, dataset: Dataset) -> list[tuple[str, str]]:
+    """Upper bounds: every response as long as it may be, and every prompt difficult."""
+    prompts, rollout, longest = cfg.train.prompts_per_step, cfg.rollout, cfg.rollout.max_tokens
+    regular = prompts * rollout.n * rollout.rounds
+    hot = prompts * cfg.exploration.n if cfg.exploration.enabled else 0
+    mean_prompt = fmean(len(prompt.tokens) for prompt in dataset.train)
+    learned = (regular + hot) * longest + prompts * mean_prompt
+    rows = [("regular responses a step", f"{regular}, at most {regular * longest} tokens")]
+    if hot:
+        rows.append(("exploration a step", f"at most {hot} responses, {hot * longest} tokens: if every prompt were difficult"))
+    where = f"in micro-batches of {cfg.learner.micro_batch_tokens}, on {cfg.learner.ranks} rank(s)"
+    rows.append(("an update", f"at most {learned:.0f} tokens, {where}"))
+    return rows

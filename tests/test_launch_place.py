@@ -1,0 +1,76 @@
+"""Where the runs of a job go, what is said of its end, and what actors are told on a cluster that has not inherited it from the driver."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from uec.config import Config
+from uec.errors import BadInput
+from uec.job import IN_A_JOB, RAY_STOP_WAIT_S, copy_around, place_runs, refuse_copy, stop_note
+
+COPY = Path("/tmp/ray/session_2026-01-02_03-04-05_6_7/runtime_resources/working_dir_files/_ray_pkg_0123456789abcdef")
+
+
+@pytest.mark.parametrize("working", [COPY, COPY / "configs"])
+def test_a_relative_run_dir_leads_from_a_copy_to_the_home_folder_and_that_is_said(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    cfg = Config()
+    said = place_runs(cfg, working)
+    assert cfg.run.dir == "/home/ada/runs"
+    assert len(said) == 1 and said[0].startswith("run.dir=runs would lie in") and "the run is in /home/ada/runs;" in said[0]
+
+
+@pytest.mark.parametrize(("run_dir", "working"), [("/mnt/runs", COPY), ("runs", Path("/home/ada/uec-rl")), ("runs", COPY.parent)])
+def test_other_run_dirs_stay_as_they_are_and_nothing_is_said(run_dir: str, working: Path) -> None:
+    cfg = Config()
+    cfg.run.dir = run_dir
+    assert place_runs(cfg, working) == []
+    assert cfg.run.dir == run_dir
+
+
+def test_a_run_folder_that_is_put_into_the_copy_by_name_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"run folder .*_ray_pkg_0123456789abcdef/runs/first lies in .* give run\.dir an absolute path"):
+        refuse_copy(COPY / "runs/first")
+    refuse_copy(Path("/mnt/runs/first"))
+
+
+def test_a_link_into_the_copy_is_seen_through(tmp_path: Path) -> None:
+    copy = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_a"
+    copy.mkdir(parents=True)
+    (tmp_path / "runs").symlink_to(copy)
+    assert copy_around(tmp_path / "runs") is None
+    with pytest.raises(BadInput):
+        refuse_copy(tmp_path / "runs/first")
+
+
+def test_a_job_that_stop_would_kill_in_3_seconds_is_told_so() -> None:
+    assert stop_note({}) == []
+    assert stop_note({IN_A_JOB: "{}", "RAY_JOB_STOP_WAIT_TIME_S": "600"}) == []
+    (said,) = stop_note({IN_A_JOB: "{}"})
+    assert "3 s after its signal" in said and "--runtime-env launch/job.yaml" in said
+
+
+def test_the_names_are_those_of_the_ray_that_is_installed() -> None:
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+    from ray.dashboard.modules.job.job_supervisor import JobSupervisor
+
+    assert IN_A_JOB == RAY_JOB_CONFIG_JSON_ENV_VAR
+    assert JobSupervisor.DEFAULT_RAY_JOB_STOP_WAIT_TIME_S == RAY_STOP_WAIT_S
+
+
+@pytest.mark.e2e
+def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_started_with(cluster, make_config, monkeypatch, tmp_path) -> None:
+    import ray
+
+    from actors.supervisor import Member, Post, Supervisor
+
+    class Surrounded:
+        def variable(self, name: str) -> str | None:
+            return os.environ.get(name)
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))  # the cluster runs already
+    supervisor = Supervisor(make_config(), "cpu", tmp_path, tracker=None)
+    actor = supervisor._create(Member("surrounded", Post(Surrounded, (), cpus=0.01), start=lambda handle: None), "surrounded")
+    assert ray.get(actor.variable.remote("TORCHINDUCTOR_CACHE_DIR")) == str(tmp_path / "inductor")
+    assert ray.get(actor.variable.remote("TORCH_EXTENSIONS_DIR")) == os.environ["TORCH_EXTENSIONS_DIR"]

@@ -1,0 +1,53 @@
+"""`uec export RUN_OR_CHECKPOINT --to DIR`."""
+
+import argparse
+from pathlib import Path
+
+from uec.errors import BadInput
+
+NAME = "export"
+HELP = "write a run's model to a folder for transformers and vLLM"
+DESCRIPTION = """Copy a checkpoint's model to a folder that transformers and `vllm serve` load: weights, config, tokenizer or processor, a
+generation config that samples as in training, and a model card with data, algorithm and figures."""
+EXAMPLES = """examples:
+  uec export runs/NAME --to exported/NAME                    # the newest checkpoint
+  uec export runs/NAME --to exported/NAME-50 --step 50
+  uec export runs/NAME/checkpoints/step_000050 --to exported/NAME-50
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What follows `uec export`."""
+    parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT", help="a run's folder, or one of its checkpoints")
+    parser.add_argument("--to", required=True, metavar="DIR", help="the folder to make")
+    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step; none: the newest")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model that is in DIR")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, copy, write the card."""
+    from uec.config_file import load_config
+    from uec.export.card import read_course, write_card
+    from uec.export.folder import check_place, write_model
+    from uec.export.tokenizer import is_rebuilt
+    from uec.models.source import is_vision_language
+    from uec.models.source import load_config as read_model_config
+    from uec.models.target import CONFIG, find_target
+    from uec.surroundings import prepare_driver
+
+    prepare_driver()
+    target = find_target(arguments.checkpoint, arguments.step)
+    if target.run is None or target.step is None:
+        raise BadInput(
+            f"{arguments.checkpoint} is no run and no checkpoint in a run's folder (runs/NAME/checkpoints/step_000100), of whose "
+            "config.yaml and metrics the model card tells; a model as such needs no export"
+        )
+    place = Path(arguments.to)
+    check_place(place, target, arguments.overwrite)
+    trained = load_config(target.run / CONFIG, [])
+    exported = load_config(target.run / CONFIG, [f"model.path={target.path}"])
+    course, vision = read_course(target.run, target.step), is_vision_language(read_model_config(exported.model))
+    card = write_card(trained, target.run.name, target.step, course, is_rebuilt(exported.model), vision)
+    folder = write_model(place, target, exported, card)
+    print(f"step {target.step} of {target.run.name}: {folder}")
+    return 0

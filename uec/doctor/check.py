@@ -1,0 +1,39 @@
+"""A line of the report."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How it stands."""
+
+    OK = "ok"
+    NOTE = "note"  # to be known, and no obstacle
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at, what was found, and what to do about it."""
+
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+
+
+def ok(name: str, found: str) -> Check:
+    return Check(name, Status.OK, found)
+
+
+def note(name: str, found: str, fix: str = "") -> Check:
+    return Check(name, Status.NOTE, found, fix)
+
+
+def fail(name: str, found: str, fix: str) -> Check:
+    return Check(name, Status.FAIL, found, fix)
+
+
+def mib(size: float) -> str:
+    """Bytes for a person: 3145728 -> 3 MiB, 8 << 30 -> 8.0 GiB."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
