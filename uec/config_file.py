@@ -232,7 +232,7 @@ def _walk_value(node: yaml.Node, key: str, file: Path | None, where: str, source
         try:
             source.settings.append(Setting(key, _value(node, hint), where, entries))
         except yaml.YAMLError as error:
-            source.problems.append(f"{where}: {key}: {_cause(error)}")
+            source.problems.append(f"{where}: {key}: the value is not valid YAML: {_cause(error)}")
     elif isinstance(node, yaml.MappingNode):
         _walk(node, f"{key}.", file, source)
     elif node.tag != NULL:
