@@ -65,7 +65,7 @@ def of_shell(name: str, code: str) -> Iterator[Message]:
     for variable in (r"\$\(\([^()\n]*\)\)", r"\$\([^()\n]*\)", r"\$\{[^}\n]*\}", r"\$\w+"):
         code = re.sub(variable, "…", code)
     for call in re.finditer(r'\bdie((?:\s+(?:\\\n\s*)?"[^"\n]+")+)', code):
-        for text in re.findall(r'"([^"\n]+)"', call[1]):
+        for text in re.findall(r'"([^"\n]*\w[^"\n]*)"', call[1]):
             yield Message(squeezed(text), f"{name}:{code.count(chr(10), 0, call.start()) + 1}")
 
 

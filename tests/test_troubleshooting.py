@@ -1,195 +1,25 @@
-"""docs/troubleshooting.md has a row for each message that the code raises, and no other row.
+"""docs/troubleshooting.md has a row for each message that the code has for a person, and no row for one that it has not.
 
-A message is read off the source, not off a run: its text with `…` for whatever is filled in. The page quotes it the same way, so that
-page and code can be compared as two sets.
+What a message is, and how it is read off the source, is tests/messages.py. The page quotes messages the same way, so that page and
+code are compared as two sets.
 """
 
-import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from messages import Message, messages, of_python, of_shell, squeezed
 
 PAGE = "docs/troubleshooting.md"
 FOREIGN = "## From the libraries below"
-"""Rows behind this heading quote other people's code."""
-ROOTS = ("uec", "actors", "launch", "bench")
-
-RAISED = ("BadInput", "RunFailed", "GradingError")
-MAKERS = ("_not_started", "account", "notes", "dropped", "_apply")
-"""Functions whose return value is a message, or a list of some."""
-
-PASSED_ON = {
-    ("uec/config_file.py", r"'\n'.join(dict.fromkeys(problems))"): "each problem is a message by itself",
-    ("uec/validate.py", r"'\n'.join(problems)"): "each problem is a message by itself",
-    ("uec/rewards/process.py", "str(answer[-1])"): "the BadInput of load_reward in the grading process",
-    ("uec/rewards/process.py", "f'{entry!r:.200}'"): "part of `its grading process sent no result but …`",
-    ("uec/rewards/pool.py", "result.error"): "the error of a Result",
-    ("uec/validate_algorithm.py", "str(error)"): "the BadInput of load_estimator and load_policy_loss",
-    ("actors/checkpoint.py", "supervisor.account(supervisor.replay, error)"): "Supervisor.account",
-    ("actors/image_store.py", "self.supervisor.account(asked.worker, error)"): "Supervisor.account",
-    ("actors/learner_group.py", "self.supervisor.account(rank, error)"): "Supervisor.account",
-    ("actors/stabiliser.py", "self.supervisor.account(replay, error)"): "Supervisor.account",
-    ("actors/stream.py", "self.supervisor.account(grader, error)"): "Supervisor.account",
-    ("actors/supervisor.py", "self._not_started([starts[task] for task in pending])"): "Supervisor._not_started",
-    ("actors/supervisor.py", "self.account(starts[task], error)"): "Supervisor.account",
-    ("actors/supervisor.py", "self.account(member, error)"): "Supervisor.account",
-}
-"""Texts made elsewhere, by file and expression, and where: without a word of their own there is nothing to find."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """What the code says, with … for what varies, and where."""
-
-    text: str
-    where: str
-
-
-# --- from the code
-
-
-class Source:
-    """A Python file whose messages are read."""
-
-    def __init__(self, name: str, code: str) -> None:
-        self.name = name
-        self.tree = ast.parse(code)
-        self.inside: dict[ast.AST, ast.AST] = {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
-
-    def messages(self) -> Iterator[Message]:
-        for node in ast.walk(self.tree):
-            for said in self._said(node):
-                text = squeezed(self._text(said))
-                if re.search(r"\w", text):
-                    yield Message(text, f"{self.name}:{said.lineno}")
-                elif not isinstance(said, ast.Constant) and (self.name, ast.unparse(said)) not in PASSED_ON:
-                    yield Message(f"(passed on: {ast.unparse(said)})", f"{self.name}:{said.lineno}")
-
-    def passed_on(self) -> set[tuple[str, str]]:
-        return {(self.name, ast.unparse(said)) for node in ast.walk(self.tree) for said in self._said(node)}
-
-    def _said(self, node: ast.AST) -> Iterator[ast.expr]:
-        """The expressions that this node makes known as messages."""
-        match node:
-            case ast.Raise(exc=ast.Call(func=ast.Name(), args=[first, *_])):
-                yield first
-            case ast.Call(func=ast.Name(id=name), args=[first, *_]) if name in RAISED and not isinstance(self.inside[node], ast.Raise):
-                yield first
-            case ast.Call(func=ast.Attribute(attr="event"), args=[first]):
-                if not isinstance(first, ast.Name):  # a name: a note or a sink's line, said where it is made
-                    yield first
-            case ast.Call(func=ast.Attribute(attr="append", value=place), args=[first]) if "problems" in ast.unparse(place).split("."):
-                if not isinstance(first, ast.Call):
-                    yield first
-            case ast.Call(func=ast.Attribute(attr="append", value=ast.Name(id="said")), args=[first]):
-                yield first
-            case ast.Call(func=ast.Name(id="Result"), args=[ast.Constant(value=None), first, *_]):
-                yield first
-            case ast.Call(func=ast.Name(id="print"), args=[first], keywords=[*_, ast.keyword(arg="file")]):
-                yield first
-            case ast.Call(func=ast.Name(id="print"), args=[first]) if self.name.startswith("launch/") and "Mend" in ast.unparse(first):
-                yield first
-            case ast.Call(func=ast.Attribute(attr="exit", value=ast.Name(id="sys")), args=[ast.Constant() | ast.JoinedStr() as first]):
-                yield first
-            case ast.Yield(value=ast.expr() as first) if self.name.startswith("uec/validate"):
-                yield first
-            case ast.FunctionDef(name=name) if name in MAKERS:
-                yield from self._returned(node)
-
-    def _returned(self, maker: ast.FunctionDef) -> Iterator[ast.expr]:
-        for node in ast.walk(maker):
-            match node:
-                case ast.Return(value=ast.List(elts=several)):
-                    yield from several
-                case ast.Return(value=ast.ListComp(elt=one)):
-                    yield one
-                case ast.Return(value=ast.JoinedStr() | ast.BinOp() as one):
-                    yield one
-
-    def _text(self, node: ast.expr, depth: int = 3) -> str:
-        """As a person reads it, … where it cannot be known from the source."""
-        match node:
-            case ast.Constant(value=str() as text):
-                return text
-            case ast.JoinedStr(values=parts):
-                return "".join(self._text(part, depth) for part in parts)
-            case ast.FormattedValue(value=value):
-                return self._text(value, depth)
-            case ast.BinOp(left=left, op=ast.Add(), right=right):
-                return self._text(left, depth) + self._text(right, depth)
-            case ast.Call(func=ast.Name(id="_given"), args=[_, ast.Constant(value=key)]):
-                return f"{key}=…"
-            case ast.Name(id=name) if depth:
-                value = self._assigned(name, node)
-                return "…" if value is None else self._text(value, depth - 1)
-        return "…"
-
-    def _assigned(self, name: str, at: ast.AST) -> ast.expr | None:
-        """What a function's own name stands for, if it is assigned once."""
-        while not isinstance(at, ast.FunctionDef | ast.AsyncFunctionDef):
-            if at not in self.inside:
-                return None
-            at = self.inside[at]
-        found: list[ast.expr] = []
-        for node in ast.walk(at):
-            match node:
-                case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
-                    found.append(value)
-                case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
-                    found += [value for target, value in zip(targets, values, strict=True) if ast.unparse(target) == name]
-                case ast.AugAssign(target=ast.Name(id=target)) | ast.For(target=ast.Name(id=target)) if target == name:
-                    return None
-        return found[0] if len(found) == 1 else None
-
-
-def shell_messages(name: str, code: str) -> Iterator[Message]:
-    """The texts that a script's `die` is given."""
-    for pattern in (r"\$\(\([^()\n]*\)\)", r"\$\([^()\n]*\)", r"\$\{[^}\n]*\}", r"\$\w+"):
-        code = re.sub(pattern, "…", code)
-    for call in re.finditer(r'\bdie((?:\s+(?:\\\n\s*)?"[^"]*")+)', code):
-        for said in re.findall(r'"([^"]*)"', call[1]):
-            yield Message(squeezed(said), f"{name}:{code.count(chr(10), 0, call.start()) + 1}")
-
-
-def squeezed(text: str) -> str:
-    """On one line, with one … for several in a row."""
-    return re.sub(r"…{2,}", "…", " ".join(text.split()))
+"""Rows below this heading quote other people's code."""
+QUOTE = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)")
 
 
 @pytest.fixture(scope="module")
-def code(project: Path) -> list[Message]:
-    return list(messages_of(project))
-
-
-def messages_of(project: Path) -> Iterator[Message]:
-    for root in ROOTS:
-        for path in sorted((project / root).rglob("*.py")):
-            name = path.relative_to(project).as_posix()
-            yield from Source(name, path.read_text()).messages()
-        for path in sorted((project / root).rglob("*.sh")):
-            yield from shell_messages(path.relative_to(project).as_posix(), path.read_text())
-
-
-# --- from the page
-
-
-def rows_of(page: str) -> list[tuple[int, str, str]]:
-    """(line, message cell, advice) of each row of each table."""
-    found = []
-    for number, line in enumerate(page.splitlines(), 1):
-        cells = re.split(r"(?<!\\)\|", line)
-        if line.startswith("|") and not set(line) <= set("|- ") and not line.startswith("| message |"):
-            assert len(cells) == 4, f"{PAGE}:{number}: two cells a row"
-            found.append((number, cells[1].strip(), cells[2].strip()))
-    return found
-
-
-def quoted(cell: str) -> list[str]:
-    """The messages in a cell: code spans, in double backticks where they hold some."""
-    return [squeezed(text.replace("\\|", "|")) for _, text in re.findall(r"(`+)(.+?)(?<!`)\1(?!`)", cell)]
+def said(project: Path) -> list[Message]:
+    return list(messages(project))
 
 
 @pytest.fixture(scope="module")
@@ -197,34 +27,98 @@ def page(project: Path) -> str:
     return (project / PAGE).read_text()
 
 
-def as_quoted(text: str) -> str:
-    """How the page has to quote a message."""
+def rows(page: str) -> Iterator[tuple[int, str, str]]:
+    """(line, message cell, advice) of each row of each table."""
+    for number, line in enumerate(page.splitlines(), 1):
+        if line.startswith("|") and not line.startswith(("|---", "| message |")):
+            cells = re.split(r"(?<!\\)\|", line)
+            assert len(cells) == 4, f"{PAGE}:{number}: a row has two cells; a | inside one is written \\|"
+            yield number, cells[1].strip(), cells[2].strip()
+
+
+def quotes(cell: str) -> list[str]:
+    """The messages in a cell: what stands between backticks, two of them where the message has some."""
+    return [squeezed(text.replace("\\|", "|")) for _, text in QUOTE.findall(cell)]
+
+
+def quoted(text: str) -> str:
+    """A message as a cell has it."""
     text = text.replace("|", "\\|")
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
-# --- both
+def lacking(said: list[Message], page: str) -> str:
+    """Rows to paste for the messages that the page has not, each below the place in the code that says it."""
+    there = {text for _, cell, _ in rows(page.partition(FOREIGN)[0]) for text in quotes(cell)}
+    places: dict[str, list[str]] = {}
+    for message in said:
+        if message.text is not None and message.text not in there:
+            places.setdefault(message.text, []).append(message.where)
+    return "\n".join(f"{', '.join(where)}\n| {quoted(text)} | CAUSE AND REMEDY |" for text, where in places.items())
 
 
-def test_each_message_of_the_code_has_its_row(code: list[Message], page: str) -> None:
-    there = {text for _, cell, _ in rows_of(page.partition(FOREIGN)[0]) for text in quoted(cell)}
-    missing = [message for message in code if message.text not in there]
-    assert not missing, f"{PAGE} lacks {len(missing)} messages; add a row with cause and remedy for each:\n" + "\n".join(
-        f"{message.where}\n| {as_quoted(message.text)} |  |" for message in missing
-    )
+def stale(said: list[Message], page: str) -> str:
+    """The quotes that no message has, with their lines in the page."""
+    texts = {message.text for message in said}
+    own = rows(page.partition(FOREIGN)[0])
+    return "\n".join(f"{PAGE}:{line}: {text}" for line, cell, _ in own for text in quotes(cell) if text not in texts)
 
 
-def test_each_row_quotes_a_message_that_there_is(code: list[Message], page: str) -> None:
-    said = {message.text for message in code}
-    stale = [
-        f"{PAGE}:{line}: {text}" for line, cell, _ in rows_of(page.partition(FOREIGN)[0]) for text in quoted(cell) if text not in said
-    ]
-    assert not stale, f"{len(stale)} quoted messages are not in the code any more; remove or correct them:\n" + "\n".join(stale)
+def test_each_message_of_the_code_has_a_row(said: list[Message], page: str) -> None:
+    rows_to_add = lacking(said, page)
+    assert not rows_to_add, f"{PAGE} lacks these. Paste each row into the section where one meets it:\n{rows_to_add}"
 
 
-def test_each_row_says_something_and_no_message_stands_twice(page: str) -> None:
-    rows = rows_of(page)
-    assert all(quoted(cell) and len(advice) > 10 for _, cell, advice in rows), [row for row in rows if not quoted(row[1]) or not row[2]]
-    assert not [cell for _, cell, _ in rows if re.sub(r"(`+)(.+?)(?<!`)\1(?!`)|<br>|\s", "", cell)], "only messages in the first column"
-    texts = [text for _, cell, _ in rows for text in quoted(cell)]
-    assert not {text for text in texts if texts.count(text) > 1}
+def test_each_row_quotes_a_message_that_there_is(said: list[Message], page: str) -> None:
+    gone = stale(said, page)
+    assert not gone, f"the code says these no more. Correct the quotes, or remove the rows:\n{gone}"
+
+
+def test_each_message_can_be_read_off_the_source(said: list[Message]) -> None:
+    unread = "\n".join(message.where for message in said if message.text is None)
+    advice = "Give it words of its own where it is raised, or list it in ELSEWHERE of tests/messages.py"
+    assert not unread, f"these have no text in the source. {advice}:\n{unread}"
+
+
+def test_each_row_gives_advice_and_no_message_stands_twice(page: str) -> None:
+    texts = [text for _, cell, _ in rows(page) for text in quotes(cell)]
+    assert len(texts) > 300
+    assert {text for text in texts if texts.count(text) > 1} == set()
+    assert [f"{PAGE}:{line}" for line, cell, advice in rows(page) if not quotes(cell) or len(advice) < 20 or "CAUSE AND" in advice] == []
+    assert [f"{PAGE}:{line}" for line, cell, _ in rows(page) if re.sub(r"<br>|\s", "", QUOTE.sub("", cell))] == [], "only messages there"
+
+
+def test_the_contents_name_each_section(page: str) -> None:
+    sections = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    anchors = [f"- [{section}](#{re.sub(r'[^a-z0-9 -]', '', section.lower()).replace(' ', '-')})" for section in sections]
+    assert re.findall(r"^- \[.*\]\(#.*\)$", page, re.MULTILINE) == anchors
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ('raise BadInput(f"{name} has {n:.2f} rows")', "… has … rows"),
+        ('raise RunFailed(f"{a}{b}: too many" + (f"; see {c}" if c else ""))', "…: too many…"),
+        ('def f():\n    text = f"no {thing}"\n    raise RunFailed(text)', "no …"),
+        ('tracker.event(f"{member} is back")', "… is back"),
+        ('problems.append("two\\nlines")', "two lines"),
+        ('yield f"{_given(cfg, \'rollout.n\')} is odd"', "rollout.n=… is odd"),
+        ('def notes(cfg):\n    return [f"{key} does nothing"]', "… does nothing"),
+        ('def f(found):\n    raise BadInput(found)', None),
+    ],
+)  # fmt: skip
+def test_a_message_is_its_text_with_dots_for_what_varies(code: str, text: str | None) -> None:
+    (found,) = of_python("uec/validate_it.py", code)
+    assert found.text == text
+
+
+def test_a_scripts_die_is_read_too() -> None:
+    (found,) = of_shell("launch/it.sh", '[ -e x ] ||\n    die "no $name in ${place:-here}, $(tail -n 1 log)"\n')
+    assert found == Message("no … in …, …", "launch/it.sh:2")
+
+
+def test_a_new_message_and_a_row_of_an_old_one_are_named_with_their_places() -> None:
+    page = "| message | what |\n|---|---|\n| `old …` | It was once said by the code. |\n| `` a `b` \\| c `` | This one still is. |\n"
+    said = [Message("a `b` | c", "uec/a.py:1"), Message("new …", "uec/b.py:7"), Message("new …", "uec/c.py:9")]
+    assert lacking(said, page) == "uec/b.py:7, uec/c.py:9\n| `new …` | CAUSE AND REMEDY |"
+    assert stale(said, page) == f"{PAGE}:3: old …"

@@ -248,7 +248,7 @@ def _pairs(node: yaml.MappingNode, file: Path | None, source: Source) -> list[tu
             source.problems.append(f"{_at(file, key_node)}: expected the name of a field, found {_named(key_node)}")
             return []
         if key_node.value in seen:
-            source.problems.append(f"{_at(file, key_node)}: the key {key_node.value} stands twice in one section")
+            source.problems.append(f"{_at(file, key_node)}: the key {key_node.value} stands twice in one section; remove one")
         seen.add(key_node.value)
     yaml.SafeLoader("").flatten_mapping(node)  # what `<<` brings in
     return node.value
