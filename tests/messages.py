@@ -25,7 +25,7 @@ ELSEWHERE = {
     "f'{entry!r:.200}'": "the end of `its grading process sent no result but …`",
     "f'{label} {done}/{total}'": "progress of an evaluation, no message",
     "f\"{error}\\n{instead_of(cfg.data.eval or '')}\"": "load_held_out's, with the advice of instead_of",
-    "said + [f'{result.bench} failed: {result.error}' for result in results if result.error]": "problems of a comparison, and a bench's own",
+    "said + [f'{result.bench} failed: {result.error}' for result in results if result.error]": "each is a message by itself",
 }
 """Texts without a word of their own that are found where they are made."""
 

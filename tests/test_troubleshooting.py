@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from messages import Message, messages, of_python, of_shell, squeezed
 
+PROJECT = Path(__file__).resolve().parent.parent
 PAGE = "docs/troubleshooting.md"
 FOREIGN = "## From the libraries below"
 """Rows below this heading quote other people's code."""
@@ -18,13 +19,13 @@ QUOTE = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)")
 
 
 @pytest.fixture(scope="module")
-def said(project: Path) -> list[Message]:
-    return list(messages(project))
+def said() -> list[Message]:
+    return list(messages(PROJECT))
 
 
 @pytest.fixture(scope="module")
-def page(project: Path) -> str:
-    return (project / PAGE).read_text()
+def page() -> str:
+    return (PROJECT / PAGE).read_text()
 
 
 def rows(page: str) -> Iterator[tuple[int, str, str]]:

@@ -191,7 +191,9 @@ def _answer_extractor(data: Data) -> Extract:
             return answer
         matches = list(pattern.finditer(answer))
         if not matches or matches[-1][1] is None:
-            raise BadInput(f"{where}: data.answer_regex {pattern.pattern!r} finds nothing in {answer[-80:]!r}; correct the pattern, or the row")
+            raise BadInput(
+                f"{where}: data.answer_regex {pattern.pattern!r} finds nothing in {answer[-80:]!r}; correct the pattern, or the row"
+            )
         return matches[-1][1].strip()
 
     return extract

@@ -19,7 +19,7 @@ def python_version() -> Check:
     found = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}, {sys.prefix}"
     if sys.version_info[:2] in PYTHONS:
         return ok("python", found)
-    return fail("python", f"{found}; Python 3.11 or 3.12 is needed", "install Python 3.11 or 3.12, then `make setup PYTHON=/path/to/python3.11`")
+    return fail("python", f"{found}; Python 3.11 or 3.12 is needed", "install one, then `make setup PYTHON=/path/to/python3.11`")
 
 
 def package_versions() -> Iterator[Check]:
