@@ -113,7 +113,8 @@ def read_driver(path: Path) -> dict[str, Any]:
             f"run.resume: {path} is no checkpoint of a run ({file.name}: {error}); pass a folder such as runs/NAME/checkpoints/step_000100"
         ) from error
     if driver.get("format") != FORMAT:
-        raise BadInput(f"run.resume: {file} has format {driver.get('format')!r}, this version reads {FORMAT}")
+        found = driver.get("format")
+        raise BadInput(f"run.resume: {file} has format {found!r}, this version reads {FORMAT}; resume with the code that wrote it")
     return driver
 
 

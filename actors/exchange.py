@@ -149,7 +149,8 @@ class WeightExchange:
             await asyncio.wait_for(awaited(handle.update_weights.remote(publication)), self.cfg.weights.timeout_s)
         except TimeoutError as error:
             raise RunFailed(
-                f"{engine.name} did not take weight version {publication.version} within weights.timeout_s={self.cfg.weights.timeout_s:g} s"
+                f"{engine.name} did not take weight version {publication.version} within "
+                f"weights.timeout_s={self.cfg.weights.timeout_s:g} s; see {self.supervisor.logs / engine.name}.log, or raise the timeout"
             ) from error
         except ray.exceptions.RayError as error:
             await self.supervisor.revive(engine, handle, error)

@@ -223,13 +223,13 @@ class RoundTrip:
                 break
         off = (first or {}).get("policy/rollout_logprob_gap_max", float("inf"))
         if not off <= self.tolerance:
-            found = f"the learner's log-probabilities of the responses are off by {off:.3g} nats (tolerance {self.tolerance:g})"
-            self.listener.add(fail("scoring", found, f"engine and learner compute different models: please report it, with {self.logs}"))
+            disagree = f"the learner's log-probabilities of the responses are off by {off:.3g} nats (tolerance {self.tolerance:g})"
+            self.listener.add(fail("scoring", disagree, f"engine and learner compute different models: please report it, with {self.logs}"))
             return False
         self.listener.add(ok("scoring", f"the learner's log-probabilities of the responses are the engines' within {off:.1e} nats"))
         if not CLEARLY * self.tolerance < moved < float("inf"):
-            found = f"{number + 1} updates moved the policy by {moved:.3g} nats on the probe, too little or too much to tell by"
-            self.listener.add(fail("update", found, f"the logs: {self.logs}; frozen weights, or a loss that is switched off?"))
+            unclear = f"{number + 1} updates moved the policy by {moved:.3g} nats on the probe, too little or too much to tell by"
+            self.listener.add(fail("update", unclear, f"the logs: {self.logs}; frozen weights, or a loss that is switched off?"))
             return False
         exchanged = await self.exchange.publish()
         # Raises RunFailed, naming the engine, where one does not follow; so does `publish`, where it compares.

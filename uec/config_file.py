@@ -232,7 +232,7 @@ def _walk_value(node: yaml.Node, key: str, file: Path | None, where: str, source
         try:
             source.settings.append(Setting(key, _value(node, hint), where, entries))
         except yaml.YAMLError as error:
-            source.problems.append(f"{where}: {key}: {_cause(error)}")
+            source.problems.append(f"{where}: {key}: the value is not valid YAML: {_cause(error)}")
     elif isinstance(node, yaml.MappingNode):
         _walk(node, f"{key}.", file, source)
     elif node.tag != NULL:
@@ -248,7 +248,7 @@ def _pairs(node: yaml.MappingNode, file: Path | None, source: Source) -> list[tu
             source.problems.append(f"{_at(file, key_node)}: expected the name of a field, found {_named(key_node)}")
             return []
         if key_node.value in seen:
-            source.problems.append(f"{_at(file, key_node)}: the key {key_node.value} stands twice in one section")
+            source.problems.append(f"{_at(file, key_node)}: the key {key_node.value} stands twice in one section; remove one")
         seen.add(key_node.value)
     yaml.SafeLoader("").flatten_mapping(node)  # what `<<` brings in
     return node.value

@@ -68,7 +68,7 @@ def is_path(source: str) -> bool:
 
 def _import_file(field: str, name: str, path: Path) -> ModuleType:
     if not path.is_file():
-        raise BadInput(f"{field}: {name}: there is no file {path}")
+        raise BadInput(f"{field}: {name}: there is no file {path}; correct the path, which begins in the working folder if it is relative")
     if path.suffix != ".py":
         raise BadInput(f"{field}: {name}: {path} is no Python file; its name must end in .py")
     # So that the file may import its neighbours; last, so that none of them hides an installed package.

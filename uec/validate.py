@@ -247,7 +247,7 @@ def _run_conflicts(cfg: Config) -> Iterator[str]:
     if evaluation.every and cfg.data.eval is None:
         yield f"{_given(cfg, 'eval.every')} has nothing to evaluate on: data.eval is not set; set it, or eval.every=0"
     for sink in sorted({sink for sink in cfg.tracking if cfg.tracking.count(sink) > 1}):
-        yield f"tracking names {sink} twice"
+        yield f"tracking names {sink} twice; leave one out"
 
 
 def _largest_advantage(cfg: Config) -> float:

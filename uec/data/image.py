@@ -123,7 +123,7 @@ def _resolve(path: str, folder: Path | None, cfg: ImageConfig, where: str) -> Pa
     try:
         resolved = (Path(path) if begin is None else begin / path).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # a zero byte, a circle of links
-        raise BadInput(f"{where}: {path!r} cannot be a path: {error}") from error
+        raise BadInput(f"{where}: {path!r} cannot be a path: {error}; correct it, or remove the row") from error
     if root is not None and not resolved.is_relative_to(root.resolve()):
         raise BadInput(f"{where}: the picture {resolved} is not in data.image.root={cfg.root}; move it there, or give another root")
     return resolved

@@ -127,7 +127,7 @@ def _prompts(
         pictured = "; data.image.max_pixels bounds what a picture takes of them" if any(spans) else ""
         raise BadInput(
             f"{source}: all {len(problems)} prompts are longer than data.max_prompt_tokens={most}; "
-            f"the shortest has {min(map(len, tokens))} tokens{pictured}"
+            f"the shortest has {min(map(len, tokens))} tokens; raise it, or give shorter prompts{pictured}"
         )
     return prompts
 
@@ -191,7 +191,9 @@ def _answer_extractor(data: Data) -> Extract:
             return answer
         matches = list(pattern.finditer(answer))
         if not matches or matches[-1][1] is None:
-            raise BadInput(f"{where}: data.answer_regex {pattern.pattern!r} finds nothing in {answer[-80:]!r}")
+            raise BadInput(
+                f"{where}: data.answer_regex {pattern.pattern!r} finds nothing in {answer[-80:]!r}; correct the pattern, or the row"
+            )
         return matches[-1][1].strip()
 
     return extract

@@ -39,7 +39,7 @@ class Reader:
         """The text of a row that has so many pictures. Raises BadInput, with `where`, for what cannot be a prompt."""
         value = row[self.data.prompt_key]
         if isinstance(value, str) and not value.strip():
-            raise BadInput(f"{where}: the prompt is empty")
+            raise BadInput(f"{where}: the prompt is empty; fill it, or remove the row")
         if not self.data.chat:
             text = to_text(value, row, self.data, where)
             return text if self.processor is None else self._place([{"role": "user", "content": text}], pictures, where)[0]["content"]

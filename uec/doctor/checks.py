@@ -39,7 +39,7 @@ def guarded(name: str, check: Callable[[], Check | Iterable[Check]]) -> Iterator
         found = check()
         yield from [found] if isinstance(found, Check) else found
     except Exception as error:
-        yield fail(name, f"{type(error).__name__}: {error}", "this was not foreseen; what it says is the best lead")
+        yield fail(name, f"the check itself failed: {type(error).__name__}: {error}", "not foreseen: what it says is the best lead")
 
 
 def _size(cfg: Config) -> int | None:

@@ -78,11 +78,12 @@ def open_files() -> Check:
     if hard == resource.RLIM_INFINITY:
         return ok("open files", "no limit")
     if hard < OPEN_FILES_LEAST:
-        return fail("open files", f"at most {hard}", f"`ulimit -Hn {OPEN_FILES_ADVISED}` in the shell that starts Ray, or limits.conf")
+        advice = f"`ulimit -Hn {OPEN_FILES_ADVISED}` in the shell that starts Ray, or limits.conf"
+        return fail("open files", f"at most {hard} at a time", advice)
     if hard < OPEN_FILES_ADVISED:
         advice = f"enough here; a cluster's head wants {OPEN_FILES_ADVISED} (`ulimit -n`)"
-        return note("open files", f"at most {hard}", advice)
-    return ok("open files", f"at most {hard}")
+        return note("open files", f"at most {hard} at a time", advice)
+    return ok("open files", f"at most {hard} at a time")
 
 
 def _nvidia_smi() -> list[str]:

@@ -25,7 +25,7 @@ def shared_memory(cfg: Config, parameters: int | None, cuda: bool) -> Check:
     """On CPU, two versions of the weights lie there in turn; and Ray's object store, where it is our own."""
     name = "shared memory"
     if not SHARED_MEMORY.is_dir():
-        return fail(name, f"there is no {SHARED_MEMORY}", f"mount it: `mount -t tmpfs -o size=8g tmpfs {SHARED_MEMORY}`")
+        return fail(name, f"there is no folder {SHARED_MEMORY}", f"mount it: `mount -t tmpfs -o size=8g tmpfs {SHARED_MEMORY}`")
     free = shutil.disk_usage(SHARED_MEMORY).free
     weights = 0 if cuda or cfg.weights.backend not in ("auto", "shm") else 2 * 4 * (parameters or 0)
     need = weights + (cfg.cluster.object_store_mb << 20)

@@ -19,7 +19,7 @@ def python_version() -> Check:
     found = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}, {sys.prefix}"
     if sys.version_info[:2] in PYTHONS:
         return ok("python", found)
-    return fail("python", found, "install Python 3.11 or 3.12, then `make setup PYTHON=/path/to/python3.11`")
+    return fail("python", f"{found}; Python 3.11 or 3.12 is needed", "install one, then `make setup PYTHON=/path/to/python3.11`")
 
 
 def package_versions() -> Iterator[Check]:
@@ -31,7 +31,7 @@ def package_versions() -> Iterator[Check]:
             yield package_version(name, wanted[name])
     wrong = [f"{name} {_installed(name) or 'missing'}, not {version}" for name, version in others.items() if not _is(name, version)]
     if wrong:
-        yield fail("packages", "; ".join(wrong), AGAIN)
+        yield fail("packages", f"other versions than setup.cfg pins: {'; '.join(wrong)}", AGAIN)
     else:
         yield ok("packages", f"{len(others)} others as setup.cfg pins them")
 

@@ -111,8 +111,8 @@ def _check_folder(folder: Path) -> Path:
         raise BadInput(f"model.path: {folder} has no config.json; give {FORMS}")
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        advice = "; convert them: pickled weights can run code when they are loaded" if pickled else ""
-        raise BadInput(f"model.path: {folder} has no weights as .safetensors{advice}")
+        advice = "convert them: pickled weights can run code when they are loaded" if pickled else "save it with save_pretrained"
+        raise BadInput(f"model.path: {folder} has no weights as .safetensors; {advice}")
     return folder
 
 

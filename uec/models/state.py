@@ -66,7 +66,8 @@ def load_state(folder: Path, engine: Any, named: list[Named]) -> tuple[int, int]
     except (OSError, ValueError) as error:
         raise BadInput(f"{folder} holds no learner state: {error}") from error
     if contents.get("format") != FORMAT:
-        raise BadInput(f"{folder}/learner.json has format {contents.get('format')!r}, this version reads {FORMAT}")
+        found = contents.get("format")
+        raise BadInput(f"{folder}/learner.json has format {found!r}, this version reads {FORMAT}; resume with the code that wrote it")
     saved, ours = contents["parameters"], {name: _shape(parameter) for name, parameter in named}
     different = sorted(name for name in saved.keys() | ours.keys() if name not in saved or saved[name]["shape"] != ours.get(name))
     if different:

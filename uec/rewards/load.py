@@ -91,7 +91,7 @@ def list_names(fn: Any) -> list[str]:
         raise BadInput(f"reward.fn: {fn!r} is no reward function; give {FORMS}, or a list of those")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise BadInput(f"reward.fn: {twice[0]} is named twice")
+        raise BadInput(f"reward.fn: {twice[0]} is named twice; leave one out")
     return names
 
 
