@@ -17,7 +17,7 @@ def rows(cfg: Config, folder: Path) -> Path:
     """Some of what the config's data set holds, under its names of columns."""
     file = folder / "rows.jsonl"
     made = [{cfg.data.prompt_key: f"{n} + 4 = ?", cfg.data.answer_key: f"so #### {n + 4}"} for n in range(9)]
-    if cfg.data.image_key:
+    if "VL" in cfg.model.path and cfg.data.image_key:
         pictures = sorted((DATA / "geometry3k/images").iterdir())
         made = [row | {cfg.data.image_key: [str(pictures[n % len(pictures)])]} for n, row in enumerate(made)]
     file.write_text("".join(json.dumps(row) + "\n" for row in made))
