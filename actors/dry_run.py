@@ -1,4 +1,7 @@
-"""`uec train CONFIG --dry-run`: all that a run takes from outside is read and checked; no actor starts and nothing is written."""
+"""`uec train CONFIG --dry-run`: all that a run takes from outside is read and checked; no actor starts and nothing is written.
+
+Of the model its config.json and its tokenizer are enough: weights may be still to come.
+"""
 
 from pathlib import Path
 from statistics import fmean
@@ -8,6 +11,11 @@ from rich.console import Console
 from actors.run import dropped, prepare
 from uec.config import Config
 from uec.data.prompts import Dataset
+from uec.doctor.devices import free_memory
+from uec.errors import BadInput
+from uec.models.memory.report import memory_report
+from uec.models.source import resolve_model
+from uec.platform import gpu_bytes
 from uec.run_folder import RunFolder
 from uec.validate import check_disk, notes
 
@@ -21,10 +29,22 @@ def dry_run(cfg: Config, config_path: str) -> int:
     console.print(f"{config_path} would run as {folder.path}")
     for name, figure in [*_data(dataset), *_step(cfg, dataset)]:
         console.print(f"  {name:<24}  {figure}", markup=False)
-    for note in [*notes(cfg), *dropped(dataset, cfg)]:
+    _, machine = free_memory()
+    lines, tight = memory_report(cfg, machine, gpu_bytes())
+    for line in lines:
+        console.print(f"  {line}", markup=False)
+    for note in [*notes(cfg), *dropped(dataset, cfg), *_without_weights(cfg), *tight]:
         console.print(f"note: {note}")
     console.print("all checks passed; no actor was started, nothing was written")
     return 0
+
+
+def _without_weights(cfg: Config) -> list[str]:
+    try:
+        resolve_model(cfg.model)
+    except BadInput as error:
+        return [f"a run would be refused: {error}"]
+    return []
 
 
 def _data(dataset: Dataset) -> list[tuple[str, str]]:

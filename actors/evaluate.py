@@ -34,7 +34,7 @@ from uec.eval.predictions import Prediction, Predictions
 from uec.eval.report import console, plural
 from uec.eval.settings import Candidate
 from uec.models.processor import load_processor
-from uec.models.source import context_length, load_tokenizer
+from uec.models.source import context_length, load_tokenizer, resolve_model
 from uec.platform import detect
 from uec.rewards.load import absolute_names, load_reward
 from uec.tracking.tracker import Tracker
@@ -244,6 +244,7 @@ def _prepare(cfg: Config) -> Dataset:
     """All that comes from outside, checked: reward function, model, data."""
     reward = load_reward(cfg.reward)
     cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
+    resolve_model(cfg.model)
     check_context(cfg, context_length(cfg.model))
     tokenizer = load_tokenizer(cfg.model)
     try:

@@ -21,7 +21,7 @@ from uec.errors import EXIT_SIGINT, EXIT_SIGTERM
 from uec.imports import absolute_name
 from uec.job import copy_around, place_runs, refuse_copy, stop_note
 from uec.models.processor import load_processor
-from uec.models.source import context_length, load_tokenizer
+from uec.models.source import context_length, load_tokenizer, resolve_model
 from uec.platform import Platform, detect
 from uec.rewards.load import absolute_names, load_reward
 from uec.run_folder import RunFolder
@@ -39,6 +39,7 @@ def train(cfg: Config, config_path: str) -> int:
     folder = RunFolder.prepare(cfg, Path(config_path))
     refuse_copy(folder.path)
     check_disk(cfg, folder.path)
+    resolve_model(cfg.model)  # with weights: a dry run does without
     dataset, tracker = prepare(cfg), make_tracker(cfg)
     resources = connect(cfg, f"uec-{folder.name}")
     try:
@@ -59,7 +60,7 @@ def train(cfg: Config, config_path: str) -> int:
 
 
 def prepare(cfg: Config) -> Dataset:
-    """Everything that the run takes from outside, checked: reward function, model, data."""
+    """What the run takes from outside, checked: reward function, data, and of the model all but its weights."""
     reward = load_reward(cfg.reward)
     if copy_around(Path.cwd()) is None:  # a job's actors run in the same copy, whose place the next job does not have
         cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder

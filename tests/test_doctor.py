@@ -108,11 +108,11 @@ def test_a_gpu_is_read_off_nvidia_smi_and_a_driver_that_fails_gives_none(monkeyp
 
 
 def test_injected_little_memory_is_red(monkeypatch, make_config) -> None:
-    monkeypatch.setattr(devices, "_free_memory", lambda: (1 << 30, 4 << 30))
+    monkeypatch.setattr(devices, "free_memory", lambda: (1 << 30, 4 << 30))
     # two actors of 700 MiB, 256 MiB of Ray's, 128 MiB of cache, and 20 bytes for each of a million parameters
     need = 2 * 700 + 256 + 128 + 20e6 / 2**20
     fault(devices.memory(make_config(), 1_000_000), "1.0 GiB of 4.0 GiB free", f"{need / 1024:.1f} GiB at least")
-    monkeypatch.setattr(devices, "_free_memory", lambda: (2 << 30, 4 << 30))
+    monkeypatch.setattr(devices, "free_memory", lambda: (2 << 30, 4 << 30))
     assert devices.memory(make_config(), 1_000_000).status is OK
 
 
@@ -120,9 +120,9 @@ def test_a_containers_memory_counts_where_it_is_less_than_the_machines(monkeypat
     monkeypatch.setattr(devices, "CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text(f"{300 << 20}\n")
     (tmp_path / "memory.current").write_text(f"{100 << 20}\n")
-    assert devices._free_memory() == (200 << 20, 300 << 20)
+    assert devices.free_memory() == (200 << 20, 300 << 20)
     (tmp_path / "memory.max").write_text("max\n")
-    assert devices._free_memory()[1] == devices.psutil.virtual_memory().total
+    assert devices.free_memory()[1] == devices.psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize(("hard", "status"), [(256, FAIL), (4096, NOTE), (20000, OK), (devices.resource.RLIM_INFINITY, OK)])

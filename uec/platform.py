@@ -57,3 +57,12 @@ def detect(cfg: Config, device: str | None = None) -> Platform:
         weights=weights,
         engine=engine,
     )
+
+
+def gpu_bytes() -> int | None:
+    """Memory of the least of the GPUs that this process sees, in bytes; None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))

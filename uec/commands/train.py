@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--dry-run",
         action="store_true",
-        help="do not train: check everything, load data and tokenizer, count a step's tokens; start no actor",
+        help="do not train: check everything, load data and tokenizer, count a step's tokens, estimate memory per device; start no actor",
     )
 
 

@@ -60,7 +60,7 @@ def gpu() -> Check:
 
 def memory(cfg: Config, parameters: int | None) -> Check:
     """Memory that is free against the least that the run's actors need: `parameters` of the model, where known."""
-    free, total = _free_memory()
+    free, total = free_memory()
     actors = cfg.rollout.engines + cfg.learner.ranks
     # On CPU: each engine has the weights in float32 and its cache; the learners' states are one between them (ZeRO) or one each.
     weights = parameters or 0
@@ -107,7 +107,7 @@ def _cpu_quota() -> float | None:
     return None if limit == "max" else int(limit) / int(period)
 
 
-def _free_memory() -> tuple[int, int]:
+def free_memory() -> tuple[int, int]:
     """Bytes free and in all, of the machine or of the container, whichever is less."""
     machine = psutil.virtual_memory()
     file, used = CGROUP / "memory.max", CGROUP / "memory.current"

@@ -11,7 +11,7 @@ import xxhash
 from uec.config import Image as ImageConfig
 from uec.config import Model
 from uec.errors import BadInput, RunFailed
-from uec.models.source import is_vision_language, load_config, resolve_model
+from uec.models.source import is_vision_language, load_config, locate_model
 from uec.types import ImageFeatures, Prompt, Tokens
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _load(model: Model, tokenizer: "PreTrainedTokenizerBase") -> Any:
     """The family's processor with its own tokenizer replaced, which AutoProcessor may have built by other rules than ours."""
     from transformers import AutoProcessor, ProcessorMixin
 
-    path = resolve_model(model)
+    path = locate_model(model)
     advice = "save the model's AutoProcessor into the folder"
     if Path(path).is_dir() and not any((Path(path) / name).is_file() for name in FILES):
         raise BadInput(f"model.path: {path} is a vision-language model without {FILES[0]} (or, of older ones, {FILES[1]}); {advice}")

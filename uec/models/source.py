@@ -19,13 +19,21 @@ GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 def resolve_model(model: Model) -> str:
-    """What `from_pretrained` and vLLM take: the absolute path of a complete folder, or a name that the hub knows.
+    """What `from_pretrained` and vLLM take: as `locate_model`, with weights. Raises BadInput."""
+    path = locate_model(model)
+    if Path(path).is_dir():
+        _check_weights(Path(path))
+    return path
+
+
+def locate_model(model: Model) -> str:
+    """Where config.json, tokenizer and processor are, weights or not: the absolute path of a folder, or a name that the hub knows.
 
     Where the hub cannot be asked, a model of its cache is taken by its folder. Raises BadInput.
     """
     folder = Path(model.path).expanduser()
     if folder.is_dir():
-        return str(_check_folder(folder.resolve()))
+        return str(_check_config(folder.resolve()))
     if folder.is_file():
         raise BadInput(f"model.path: {folder} is a file; give {FORMS}")
     if not _may_be_hub_name(model.path):
@@ -35,7 +43,7 @@ def resolve_model(model: Model) -> str:
 
 def load_config(model: Model) -> "PreTrainedConfig":
     """config.json. Raises BadInput for what transformers cannot read or does not know."""
-    return _read_config(resolve_model(model), model)
+    return _read_config(locate_model(model), model)
 
 
 def context_length(model: Model) -> int:
@@ -74,7 +82,7 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    path = resolve_model(model)
+    path = locate_model(model)
     generic = _tokenizer_config(path).get("tokenizer_class") in GENERIC_TOKENIZERS
     loader = PreTrainedTokenizerFast if generic else AutoTokenizer
     try:
@@ -94,7 +102,7 @@ def load_decoder(model: Model) -> Callable[[list[Tokens]], list[str]]:
     Where the tokenizer is loaded as it was saved, by the `tokenizers` package alone: transformers and torch are seconds of import
     and hundreds of MB that a process which only decodes can do without.
     """
-    path = resolve_model(model)
+    path = locate_model(model)
     settings = _tokenizer_config(path)
     file = Path(path) / "tokenizer.json"
     if settings.get("tokenizer_class") in GENERIC_TOKENIZERS and not settings.get("clean_up_tokenization_spaces") and file.is_file():
@@ -106,14 +114,17 @@ def load_decoder(model: Model) -> Callable[[list[Tokens]], list[str]]:
     return lambda responses: [str(tokenizer.decode(response.tolist(), skip_special_tokens=True)) for response in responses]
 
 
-def _check_folder(folder: Path) -> Path:
+def _check_config(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         raise BadInput(f"model.path: {folder} has no config.json; give {FORMS}")
+    return folder
+
+
+def _check_weights(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         advice = "convert them: pickled weights can run code when they are loaded" if pickled else "save it with save_pretrained"
         raise BadInput(f"model.path: {folder} has no weights as .safetensors; {advice}")
-    return folder
 
 
 def _may_be_hub_name(path: str) -> bool:
@@ -138,7 +149,7 @@ def _resolve_hub_name(name: str) -> str:
         cached = try_to_load_from_cache(name, "config.json")
         if not isinstance(cached, str):
             raise BadInput(f"{nothing} it is not in the cache and the hub cannot be asked ({reason}). {instead}")
-        return str(_check_folder(Path(cached).parent))
+        return str(_check_config(Path(cached).parent))
     try:
         hf_hub_download(name, "config.json")
     except GatedRepoError as error:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from uec.config import Model
-from uec.models.source import resolve_model
+from uec.models.source import locate_model
 
 
 def vocabulary_size(tokenizer: Any) -> int:
@@ -20,7 +20,7 @@ def stop_tokens(model: Model, tokenizer: Any) -> list[int]:
 
     ends = {tokenizer.eos_token_id}
     try:
-        named = GenerationConfig.from_pretrained(resolve_model(model)).eos_token_id
+        named = GenerationConfig.from_pretrained(locate_model(model)).eos_token_id
     except OSError:  # the model has none
         named = None
     if named is not None:

@@ -1,0 +1,70 @@
+"""The estimate in words: what `uec train CONFIG --dry-run` prints of it."""
+
+from collections.abc import Iterator
+
+from uec.config import Config
+from uec.errors import BadInput
+from uec.models.memory.gpus import SIZES, gpu_estimates, smallest_gpu, usable
+from uec.models.memory.host import host_estimate
+from uec.models.memory.parts import MIB, Estimate, Holder, gib
+from uec.models.memory.shape import shape_of
+from uec.platform import detect
+
+NAME = 24
+"""Columns of a holder's name."""
+
+FEW = 50
+
+
+def memory_report(cfg: Config, machine: float, gpu: float | None) -> tuple[list[str], list[str]]:
+    """Lines of the estimate, and notes on what does not fit and what would help.
+
+    `machine`: bytes of this machine's memory; `gpu`: of its least GPU, None without one. Then both are told: what the run takes here, and
+    which GPUs it wants.
+    """
+    shape = shape_of(cfg.model)
+    lines = [f"memory, an estimate for {shape.parameters:,} parameters, if every response is as long and every prompt as difficult as may be"]
+    notes: list[str] = []
+    if gpu is not None:
+        for estimate in gpu_estimates(cfg, shape, detect(cfg, "cuda"), gpu):
+            lines += _table(estimate, f"of {gib(gpu)}")
+            notes += _excess(estimate, gpu)
+        return lines, notes
+    try:
+        estimate = host_estimate(cfg, shape, detect(cfg, "cpu"))
+    except BadInput as error:
+        notes.append(f"not for this machine, which has no GPU: {error}")
+    else:
+        lines += _table(estimate, f"of {gib(machine)}, on this machine without a GPU")
+        notes += _excess(estimate, machine)
+    platform = detect(cfg, "cuda")
+    size = smallest_gpu(cfg, shape, platform)
+    largest = size or SIZES[-1]
+    for estimate in gpu_estimates(cfg, shape, platform, usable(largest)):
+        lines += _table(estimate, f"fits {size} GB" if size else f"more than {largest} GB")
+        notes += _excess(estimate, usable(largest))
+    return lines, notes
+
+
+def _table(estimate: Estimate, against: str) -> Iterator[str]:
+    yield f"  {estimate.device + ':':<{NAME}}  {gib(estimate.bytes)}, {against}"
+    yield from (f"    {_named(holder):<{NAME - 2}}  {gib(holder.bytes)}: {_parts(holder)}" for holder in estimate.holders)
+
+
+def _named(holder: Holder) -> str:
+    return holder.name if holder.count == 1 else f"{holder.count} x {holder.name}"
+
+
+def _parts(holder: Holder) -> str:
+    """The largest first; what is less than a part in FEW of the holder's is summed up."""
+    said = sorted((part for part in holder.parts if part.bytes * FEW >= holder.bytes), key=lambda part: -part.bytes)
+    rest = holder.bytes - sum(part.bytes for part in said)
+    words = [f"{part.name} {gib(part.bytes)}" for part in said]
+    return ", ".join([*words, f"the rest {gib(rest)}"] if rest >= MIB / 2 else words)
+
+
+def _excess(estimate: Estimate, there: float) -> list[str]:
+    if estimate.bytes <= there:
+        return []
+    helps = ", ".join(estimate.advice)
+    return [f"{estimate.device}: {gib(estimate.bytes)} are wanted and {gib(there)} are there; what helps: {helps}"]
