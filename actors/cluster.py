@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._raylet import GcsClient
 
 from uec.config import Config
 from uec.doctor.check import Status
-from uec.doctor.ray_state import cluster
+from uec.doctor.ray_state import TOKEN_FILE, cluster, token, would_join
 from uec.errors import BadInput
+
+COPY = f"Copy the head node's ~/{TOKEN_FILE} to the same place here (mode 600), or set RAY_AUTH_TOKEN to it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ def connect(cfg: Config, namespace: str) -> Resources:
     answers = cluster(cfg)
     if answers.status is Status.FAIL:
         raise BadInput(f"cannot reach the Ray cluster: {answers.found}; {answers.fix}")
+    refuse_without_token(cfg)
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 starves every actor beside anything else on the machine
     common = {"namespace": namespace, "log_to_driver": False, "logging_level": "ERROR"}
     store = cfg.cluster.object_store_mb << 20
@@ -50,6 +54,36 @@ def connect(cfg: Config, namespace: str) -> Resources:
     total = ray.cluster_resources()
     address = ray.get_runtime_context().gcs_address if joined else None
     return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), joined=address)
+
+
+def refuse_without_token(cfg: Config) -> None:
+    """Say at once that a cluster wants a token: Ray would ask it for 20 seconds, and then call it out of reach.
+
+    Ray shows its token unasked only to a cluster that it finds by itself. To one that is named, which may be anybody's, it does if
+    RAY_AUTH_MODE=token.
+    """
+    address, source = would_join(cfg)
+    if address is None or "://" in address:
+        return
+    here, mode = token(), os.environ.get("RAY_AUTH_MODE")
+    there = here.status is Status.OK
+    named = source in ("cluster.address", "RAY_ADDRESS")
+    if mode is None and there and not named:
+        os.environ["RAY_AUTH_MODE"] = mode = "token"  # as Ray would
+    if mode == "token" and not there:
+        raise BadInput(f"RAY_AUTH_MODE=token, and there is no token here to join the Ray cluster at {address} with. {COPY}")
+    try:
+        GcsClient(address=address)
+    except ray.exceptions.AuthenticationError as error:
+        if mode == "token":
+            told = f"it wants another token than the one here: {here.found}. {COPY}"
+        elif there:
+            told = f"it wants a token. Set RAY_AUTH_MODE=token to show it the one that is here: {here.found}"
+        else:
+            told = f"it wants a token. {COPY}, with RAY_AUTH_MODE=token"
+        raise BadInput(f"the Ray cluster at {address} does not let this run in: {told}") from error
+    except ray.exceptions.RayError:
+        return  # joining it will say what is wrong
 
 
 def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) -> bool:

@@ -23,6 +23,10 @@ def main(address: str, nodes: int, seconds: float = 600.0) -> int:
             if there >= nodes:
                 print(f"wait_for_nodes: {said} at {address}")
                 return 0
+        elif "InvalidAuthToken" in look.stderr:
+            fix = "set RAY_AUTH_MODE=token, with the head node's token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+            print(f"wait_for_nodes: {address} wants its token: {fix}", file=sys.stderr)
+            return 1
         else:
             said = (look.stderr.strip().splitlines() or ["no answer"])[-1]
         time.sleep(2)

@@ -212,6 +212,16 @@ def test_a_client_without_the_token_is_refused(cluster: Cluster) -> None:
     assert stranger.returncode != 0 and not (cluster.folder / "was-here").exists()
 
 
+def test_a_run_and_a_node_without_the_token_are_refused_at_once_and_told_so(cluster: Cluster) -> None:
+    run = cluster.client("python", "-m", "launch.train", "configs/llm.yaml", f"cluster.address={cluster.gcs}", "run.dir=/tmp", token=False)
+    wait = cluster.client("python", "-m", "launch.wait_for_nodes", cluster.gcs, "1", token=False)
+    node = cluster.client("ray", "start", f"--address={cluster.gcs}", "--block", token=False)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == 2 and f"the Ray cluster at {cluster.gcs} does not let this run in: it wants a token." in said
+    assert f"wait_for_nodes: {cluster.gcs} wants its token" in wait.communicate(timeout=60)[0] and wait.returncode == 1
+    assert "InvalidAuthToken" in node.communicate(timeout=60)[0] and node.returncode != 0
+
+
 def test_the_log_is_followed_and_says_where_the_run_is_and_how_to_go_on(stopped: Stopped) -> None:
     assert "joined the Ray cluster at" in stopped.log
     assert f"a copy that Ray deletes: the run is in {stopped.run.parent}" in stopped.log
