@@ -331,7 +331,7 @@ def test_injected_a_ray_that_cannot_be_imported_is_a_red_line(monkeypatch, capsy
     monkeypatch.setattr(checks, "machine_checks", lambda cfg: iter([]))
     monkeypatch.setitem(sys.modules, "actors.round_trip", None)
     assert cli.main(["doctor"]) == 1
-    assert re.search(r"^FAIL  round trip\s+ModuleNotFoundError", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^FAIL  round trip\s+the check itself failed: ModuleNotFoundError", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_setting_without_a_config_file_and_a_bad_setting_are_bad_input() -> None:

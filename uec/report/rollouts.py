@@ -14,7 +14,7 @@ MOST_STEPS = 12
 IMAGE_SIDE = 448
 """Pixels of an image's longer side, at most."""
 
-ROW = ("step", "group", "index", "prompt", "response", "kind", "reward", "accuracy")
+ROW = ("step", "prompt_index", "group", "index", "prompt", "response", "kind", "reward", "accuracy")
 SHOWN = (
     "index", "response", "kind", "temperature", "reward", "accuracy", "parts", "advantage", "kept", "truncated", "error", "tokens",
     "logprob_mean", "logprobs", "token_ends",
@@ -25,7 +25,7 @@ Key = tuple[int, int, int]
 
 
 def read_rollouts(folder: Path, most_groups: int) -> dict[str, Any]:
-    """Groups of a run's responses, by step, and their images as data URIs, to which the groups refer by position.
+    """A run's responses in groups, one for each prompt of a step, and their images as data URIs, to which the groups refer by position.
 
     Of a run that wrote no rollouts, none. BadInput names the file and line that cannot be read.
     """
@@ -50,10 +50,11 @@ def spread(files: list[Path], most: int) -> list[Path]:
 
 
 def preferred(groups: list[list[dict[str, Any]]], most: int) -> list[list[dict[str, Any]]]:
-    """`most` groups in their order: half of them difficult or with a replayed response, as far as there are such."""
+    """`most` groups in their order: half of them difficult or, if these are too few, with a replayed response."""
     if len(groups) <= most:
         return groups
-    rare = [i for i, rows in enumerate(groups) if any(row.get("difficult") or row["replayed"] for row in rows)]
+    rare = [i for i, rows in enumerate(groups) if any(row.get("difficult") for row in rows)]
+    rare += [i for i, rows in enumerate(groups) if i not in rare and any(row["replayed"] for row in rows)]
     rest = [i for i in range(len(groups)) if i not in rare]
     half = max(-(-most // 2), most - len(rest))
     taken = rare[:half]
@@ -62,11 +63,11 @@ def preferred(groups: list[list[dict[str, Any]]], most: int) -> list[list[dict[s
 
 
 def _groups(file: Path, replayed: dict[Key, list[int]]) -> list[list[dict[str, Any]]]:
-    """A step's responses by group, each with the steps whose replay update drew it."""
+    """A step's responses by prompt, regular and exploration ones together, each with the steps whose replay update drew it."""
     found: dict[int, list[dict[str, Any]]] = {}
     for _, _, row in read_lines(file, ROW):
         row["replayed"] = replayed.get((row["step"], row["group"], row["index"]), [])
-        found.setdefault(row["group"], []).append(row)
+        found.setdefault(row["prompt_index"], []).append(row)
     return list(found.values())
 
 

@@ -23,7 +23,8 @@ def memory_report(cfg: Config, machine: float, gpu: float | None) -> tuple[list[
     which GPUs it wants.
     """
     shape = shape_of(cfg.model)
-    lines = [f"memory, an estimate for {shape.parameters:,} parameters, if every response is as long and every prompt as difficult as may be"]
+    most = "if every response is as long and every prompt as difficult as may be"
+    lines = [f"memory, an estimate for {shape.parameters:,} parameters, {most}"]
     notes: list[str] = []
     if gpu is not None:
         for estimate in gpu_estimates(cfg, shape, detect(cfg, "cuda"), gpu):
