@@ -24,7 +24,8 @@ def response(step: int, group: int, index: int, **other: Any) -> dict[str, Any]:
     """A wrong regular response with three tokens, the last of which is a character of two UTF-16 units; `other` says what differs."""
     row = {
         "step": step, "prompt_index": group, "group": group, "index": index, "prompt": f"prompt {group}", "answer": "7",
-        "response": "ab c\U0001f600", "kind": "regular", "temperature": 1.0, "version": step - 1, "reward": 0.0, "accuracy": 0.0, "parts": {"accuracy": 0.0},
+        "response": "ab c\U0001f600",
+        "kind": "regular", "temperature": 1.0, "version": step - 1, "reward": 0.0, "accuracy": 0.0, "parts": {"accuracy": 0.0},
         "advantage": -0.5, "kept": True, "difficult": False, "truncated": False, "error": None, "tokens": 3, "logprob_mean": -2.0,
         "logprobs": [-0.01, -1.0, -5.0], "token_ends": [2, 4, 5],
     }  # fmt: skip

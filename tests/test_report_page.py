@@ -25,7 +25,8 @@ const words = [...document.body.querySelectorAll("*")].filter((e) => e.checkVisi
   && [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()));
 return words.map((e) => {
   const [a, b] = [light(rgb(getComputedStyle(e).color)), light(below(e))].sort((x, y) => y - x);
-  return [(a + .05) / (b + .05), e.tagName + "." + e.className + ": " + e.textContent.trim().slice(0, 30)]; }).sort((x, y) => x[0] - y[0])[0];
+  return [(a + .05) / (b + .05), e.tagName + "." + e.className + ": " + e.textContent.trim().slice(0, 30)];
+}).sort((x, y) => x[0] - y[0])[0];
 """
 """WCAG 2.1: the least contrast ratio of a text to what is behind it, and which text that is."""
 
@@ -63,7 +64,8 @@ def drawn(driver: Any) -> int:
     driver.execute_async_script(wait)
     return driver.execute_script("""return [...document.querySelectorAll(".plot canvas")].filter((c) => {
       const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
-      for (let i = 0; i < d.length; i += 4) if (Math.hypot(d[i] - 0x2f, d[i + 1] - 0x7e, d[i + 2] - 0xd8) < 25 && d[i + 3] > 200) return true;
+      for (let i = 0; i < d.length; i += 4)
+        if (Math.hypot(d[i] - 0x2f, d[i + 1] - 0x7e, d[i + 2] - 0xd8) < 25 && d[i + 3] > 200) return true;
       return false; }).length""")
 
 

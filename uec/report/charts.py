@@ -17,11 +17,11 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Charts on one subject, and the figures on it that the runs do not have."""
+    """Charts on one subject, and the keys of figures on it that the runs do not have."""
 
     title: str
     charts: list[Chart]
-    missing: list[Metric]
+    missing: list[str]
 
 
 LAYOUT: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -85,12 +85,12 @@ def sections(keys: set[str]) -> list[Section]:
                 metric = _metric(patterns[0])
                 several = [key for key in left if metric.matches(key)]
                 charts += [Chart(_filled(name, patterns[0], key), [key]) for key in several]
-                missing += [] if several or name.startswith("Held-out") else [metric]
+                missing += [] if several or name.startswith("Held-out") else [metric.key]
                 left = [key for key in left if key not in several]
             else:
                 there = [key for key in patterns if key in left]
                 charts += [Chart(name, there)] if there else []
-                missing += [_metric(key) for key in patterns if key not in left]
+                missing += [key for key in patterns if key not in left]
                 left = [key for key in left if key not in there]
         found.append(Section(title, charts, missing))
     return [*found, Section("All other figures", [Chart(key, [key]) for key in left], [])]
@@ -102,7 +102,9 @@ def captions(keys: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _metric(key: str) -> Metric:
-    return next(metric for metric in METRICS if metric.key == key)
+    found = next((metric for metric in METRICS if metric.key == key), None) or describe(key)  # a pattern, or one of its keys
+    assert found is not None, key
+    return found
 
 
 def _filled(title: str, pattern: str, key: str) -> str:

@@ -60,7 +60,7 @@ def _section(section: Section) -> dict[str, Any]:
     return {
         "title": section.title,
         "charts": [{"title": chart.title, "keys": chart.keys, "captions": captions(chart.keys)} for chart in section.charts],
-        "missing": [metric.key for metric in section.missing],
+        "missing": section.missing,
     }
 
 
