@@ -75,6 +75,7 @@ def _score_chunk(hidden_CD: Tensor, head: Head, targets_C: Tensor, temperatures_
     logits_CV = head(hidden_CD)
     dtype = torch.promote_types(logits_CV.dtype, torch.float32)
     logprobs_CV = F.log_softmax(logits_CV, dim=-1, dtype=dtype)
+    del logits_CV  # a piece of memory less at the peak, below
     logprobs_C = logprobs_CV.gather(1, targets_C[:, None]).squeeze(1)
     # What needs no gradient comes last: recomputation in the backward pass stops before it.
     tempered_C = _tempered(logprobs_CV, logprobs_C, targets_C, temperatures_C) if gradients.tempered else None

@@ -1,9 +1,9 @@
 """What a learner rank holds: written after DeepSpeed 0.19's ZeRO (`runtime/zero/`), as `uec/models/engine.py` sets it up.
 
 Weights, float32 copies and moments are there all the time. Gradients, activations and a piece of logits are there in the backward pass;
-in the optimizer step gradients are copied instead. A GPU's allocator gives to the step what the backward pass no longer needs, so
-that only the larger of the two counts. On CPU glibc's heap, as `actors/learner.py` sets it up, takes blocks of one size seldom for those of
-another: there both count, and activations FRAGMENTED times.
+in the optimizer step gradients are copied instead. The allocator gives to the step what the backward pass no longer needs, so that only
+the larger of the two counts. On CPU glibc's heap, as `actors/learner.py` sets it up, gives nothing back and takes blocks of one size
+seldom for those of another: with several micro-batches a step, so that gradients lie between them, activations count FRAGMENTED times.
 """
 
 from uec.config import Config
@@ -19,11 +19,11 @@ BUCKET = 500_000_000
 LIVE = 1_000_000_000
 """Numbers of partitioned parameters that ZeRO-3 keeps whole at once (`max_live_parameters`), and of a group in its optimizer step."""
 
-LOGITS = 4
-"""Pieces of float32 logits at once, in the backward pass: logits, log-probabilities, and the gradient of either."""
+LOGITS = 3
+"""Pieces of float32 logits at once, in the backward pass: log-probabilities, their gradient, and that of the logits."""
 
 FRAGMENTED = 1.5
-"""Memory that activations take on CPU, for each byte of theirs: measured, see docs/hardware.md."""
+"""Memory on CPU for a byte of activations: measured, see docs/hardware.md."""
 
 PACKED_BUFFERS = 2 << 30
 """Two buffers of vLLM's broadcast of weights (weights.backend=nccl)."""
@@ -34,26 +34,26 @@ GPU_SLACK = 0.08
 
 def learner_parts(cfg: Config, shape: Shape, platform: Platform, process: float) -> list[Part]:
     """Of one rank, at its peak. `process`: bytes of a process that has loaded its libraries and holds no model."""
-    cuda = platform.device == "cuda"
     held, backward, step = _held(cfg, shape, platform), _backward(cfg, shape, platform), _step(cfg, shape, platform)
-    if cuda:
-        worst = max((backward, step), key=lambda parts: sum(part.bytes for part in parts))
-        parts = [*held, *worst]
+    parts = [*held, *max((backward, step), key=lambda some: sum(part.bytes for part in some))]
+    if platform.device == "cuda":
         parts.append(Part("what the allocator cannot use", GPU_SLACK * sum(part.bytes for part in parts)))
-    else:
-        there = {part.name for part in backward}
-        parts = [*held, *backward, *(part for part in step if part.name not in there)]
     return [Part("process", process), *(part for part in parts if part.bytes)]
 
 
 def micro_batch_tokens(cfg: Config) -> int:
     """Tokens of the largest micro-batch: the budget, or less where a step has no more, or one sequence that is longer, in tokens."""
+    longest = cfg.data.max_prompt_tokens + cfg.rollout.max_tokens
+    return max(min(_step_tokens(cfg), cfg.learner.micro_batch_tokens), longest)
+
+
+def _step_tokens(cfg: Config) -> int:
+    """Tokens of a rank's share of an optimizer step, if all that is sampled is kept."""
     rollout, learner = cfg.rollout, cfg.learner
     responses = rollout.n * rollout.rounds + (cfg.exploration.n if cfg.exploration.enabled else 0)
-    prompt = cfg.data.max_prompt_tokens
-    step = cfg.train.prompts_per_step * (responses * rollout.max_tokens + prompt * (1 if learner.shared_prefix else responses))
-    share = -(-step // (learner.ranks * learner.optimizer_steps))
-    return max(min(share, learner.micro_batch_tokens), prompt + rollout.max_tokens)
+    prompts = cfg.data.max_prompt_tokens * (1 if learner.shared_prefix else responses)
+    step = cfg.train.prompts_per_step * (responses * rollout.max_tokens + prompts)
+    return -(-step // (learner.ranks * learner.optimizer_steps))
 
 
 def _held(cfg: Config, shape: Shape, platform: Platform) -> list[Part]:
@@ -90,7 +90,8 @@ def _bucket(cfg: Config, shape: Shape, platform: Platform) -> float:
 def _backward(cfg: Config, shape: Shape, platform: Platform) -> list[Part]:
     width, stage = _width(platform), cfg.learner.zero_stage
     tokens = micro_batch_tokens(cfg)
-    waste = 1 if platform.device == "cuda" else FRAGMENTED
+    second = min(_step_tokens(cfg) / tokens - 1, 1)  # how large a second micro-batch of a step is beside the first
+    waste = 1 + (FRAGMENTED - 1) * max(second, 0) if platform.device == "cpu" else 1
     chunk = min(4 * shape.vocabulary * tokens, max(cfg.learner.logits_chunk_mb << 20, 4 * shape.vocabulary))
     parts = [
         Part("gradients", _gradients(cfg, shape)),
@@ -98,6 +99,8 @@ def _backward(cfg: Config, shape: Shape, platform: Platform) -> list[Part]:
         Part(f"activations of {tokens} tokens", waste * _activations(cfg, shape, platform, tokens)),
         Part("logits", LOGITS * chunk + width * shape.head),  # and the output embedding's gradient of one piece
     ]
+    if stage in (1, 2) and cfg.learner.ranks > 1 and platform.device == "cpu":  # gloo sums up a copy
+        parts.append(Part("gradients on their way to other ranks", 4 * min(BUCKET, shape.trained)))
     if stage == 3:
         parts.append(Part("layers made whole", width * min(LIVE, shape.parameters)))
         if platform.device == "cpu":  # gloo has no reduce-scatter: gradients are laid out for all ranks and reduced as a whole
@@ -112,7 +115,7 @@ def _step(cfg: Config, shape: Shape, platform: Platform) -> list[Part]:
     copies = {0: share, 1: 2 * share if single else share, 2: share if single else 0, 3: min(share, 4 * LIVE)}[stage]
     return [
         Part("gradients", _gradients(cfg, shape)),
-        Part("gradients under way", _bucket(cfg, shape, platform) if stage == 3 else 0),
+        Part("gradients under way", _bucket(cfg, shape, platform) if stage == 3 or platform.device == "cpu" else 0),
         Part("the optimizer step's copies of gradients", copies),
     ]
 
