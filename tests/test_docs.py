@@ -21,7 +21,7 @@ NOT_RUN = {  # what a command begins with: why
     "make ": "minutes: `make -n` is run, and what it calls is run or dry-run here",
     "uec train configs/llm.yaml algorithm=my/file.yaml": "stands for a file of yours",
 }
-OF_THEIR_OWN = ("uec eval", "uec export", "uec doctor", "uec train runs/")
+OF_THEIR_OWN = ("uec report", "uec eval", "uec export", "uec doctor", "uec train runs/")
 """Commands whose options have e2e tests of their own, tests/test_eval*.py and so on; those of docs/first-run.md are run as they stand."""
 
 # Here are neither the hub nor the column names of a user's data: what stands in for them in these configs.
@@ -114,7 +114,7 @@ def test_every_command_on_a_finished_run_works(folder: Path, project: Path) -> N
     shutil.copytree(folder / "runs/first", folder / "runs/baseline")
     config = folder / "runs/baseline/config.yaml"
     config.write_text(config.read_text().replace("name: first", "name: baseline"))
-    for command in [*of("uec", "export"), *of("uec", "eval"), *of("uec", "doctor")]:
+    for command in [*of("uec", "report"), *of("uec", "export"), *of("uec", "eval"), *of("uec", "doctor")]:
         uec(*command.words[1:], *(["--quick"] if "doctor" in command.text else []))
     for command in [c for c in of("uec", "train") if "runs/" in c.text]:
         uec(*command.words[1:], "--dry-run")
