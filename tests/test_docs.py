@@ -18,6 +18,9 @@ COMMANDS = commands(PROJECT)
 NOT_RUN = {  # what a command begins with: why
     "ray ": "needs a cluster of one's own: tests/test_launch_job.py and tests/test_cluster_nodes.py run these on ports of their own",
     "uec bench": "minutes, on an idle machine: tests/test_bench*.py run its parts",
+    "sbatch ": "needs Slurm: tests/test_launch_slurm.py runs the script with stand-ins",
+    "kubectl ": "needs Kubernetes: tests/test_launch_files.py reads launch/kuberay.yaml",
+    "docker ": "needs Docker: tests/test_launch_files.py reads launch/Dockerfile.*",
     "make ": "minutes: `make -n` is run, and what it calls is run or dry-run here",
     "uec train configs/llm.yaml algorithm=my/file.yaml": "stands for a file of yours",
 }
