@@ -1,5 +1,6 @@
 """What README.md and docs/ tell people to do works: links lead somewhere, commands run or stand in a list of those that no test runs."""
 
+import ast
 import json
 import re
 import shutil
@@ -74,6 +75,15 @@ def test_every_link_leads_somewhere(project: Path) -> None:
     links = [(doc, link) for doc in docs for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", doc.read_text()) if "://" not in link]
     assert len(links) > 20
     assert [f"{doc.name}: {link}" for doc, link in links if not (doc.parent / link).exists()] == []
+
+
+def test_every_test_that_reliability_md_names_exists(project: Path) -> None:
+    page = (project / "docs/reliability.md").read_text()
+    named = re.findall(r"`(tests/test_\w+\.py)::(test_\w+)`", page)
+    assert len(set(named)) >= 40 and len(named) == page.count("::")  # none is written in a way that is not looked at
+    trees = {file: ast.parse((project / file).read_text()) for file in {file for file, _ in named}}
+    there = {(file, node.name) for file, tree in trees.items() for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert sorted(set(named) - there) == []
 
 
 def test_every_command_is_run_or_listed_with_the_reason() -> None:
