@@ -1,5 +1,6 @@
 """What README.md and docs/ tell people to do works: links lead somewhere, commands run or stand in a list of those that no test runs."""
 
+import ast
 import json
 import re
 import shutil
@@ -18,6 +19,9 @@ COMMANDS = commands(PROJECT)
 NOT_RUN = {  # what a command begins with: why
     "ray ": "needs a cluster of one's own: tests/test_launch_job.py and tests/test_cluster_nodes.py run these on ports of their own",
     "uec bench": "minutes, on an idle machine: tests/test_bench*.py run its parts",
+    "sbatch ": "needs Slurm: tests/test_launch_slurm.py runs the script with stand-ins",
+    "kubectl ": "needs Kubernetes: tests/test_launch_files.py reads launch/kuberay.yaml",
+    "docker ": "needs Docker: tests/test_launch_files.py reads launch/Dockerfile.*",
     "make ": "minutes: `make -n` is run, and what it calls is run or dry-run here",
     "uec train configs/llm.yaml algorithm=my/file.yaml": "stands for a file of yours",
 }
@@ -71,6 +75,15 @@ def test_every_link_leads_somewhere(project: Path) -> None:
     links = [(doc, link) for doc in docs for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", doc.read_text()) if "://" not in link]
     assert len(links) > 20
     assert [f"{doc.name}: {link}" for doc, link in links if not (doc.parent / link).exists()] == []
+
+
+def test_every_test_that_reliability_md_names_exists(project: Path) -> None:
+    page = (project / "docs/reliability.md").read_text()
+    named = re.findall(r"`(tests/test_\w+\.py)::(test_\w+)`", page)
+    assert len(set(named)) >= 40 and len(named) == page.count("::")  # none is written in a way that is not looked at
+    trees = {file: ast.parse((project / file).read_text()) for file in {file for file, _ in named}}
+    there = {(file, node.name) for file, tree in trees.items() for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert sorted(set(named) - there) == []
 
 
 def test_every_command_is_run_or_listed_with_the_reason() -> None:
