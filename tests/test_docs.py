@@ -1,5 +1,6 @@
 """What README.md and docs/ tell people to do works: links lead somewhere, commands run or stand in a list of those that no test runs."""
 
+import ast
 import json
 import re
 import shutil
@@ -18,10 +19,13 @@ COMMANDS = commands(PROJECT)
 NOT_RUN = {  # what a command begins with: why
     "ray ": "needs a cluster of one's own: tests/test_launch_job.py and tests/test_cluster_nodes.py run these on ports of their own",
     "uec bench": "minutes, on an idle machine: tests/test_bench*.py run its parts",
+    "sbatch ": "needs Slurm: tests/test_launch_slurm.py runs the script with stand-ins",
+    "kubectl ": "needs Kubernetes: tests/test_launch_files.py reads launch/kuberay.yaml",
+    "docker ": "needs Docker: tests/test_launch_files.py reads launch/Dockerfile.*",
     "make ": "minutes: `make -n` is run, and what it calls is run or dry-run here",
     "uec train configs/llm.yaml algorithm=my/file.yaml": "stands for a file of yours",
 }
-OF_THEIR_OWN = ("uec eval", "uec export", "uec doctor", "uec train runs/")
+OF_THEIR_OWN = ("uec report", "uec eval", "uec export", "uec doctor", "uec train runs/")
 """Commands whose options have e2e tests of their own, tests/test_eval*.py and so on; those of docs/first-run.md are run as they stand."""
 
 # Here are neither the hub nor the column names of a user's data: what stands in for them in these configs.
@@ -73,6 +77,15 @@ def test_every_link_leads_somewhere(project: Path) -> None:
     assert [f"{doc.name}: {link}" for doc, link in links if not (doc.parent / link).exists()] == []
 
 
+def test_every_test_that_reliability_md_names_exists(project: Path) -> None:
+    page = (project / "docs/reliability.md").read_text()
+    named = re.findall(r"`(tests/test_\w+\.py)::(test_\w+)`", page)
+    assert len(set(named)) >= 40 and len(named) == page.count("::")  # none is written in a way that is not looked at
+    trees = {file: ast.parse((project / file).read_text()) for file in {file for file, _ in named}}
+    there = {(file, node.name) for file, tree in trees.items() for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert sorted(set(named) - there) == []
+
+
 def test_every_command_is_run_or_listed_with_the_reason() -> None:
     run = [*of("uec"), *of("python"), *of("mkdir")]
     assert [named(command) for command in COMMANDS if command not in run and reason(command) is None] == []
@@ -114,7 +127,7 @@ def test_every_command_on_a_finished_run_works(folder: Path, project: Path) -> N
     shutil.copytree(folder / "runs/first", folder / "runs/baseline")
     config = folder / "runs/baseline/config.yaml"
     config.write_text(config.read_text().replace("name: first", "name: baseline"))
-    for command in [*of("uec", "export"), *of("uec", "eval"), *of("uec", "doctor")]:
+    for command in [*of("uec", "report"), *of("uec", "export"), *of("uec", "eval"), *of("uec", "doctor")]:
         uec(*command.words[1:], *(["--quick"] if "doctor" in command.text else []))
     for command in [c for c in of("uec", "train") if "runs/" in c.text]:
         uec(*command.words[1:], "--dry-run")
