@@ -66,10 +66,10 @@ class Checkpoints:
                     }
                 )
             )
+            path = self.folder.commit_checkpoint(temporary, controller.steps_done, keep=self.cfg.checkpoint.keep)
         except OSError as error:
             text = f"no checkpoint of step {controller.steps_done} could be written: {error}. Earlier ones are untouched."
             raise RunFailed(text) from error
-        path = self.folder.commit_checkpoint(temporary, controller.steps_done, keep=self.cfg.checkpoint.keep)
         controller.tracker.event(f"checkpoint {path}")
         return path
 

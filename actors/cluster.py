@@ -1,6 +1,7 @@
 """Joining a Ray cluster, or starting a local one."""
 
 import os
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,11 +90,14 @@ def refuse_without_token(cfg: Config) -> None:
 def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) -> bool:
     """Start a local cluster, or join the one that Ray finds or that is named; True if joined."""
     if address in (None, "local"):
+        hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Ray's processes inherit it: the driver decides what a hang-up means
         try:
             ray.init(address=address, **common, **local)
             return False
         except ValueError as error:  # Ray's way to say that it found a cluster, which has its own resources
             if "existing cluster" not in str(error):
                 raise
+        finally:
+            signal.signal(signal.SIGHUP, hang_up)
     ray.init(address=address, **common)
     return True

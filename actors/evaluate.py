@@ -17,7 +17,7 @@ import ray
 
 from actors.cluster import Resources, connect
 from actors.learner_group import Example, LearnerGroup
-from actors.run import STATUS
+from actors.run import STATUS, listen
 from actors.stream import RolloutStream
 from actors.supervisor import Crew, Supervisor, awaited
 from uec.config import Config
@@ -33,8 +33,9 @@ from uec.eval.parts import by_column
 from uec.eval.predictions import Prediction, Predictions
 from uec.eval.report import console, plural
 from uec.eval.settings import Candidate
+from uec.job import outside_copy
 from uec.models.processor import load_processor
-from uec.models.source import context_length, load_tokenizer, resolve_model
+from uec.models.source import absolute_path, context_length, load_tokenizer, resolve_model
 from uec.platform import detect
 from uec.rewards.load import absolute_names, load_reward
 from uec.tracking.tracker import Tracker
@@ -56,7 +57,8 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
 
     `entropy`: score it, too. `by`: a column of the data to divide it by; none: by difficulty for the first model.
     """
-    folder = EvalFolder(Path(to) if to else Path("evals") / default_name(candidates))
+    place, said = outside_copy(Path(to) if to else Path("evals") / default_name(candidates), Path.cwd(), "--to")
+    folder = EvalFolder(place)
     datasets = [_prepare(candidate.cfg) for candidate in candidates]
     parts = by_column(datasets[0].eval, by) if by is not None else None
     shared = of_settings(candidates[0].cfg)
@@ -68,7 +70,7 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
     found = [folder.read(one.target.label, one.cfg.eval.n) for one in candidates]
     with Tracker([evaluation_sink()]) as tracker:
         tracker.start(candidates[0].cfg, folder.path)
-        for line in [*notes, *_dropped(datasets[0], candidates[0].cfg)]:
+        for line in [*said, *notes, *_dropped(datasets[0], candidates[0].cfg)]:
             tracker.event(line)
         examination = Examination(candidates, [dataset.eval for dataset in datasets], found, folder, tracker, entropy)
         if examination.todo:
@@ -113,8 +115,8 @@ class Examination:
         return sum(len(_unanswered(prompts, found)) + len(self._unscored(found)) for _, prompts, found in self.work)
 
     async def run(self, device: str) -> None:
-        """Have every model do what it has not done; ends early, with `interrupted` set, on Ctrl-C or SIGTERM."""
-        self._listen()
+        """Have every model do what it has not done; ends early, with `interrupted` set, on Ctrl-C, SIGTERM or SIGHUP."""
+        listen(self._end)
         try:
             for candidate, prompts, found in self.work:
                 cfg, label = _for_actors(candidate.cfg), candidate.target.label
@@ -202,17 +204,10 @@ class Examination:
         firsts = (found.groups[prompt][0] for prompt in sorted(found.groups)) if self.entropy else ()
         return [one for one in firsts if one.entropy is None and one.token_ids]
 
-    def _listen(self) -> None:
-        """Ctrl-C and SIGTERM end it; what is complete is in the files already."""
-        loop, main = asyncio.get_running_loop(), asyncio.current_task()
-        assert main is not None
-
-        def heard(signum: signal.Signals) -> None:
-            self.interrupted = self.interrupted or signum
-            main.cancel()
-
-        for signum in STATUS:
-            loop.add_signal_handler(signum, heard, signum)
+    def _end(self, signum: signal.Signals) -> bool:
+        """Ends it at once; what is complete is in the files already."""
+        self.interrupted = self.interrupted or signum
+        return False
 
 
 class Failures:
@@ -244,6 +239,7 @@ def _prepare(cfg: Config) -> Dataset:
     """All that comes from outside, checked: reward function, model, data."""
     reward = load_reward(cfg.reward)
     cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
+    cfg.model.path = absolute_path(cfg.model)
     resolve_model(cfg.model)
     check_context(cfg, context_length(cfg.model))
     tokenizer = load_tokenizer(cfg.model)

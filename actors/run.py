@@ -1,9 +1,11 @@
 """A training run from config to summary: all checks, then the actors, then the Controller's loop."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ray
@@ -17,11 +19,11 @@ from actors.supervisor import Supervisor
 from uec.config import Config
 from uec.data.embedded import write_images
 from uec.data.prompts import Dataset, load_dataset
-from uec.errors import EXIT_SIGINT, EXIT_SIGTERM
+from uec.errors import EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM
 from uec.imports import absolute_name
 from uec.job import copy_around, place_runs, refuse_copy, stop_note
 from uec.models.processor import load_processor
-from uec.models.source import context_length, load_tokenizer, resolve_model
+from uec.models.source import absolute_path, context_length, load_tokenizer, resolve_model
 from uec.platform import Platform, detect
 from uec.rewards.load import absolute_names, load_reward
 from uec.run_folder import RunFolder
@@ -29,7 +31,7 @@ from uec.tracking.tracker import Tracker, make_tracker
 from uec.types import Interrupted
 from uec.validate import check_cluster, check_context, check_disk, notes
 
-STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
+STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGHUP: EXIT_SIGHUP}
 
 
 def train(cfg: Config, config_path: str) -> int:
@@ -65,6 +67,7 @@ def prepare(cfg: Config) -> Dataset:
     if copy_around(Path.cwd()) is None:  # a job's actors run in the same copy, whose place the next job does not have
         cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
         cfg.loss.policy = absolute_name(cfg.loss.policy)
+        cfg.model.path = absolute_path(cfg.model)
     check_context(cfg, context_length(cfg.model))
     tokenizer = load_tokenizer(cfg.model)
     dataset = load_dataset(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
@@ -92,7 +95,7 @@ async def _run(
     checkpoints = Checkpoints(cfg, folder, supervisor)
     if checkpoint is not None:
         checkpoints.take_up(controller, checkpoint)
-    _listen(controller)
+    listen(lambda signum: controller.interrupt(Interrupted(signum)))
     try:
         await supervisor.start([*dataset.train, *dataset.eval])
         if checkpoint is not None:
@@ -113,18 +116,26 @@ async def _run(
     return 0
 
 
-def _listen(controller: Controller) -> None:
-    """The first Ctrl-C or SIGTERM ends the run after a checkpoint, a second one at once."""
+def listen(interrupt: Callable[[signal.Signals], bool]) -> None:
+    """Ctrl-C, SIGTERM and a closed terminal call `interrupt`; where it says that there is nothing to wait for, the run ends at once.
+
+    What was started under nohup stays when its terminal is closed.
+    """
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
     assert main is not None
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def heard(signum: signal.Signals) -> None:
-        if not controller.interrupt(Interrupted(signum)):
+        if signum is signal.SIGHUP:
+            for descriptor in terminals:  # nobody is there to read
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        if not interrupt(signum):
             main.cancel()
 
     for signum in STATUS:
-        loop.add_signal_handler(signum, heard, signum)
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            loop.add_signal_handler(signum, heard, signum)
 
 
 def _say_how_to_resume(folder: RunFolder, controller: Controller) -> None:
@@ -133,5 +144,6 @@ def _say_how_to_resume(folder: RunFolder, controller: Controller) -> None:
     if latest is None:
         print(f"uec: stopped by {name} before the first checkpoint; {folder.path} holds nothing to resume from", file=sys.stderr)
         return
-    program = "python -m launch.train" if sys.argv[0].endswith(".py") else f"{sys.argv[0]} train"
+    modules = {"train.py": "python -m launch.train", "cli.py": "python -m uec.cli train"}
+    program = modules.get(Path(sys.argv[0]).name, f"{sys.argv[0]} train")
     print(f"uec: stopped by {name}, checkpoint {latest}. To go on:\n     {program} {folder.config} run.resume=auto", file=sys.stderr)

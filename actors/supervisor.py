@@ -20,6 +20,7 @@ from actors.image_store import ImageStore
 from actors.learner import LearnerActor
 from actors.learner import environment as learner_environment
 from actors.logs import logged, tail
+from actors.placement import Pairs
 from actors.replay import ReplayActor
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
@@ -50,6 +51,7 @@ class Post:
     args: tuple[Any, ...]
     cpus: float
     gpus: float = 0
+    pair: int | None = None  # the bundle of a GPU that it shares
     concurrency: int = 1  # calls at once, for an async actor
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -95,13 +97,17 @@ class Supervisor:
         self._prompts: Any = None
         self._rendezvous: Any = None
         rollout, learner = cfg.rollout, cfg.learner
-        # Colocated: an engine and a rank on each device. Half a GPU of Ray's is a whole device that two actors see.
-        gpus = 0.0 if device == "cpu" else 0.5 if cfg.cluster.placement == "colocated" else 1.0
+        gpus = 0.0 if device == "cpu" else 1.0
         samples, trains = crew is not Crew.SCORING, crew is Crew.TRAINING
+        # Engines and ranks of an evaluation are never up together: there is nothing to share.
+        self._pairs = Pairs(cfg) if gpus and trains and cfg.cluster.placement == "colocated" else None
         self.engines = [
             Member(
                 f"rollout-{i}",
-                Post(RolloutActor, (cfg, i), rollout.cpus, gpus * rollout.tensor_parallel, 10_000, rollout_environment(cfg, i)),
+                Post(
+                    RolloutActor, (cfg, i), rollout.cpus, gpus * rollout.tensor_parallel, i if self._pairs else None, 10_000,
+                    rollout_environment(cfg, i),
+                ),  # fmt: skip
                 self._start_engine,
             )
             for i in range(rollout.engines if samples else 0)
@@ -109,7 +115,10 @@ class Supervisor:
         self.learners = [
             Member(
                 f"learner-{i}",
-                Post(LearnerActor, (cfg, i) if trains else (cfg, i, True), learner.cpus, gpus, 1, learner_environment(cfg, i)),
+                Post(
+                    LearnerActor, (cfg, i) if trains else (cfg, i, True), learner.cpus, gpus, i if self._pairs else None,
+                    environment=learner_environment(cfg, i),
+                ),  # fmt: skip
                 self._start_learner,
             )
             for i in range(learner.ranks if crew is not Crew.SAMPLING else 0)
@@ -131,6 +140,8 @@ class Supervisor:
     def _create(self, member: Member, name: str) -> ActorHandle:
         post = member.post
         options: dict[str, Any] = {"name": name, "num_cpus": post.cpus, "num_gpus": post.gpus}
+        if self._pairs is not None and post.pair is not None:
+            options |= self._pairs.options(post.pair)
         if self.namespace is not None:
             options["namespace"] = self.namespace
         options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **caches.in_force(), **post.environment}}
@@ -156,6 +167,8 @@ class Supervisor:
         self.images.hold(prompts)
         if any(prompt.images for prompt in prompts):
             self.image_workers = [self._image_worker(i) for i in range(self.cfg.data.image.workers)]
+        if self._pairs is not None:
+            self._pairs.reserve()
         for member in self.members:
             member.handle = self._create(member, member.name)
         if self.learners:
@@ -230,6 +243,8 @@ class Supervisor:
         for member in self.members:
             if member.handle is not None:
                 ray.kill(member.handle)
+        if self._pairs is not None:
+            self._pairs.release()
 
 
 def _spare_collector() -> None:

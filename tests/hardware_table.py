@@ -1,4 +1,4 @@
-"""The table of README.md and docs/hardware.md: which GPUs each config wants, by the estimate. `python tests/hardware_table.py` prints both."""
+"""The table of README.md and docs/hardware.md: which GPUs each config wants. `python tests/hardware_table.py` prints both."""
 
 import tempfile
 from pathlib import Path

@@ -1,7 +1,8 @@
 """A short real run on CPU with the memory that its processes take, sampled: what the estimate is compared with.
 
-Counted is what `uec/models/memory/host.py` counts: pages that a process has written to (RssAnon), those of a model mapped from its file, and
-the weight exchange's files in /dev/shm. `python tests/memory_run.py NAME=VALUE ...` measures one run with these settings and prints both sides.
+Counted is what `uec/models/memory/host.py` counts: pages that a process has written to (RssAnon), those of a model mapped from its
+file, and the weight exchange's files in /dev/shm. `python tests/memory_run.py NAME=VALUE ...` measures one run with these settings and
+prints both sides.
 """
 
 import os
@@ -27,9 +28,9 @@ from uec.platform import detect
 PROJECT = Path(__file__).resolve().parent.parent
 INTERVAL_S = 0.02
 SHORT = (
-    "algorithm=grpo", "retention.min_abs_advantage=null", "replay.rows=null", "replay.capacity=null", "data.eval=null", "checkpoint.every=0",
-    "tracking=[jsonl]", "cluster.address=local", "run.name=run", "train.steps=2", "train.prompts_per_step=4", "rollout.max_tokens=32",
-    "learner.micro_batch_tokens=1024",
+    "algorithm=grpo", "retention.min_abs_advantage=null", "replay.rows=null", "replay.capacity=null", "data.eval=null",
+    "checkpoint.every=0", "tracking=[jsonl]", "cluster.address=local", "run.name=run", "train.steps=2", "train.prompts_per_step=4",
+    "rollout.max_tokens=32", "learner.micro_batch_tokens=1024",
 )  # fmt: skip
 """Every response is kept, right or not: the model knows nothing."""
 
@@ -47,10 +48,10 @@ class Measured:
 
 def big_model(folder: Path, **sizes: int) -> Path:
     """A Qwen2 of 33 M random parameters, or of other sizes, with the Countdown tokenizer."""
-    given = dict(hidden_size=768, intermediate_size=2304, num_hidden_layers=5, num_attention_heads=12, num_key_value_heads=2, vocab_size=111)
+    given = dict(hidden_size=768, intermediate_size=2304, num_hidden_layers=5, num_attention_heads=12, num_key_value_heads=2)
+    given |= dict(vocab_size=111, bos_token_id=1, eos_token_id=2, pad_token_id=0)
     torch.manual_seed(0)
-    config = Qwen2Config(tie_word_embeddings=True, max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=0, **(given | sizes))
-    model = Qwen2ForCausalLM(config)
+    model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, max_position_embeddings=512, **(given | sizes)))
     with torch.no_grad():
         embedding = model.get_input_embeddings().weight.mul_(15)
         embedding[2] = 0.0  # the end-of-text token, far less likely than others: responses are as long as they may be

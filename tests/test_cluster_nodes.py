@@ -16,6 +16,7 @@ import pytest
 
 from uec.tracking.metrics_file import read_metrics
 
+PROJECT = Path(__file__).resolve().parent.parent
 STEPS = 3
 TWO_OF_EACH = ("rollout.engines=2", "learner.ranks=2", "learner.zero_stage=2")
 FOUR_FIT_ON_TWO_NODES = ("rollout.cpus=0.4", "learner.cpus=0.4", "reward.cpus=0.1")
@@ -32,7 +33,7 @@ def two_nodes(command: list[str]) -> None:
     cluster = Cluster(initialize_head=True, head_node_args=store)
     try:
         cluster.add_node(**store)
-        subprocess.run([*command, f"cluster.address={cluster.address}"], check=True)
+        subprocess.run([*command, f"cluster.address={cluster.address}"], cwd=PROJECT, check=True)
         ray.init(address=cluster.address, log_to_driver=False)
         nodes = {actor["Name"]: actor["Address"]["NodeID"] for actor in actors().values()}
         print(json.dumps(nodes))
@@ -45,7 +46,6 @@ def two_nodes(command: list[str]) -> None:
 def run(tmp_path_factory) -> tuple[Path, str, dict[str, str]]:
     """The run's folder, what it printed, and the node of each of its actors."""
     folder = tmp_path_factory.mktemp("runs")
-    project = Path(__file__).resolve().parent.parent
     program = str(Path(sys.executable).parent / "uec")
     command = [
         program, "train", "configs/llm.yaml", f"run.dir={folder}", "run.name=nodes", f"train.steps={STEPS}", "train.max_staleness=1",
@@ -53,8 +53,9 @@ def run(tmp_path_factory) -> tuple[Path, str, dict[str, str]]:
         "replay.every=2", *TWO_OF_EACH, *FOUR_FIT_ON_TWO_NODES,
     ]  # fmt: skip
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    elsewhere = tmp_path_factory.mktemp("elsewhere")  # actors work where the nodes were started, and the config's paths are relative
     done = subprocess.run(
-        [sys.executable, __file__, *command], cwd=project, env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, __file__, *command], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=240
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     *printed, nodes = done.stdout.strip().splitlines()

@@ -9,7 +9,7 @@ import pytest
 from uec.cli import COMMANDS, STATUSES, main, parser
 from uec.command_docs import document, examples
 from uec.config_file import load_config
-from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGINT, EXIT_SIGTERM
+from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM
 from uec.validate import validate
 
 
@@ -37,7 +37,7 @@ def test_each_help_shows_a_real_example_and_the_exit_statuses(capsys, name: str)
 
 
 def test_the_exit_statuses_are_those_that_the_code_ends_with() -> None:
-    assert sorted(STATUSES) == sorted([0, EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_SIGINT, EXIT_SIGTERM])
+    assert sorted(STATUSES) == sorted([0, EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM])
 
 
 @pytest.mark.parametrize("line", [line for command in COMMANDS for line in examples(command.EXAMPLES)])

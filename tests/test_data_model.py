@@ -16,7 +16,7 @@ from uec.config import Model
 from uec.errors import EXIT_BAD_INPUT, BadInput
 from uec.hub import why_unreachable
 from uec.models import smollm2, source
-from uec.models.source import context_length, load_decoder, load_tokenizer, resolve_model
+from uec.models.source import absolute_path, context_length, load_decoder, load_tokenizer, resolve_model
 
 
 @pytest.fixture
@@ -165,3 +165,10 @@ def test_the_smollm2_config_is_valid_and_its_own_reward_function_loads(project: 
     assert grader("2 + 2 = 4\n#### 4", "4", {}) == {"accuracy": 1.0, "format": 1.0}
     assert grader("#### 5 or so", "4", {}) == {"accuracy": 0.0, "format": 0.5}
     assert grader("5", "4", {}) == {"accuracy": 0.0, "format": 0.0}
+
+
+def test_a_models_folder_is_made_absolute_and_a_hub_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/mine").mkdir(parents=True)
+    assert absolute_path(Model(path="models/mine")) == str(tmp_path / "models/mine")
+    assert absolute_path(Model(path="Qwen/Qwen2.5-0.5B")) == "Qwen/Qwen2.5-0.5B"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from doc_commands import Command, commands, write_files
+from hardware_table import OF_PAGE, OF_README, table
 
 from uec.cli import main
 
@@ -131,3 +132,9 @@ def test_every_command_on_a_finished_run_works(folder: Path, project: Path) -> N
         uec(*command.words[1:], *(["--quick"] if "doctor" in command.text else []))
     for command in [c for c in of("uec", "train") if "runs/" in c.text]:
         uec(*command.words[1:], "--dry-run")
+
+
+@pytest.mark.parametrize(("page", "configs"), [("README.md", OF_README), ("docs/hardware.md", OF_PAGE)])
+def test_the_hardware_table_is_the_estimates(page: str, configs: list[str], project: Path) -> None:
+    [shown] = re.findall(r"<!-- hardware -->\n(.*)<!-- /hardware -->", (project / page).read_text(), re.DOTALL)
+    assert shown == table(configs), "run `python tests/hardware_table.py` and put its tables into README.md and docs/hardware.md"

@@ -7,7 +7,7 @@ import pytest
 
 from uec.config import Config
 from uec.errors import BadInput
-from uec.job import IN_A_JOB, RAY_STOP_WAIT_S, copy_around, place_runs, refuse_copy, stop_note
+from uec.job import IN_A_JOB, RAY_STOP_WAIT_S, copy_around, outside_copy, place_runs, refuse_copy, stop_note
 
 COPY = Path("/tmp/ray/session_2026-01-02_03-04-05_6_7/runtime_resources/working_dir_files/_ray_pkg_0123456789abcdef")
 
@@ -18,7 +18,7 @@ def test_a_relative_run_dir_leads_from_a_copy_to_the_home_folder_and_that_is_sai
     cfg = Config()
     said = place_runs(cfg, working)
     assert cfg.run.dir == "/home/ada/runs"
-    assert len(said) == 1 and said[0].startswith("run.dir=runs would lie in") and "the run is in /home/ada/runs;" in said[0]
+    assert len(said) == 1 and said[0].startswith("run.dir=runs would lie in") and "it is /home/ada/runs instead;" in said[0]
 
 
 @pytest.mark.parametrize(("run_dir", "working"), [("/mnt/runs", COPY), ("runs", Path("/home/ada/uec-rl")), ("runs", COPY.parent)])
@@ -74,3 +74,11 @@ def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_starte
     actor = supervisor._create(Member("surrounded", Post(Surrounded, (), cpus=0.01), start=lambda handle: None), "surrounded")
     assert ray.get(actor.variable.remote("TORCHINDUCTOR_CACHE_DIR")) == str(tmp_path / "inductor")
     assert ray.get(actor.variable.remote("TORCH_EXTENSIONS_DIR")) == os.environ["TORCH_EXTENSIONS_DIR"]
+
+
+def test_predictions_of_an_evaluation_in_a_job_lie_outside_the_copy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    place, said = outside_copy(Path("evals/mine-on-gsm8k"), COPY, "--to")
+    assert place == Path("/home/ada/evals/mine-on-gsm8k")
+    assert len(said) == 1 and said[0].startswith("--to=evals/mine-on-gsm8k would lie in")
+    assert outside_copy(Path("/mnt/evals"), COPY, "--to") == (Path("/mnt/evals"), [])

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from uec.config import Config
-from uec.errors import BadInput
+from uec.errors import BadInput, RunFailed
+from uec.tracking.jsonl import JsonlSink
+from uec.tracking.metrics_file import read_metrics
 from uec.tracking.sink import Sink
 from uec.tracking.tracker import Tracker, make_tracker
 
@@ -114,3 +116,16 @@ def test_a_sink_without_its_package_is_bad_input(sink: str, monkeypatch: pytest.
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=f"pip install {sink}"):
         tracker(sink)
+
+
+def test_a_full_disk_ends_the_run_with_the_files_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = JsonlSink()
+    sink.start(Config(), tmp_path, 0)
+    sink.log(1, {"reward/mean": 0.5})
+    monkeypatch.setattr(sink, "_file", open("/dev/full", "r+b"))
+    with pytest.raises(RunFailed, match=r"metrics\.jsonl of the run folder cannot be written: .*No space left on device"):
+        sink.log(2, {"reward/mean": 0.5})
+    with pytest.raises(RunFailed, match=r"metrics\.jsonl"):
+        sink.close(False)
+    sink.close(False)  # it is told once
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -224,6 +225,26 @@ def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(interrupted_run):
     [checkpoint] = (run / "checkpoints").iterdir()
     last = read_metrics(run / "metrics.jsonl")[-1]["step"]
     assert checkpoint.name == f"step_{last:06d}"
+
+
+def test_a_terminal_that_is_closed_leaves_a_checkpoint(folder):
+    """The hang-up reaches Ray's processes as well as the driver: they have to outlive it."""
+    project, name = Path(__file__).resolve().parent.parent, "closed"
+    words = command(folder, name, "train.steps=500", "train.prompts_per_step=8", "data.eval=null")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(project)
+        os.execv(words[0], words)
+    metrics, deadline = folder / name / "metrics.jsonl", time.monotonic() + 240
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 2):
+        assert time.monotonic() < deadline
+        os.read(terminal, 1 << 16)
+    os.close(terminal)
+    os.killpg(pid, signal.SIGHUP)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    [checkpoint] = (folder / name / "checkpoints").iterdir()
+    assert checkpoint.name == f"step_{read_metrics(metrics)[-1]['step']:06d}"
 
 
 def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_path):

@@ -76,6 +76,8 @@ def test_a_value_out_of_range_is_told_with_its_range(make_config, override: str,
         (["rollout.stop=['']"], ["rollout.stop holds an empty text"]),
         (["weights.backend=ipc"], ["weights.backend=ipc", "cluster.placement=separate"]),
         (["weights.backend=nccl", "cluster.placement=colocated"], ["weights.backend=nccl", "cluster.placement=colocated"]),
+        (["cluster.placement=colocated", "rollout.engines=2"], ["cluster.placement=colocated", "rollout.engines=2", "learner.ranks=1"]),
+        (["cluster.placement=colocated", "rollout.tensor_parallel=2"], ["cluster.placement=colocated", "rollout.tensor_parallel=2"]),
         (["data.system=Be brief.", "data.chat=false"], ["data.system=Be brief.", "data.chat=false"]),
         (["run.resume=auto"], ["run.resume=auto", "run.name"]),
         (["run.resume=auto", "run.name=a", "run.overwrite=true"], ["run.resume=auto", "run.overwrite=true", "choose one"]),
@@ -182,7 +184,7 @@ def test_more_gpus_than_the_cluster_has_are_refused_unless_they_are_shared(make_
         check_cluster(make_config(*asked), 8, 7)
     for fragment in ("wants 8 GPUs", "has 7", "rollout.engines=2 x rollout.tensor_parallel=2", "learner.ranks=4", "placement=colocated"):
         assert fragment in str(caught.value)
-    check_cluster(make_config(*asked, "cluster.placement=colocated"), 8, 4)
+    check_cluster(make_config("rollout.engines=4", "learner.ranks=4", "cluster.placement=colocated"), 8, 4)
 
 
 def test_without_gpus_none_are_wanted(make_config) -> None:

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from uec.commands import bench, config, doctor, eval, export, report, train
-from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGINT, EXIT_SIGTERM, BadInput, RunFailed
+from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM, BadInput, RunFailed
 from uec.surroundings import end_quietly
 
 COMPLETING = "_ARGCOMPLETE"
@@ -18,6 +18,7 @@ STATUSES = {
     0: "done",
     EXIT_FAILURE: "a failure that was named; checkpoints stay",
     EXIT_BAD_INPUT: "bad input: nothing was started",
+    EXIT_SIGHUP: "its terminal was closed; a training writes a checkpoint first",
     EXIT_SIGINT: "stopped by Ctrl-C; a training writes a checkpoint first",
     EXIT_SIGTERM: "stopped by SIGTERM; a training writes a checkpoint first",
 }

@@ -521,7 +521,7 @@ class Cluster:
         takes="an address, such as ray-head:6379",
     )
     """Which Ray cluster the run uses."""
-    placement: str = choice({"separate": "on devices of their own", "colocated": "on the same ones (vLLM sleep mode)"})
+    placement: str = choice({"separate": "on devices of their own", "colocated": "an engine and a learner rank on each"})
     """On GPUs: where engines and learners are."""
     cpus: int | None = number(None, ge=1)
     """CPUs of a local cluster; none: all."""

@@ -21,16 +21,24 @@ def copy_around(folder: Path) -> Path | None:
     return None
 
 
+def outside_copy(folder: Path, working: Path, name: str) -> tuple[Path, list[str]]:
+    """A relative folder, moved from a job's copy to the home folder, and what has to be said of it. `name`: of the setting that gave it."""
+    said: list[str] = []
+    if copy_around(working) is None or folder.is_absolute():
+        return folder, said
+    place = Path.home() / folder
+    said.append(
+        f"{name}={folder} would lie in this job's working folder, a copy that Ray deletes: it is {place} instead; "
+        f"{name}=/an/absolute/path puts it elsewhere"
+    )
+    return place, said
+
+
 def place_runs(cfg: Config, working: Path) -> list[str]:
-    """Make a relative `run.dir` safe: from a job's copy it leads to the home folder. Returns what has to be said of it."""
-    copy = copy_around(working)
-    if copy is None or Path(cfg.run.dir).is_absolute():
-        return []
-    given, cfg.run.dir = cfg.run.dir, str(Path.home() / cfg.run.dir)
-    return [
-        f"run.dir={given} would lie in this job's working folder, a copy that Ray deletes: the run is in {cfg.run.dir}; "
-        "run.dir=/an/absolute/path puts it elsewhere"
-    ]
+    """Make a relative `run.dir` safe. Returns what has to be said of it."""
+    place, said = outside_copy(Path(cfg.run.dir), working, "run.dir")
+    cfg.run.dir = str(place)
+    return said
 
 
 def refuse_copy(folder: Path) -> None:

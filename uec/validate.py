@@ -183,6 +183,12 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
         yield f"{backend} needs engine and learner on one GPU, and {placement} keeps them on different ones; use nccl or auto"
     if cfg.weights.backend == "nccl" and cfg.cluster.placement == "colocated":
         yield f"{backend} needs engine and learner on different GPUs, and {placement} puts them on one; use ipc or auto"
+    if cfg.cluster.placement == "colocated" and (cfg.rollout.tensor_parallel > 1 or cfg.rollout.engines != cfg.learner.ranks):
+        yield (
+            f"{placement} puts an engine and a learner rank on each GPU: {_given(cfg, 'rollout.engines')} and "
+            f"{_given(cfg, 'learner.ranks')} have to be equal and {_given(cfg, 'rollout.tensor_parallel')} has to be 1; "
+            "or use cluster.placement=separate"
+        )
     if not cfg.data.chat and cfg.data.system is not None:
         yield (
             f"{_given(cfg, 'data.system')} is a chat message, and data.chat=false applies no chat template; "

@@ -41,6 +41,12 @@ def locate_model(model: Model) -> str:
     return _resolve_hub_name(model.path)
 
 
+def absolute_path(model: Model) -> str:
+    """`model.path` for a process that runs in another folder: absolute if it is a folder, and a hub name as it is."""
+    folder = Path(model.path).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else model.path
+
+
 def load_config(model: Model) -> "PreTrainedConfig":
     """config.json. Raises BadInput for what transformers cannot read or does not know."""
     return _read_config(locate_model(model), model)

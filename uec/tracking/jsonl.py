@@ -2,10 +2,13 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from uec.config import Config
+from uec.errors import RunFailed
 from uec.tracking.metrics_file import METRICS_FILE, cut, encode
 from uec.tracking.sink import Sink
 
@@ -39,8 +42,9 @@ class JsonlSink(Sink):
         else:
             self._last = {"step": step} | metrics
             self._last_at = self._file.seek(0, 2)
-        self._file.write(encode(self._last))
-        self._file.flush()
+        with _named(METRICS_FILE):
+            self._file.write(encode(self._last))
+            self._file.flush()
 
     def evaluation(self, step: int, metrics: dict[str, float]) -> None:
         self.log(step, metrics)
@@ -48,10 +52,20 @@ class JsonlSink(Sink):
     def event(self, text: str) -> None:
         assert self._events is not None
         event = {"time": round(time.time(), 3), "step": self._last.get("step", 0), "event": text}
-        with self._events.open("a", encoding="utf-8") as file:
+        with _named(EVENTS_FILE), self._events.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event, ensure_ascii=False) + "\n")
 
     def close(self, ok: bool) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with _named(METRICS_FILE):
+                file.close()
+
+
+@contextmanager
+def _named(file: str) -> Iterator[None]:
+    """A full disk has a name."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(f"{file} of the run folder cannot be written: {error}. Make room, and go on from the last checkpoint") from error

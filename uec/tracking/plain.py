@@ -71,8 +71,8 @@ class PlainConsole(Sink):
     def _print(self, text: str) -> None:
         try:
             print(text, flush=True)
-        except BrokenPipeError:
-            # Who read the lines is gone (`| head`). The run and its files go on, and so must the flush at exit.
+        except OSError:
+            # Who read the lines is gone (`| head`, a closed terminal). The run and its files go on, and so must the flush at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
