@@ -30,7 +30,7 @@ def dry_run(cfg: Config, config_path: str) -> int:
     for name, figure in [*_data(dataset), *_step(cfg, dataset)]:
         console.print(f"  {name:<24}  {figure}", markup=False)
     _, machine = free_memory()
-    lines, tight = memory_report(cfg, machine, gpu_bytes())
+    lines, tight = memory_report(cfg, machine, gpu_bytes(), [len(prompt.tokens) for prompt in dataset.train])
     for line in lines:
         console.print(f"  {line}", markup=False)
     for note in [*notes(cfg), *dropped(dataset, cfg), *_without_weights(cfg), *tight]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from actors.weights import make_publisher
+from uec import onednn
 from uec.config import Config
 from uec.platform import Platform, detect
 from uec.types import Continuation, ImageFeatures, Logprobs, Plan, Publication, Rollout
@@ -31,6 +32,7 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
         "MALLOC_TOP_PAD_": str(64 << 20),
+        **onednn.CACHES,
     }
 
 

@@ -16,6 +16,7 @@ from actors.engine import Engine, Job, Pictures, Stream, engine_arguments
 from actors.engine_async import AsyncEngine
 from actors.engine_in_actor import InActorEngine
 from actors.gate import Gate
+from uec import onednn
 from uec.config import Config
 from uec.data.image import open_images
 from uec.errors import RunFailed
@@ -36,6 +37,7 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines that bind themselves all take the same cores
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if cfg.rollout.tensor_parallel > 1 else "0",  # on CPU, 1 forbids the executor "uni"
         "VLLM_NO_USAGE_STATS": "1",
+        **onednn.CACHES,
     }
     if cfg.weights.backend == "ipc" or cfg.cluster.placement == "colocated":
         variables["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # AsyncLLM pickles CUDA handles on their way to its own child process

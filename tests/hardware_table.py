@@ -7,6 +7,7 @@ from model_folders import PROJECT, model_folder
 
 from uec.config_file import load_config
 from uec.models.memory.gpus import gpu_estimates, smallest_gpu, usable
+from uec.models.memory.load import most
 from uec.models.memory.parts import GIB
 from uec.models.memory.shape import shape_of
 from uec.platform import detect
@@ -29,9 +30,11 @@ def _row(config: str) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as folder:
         cfg.model.path = str(model_folder(Path(folder) / "model", name))
         shape, platform = shape_of(cfg.model), detect(cfg, "cuda")
-        size = smallest_gpu(cfg, shape, platform)
+        load = most(cfg.data.max_prompt_tokens)
+        size = smallest_gpu(cfg, shape, platform, load)
         assert size is not None, config
-        holders = {holder.name: holder.bytes for part in gpu_estimates(cfg, shape, platform, usable(size)) for holder in part.holders}
+        estimates = gpu_estimates(cfg, shape, platform, load, usable(size))
+        holders = {holder.name: holder.bytes for estimate in estimates for holder in estimate.holders}
     engines, shared = cfg.rollout.engines * cfg.rollout.tensor_parallel, cfg.cluster.placement == "colocated"
     gpus = max(engines, cfg.learner.ranks) if shared else engines + cfg.learner.ranks
     return (

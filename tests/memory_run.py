@@ -21,6 +21,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from uec.config import Config
 from uec.config_file import load_config
 from uec.models.memory.host import host_estimate
+from uec.models.memory.load import Load, most
 from uec.models.memory.parts import MIB
 from uec.models.memory.shape import shape_of
 from uec.platform import detect
@@ -74,11 +75,11 @@ def measured(model: Path, folder: Path, *overrides: str) -> tuple[Config, Measur
     return load_config(config, settings), found
 
 
-def predicted(cfg: Config) -> tuple[float, float, float]:
+def predicted(cfg: Config, load: Load) -> tuple[float, float, float]:
     """Bytes of one learner rank, of one engine, and of everything but the object store, which is nearly empty in so short a run."""
-    estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"))
+    estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), load, store=0)
     by_name = {holder.name: holder.bytes for holder in estimate.holders}
-    return by_name["learner"], by_name["engine"], estimate.bytes - cfg.cluster.object_store_mb * MIB
+    return by_name["learner"], by_name["engine"], estimate.bytes
 
 
 def _watch(process: "subprocess.Popen[bytes]") -> Measured:
@@ -152,7 +153,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = str(PROJECT)
     with tempfile.TemporaryDirectory() as folder:
         cfg, found = measured(big_model(Path(folder) / "model", **sizes), Path(folder), *overrides)
-        learner, engine, total = predicted(cfg)
+        learner, engine, total = predicted(cfg, most(cfg.data.max_prompt_tokens))
     for name, ours, theirs in (
         ("learner", learner, max(found.of["learner"])), ("engine", engine, max(found.of["engine"])), ("total", total, found.total),
     ):  # fmt: skip

@@ -14,6 +14,7 @@ from uec.models.memory.engine import engine_parts
 from uec.models.memory.gpus import gpu_estimates, smallest_gpu
 from uec.models.memory.host import host_estimate
 from uec.models.memory.learner import learner_parts, micro_batch_tokens
+from uec.models.memory.load import most, usual
 from uec.models.memory.parts import GIB, MIB, Part
 from uec.models.memory.report import memory_report
 from uec.models.memory.shape import Blocks, Shape, shape_of
@@ -25,6 +26,10 @@ from uec.types import Continuation
 SEVEN = 7_615_616_512
 """Parameters of Qwen2.5-7B: a layer has 3584 * (2 * 3584 + 2 * 512 + 3 * 18944) weights, 3584 + 2 * 512 biases and 2 * 3584 of its norms,
 which is 233,057,792; 28 of them, two embeddings of 152,064 x 3584, and the last norm's 3584."""
+
+
+WORST = most(16)
+PROMPTS = [8, 16]
 
 
 def shape(parameters: int = SEVEN, **changes: int | bool) -> Shape:
@@ -75,7 +80,7 @@ def test_zero_divides_more_with_each_stage(
     seven: Callable[..., Config], stage: int, weights: float, master: float, moments: float, gradients: float
 ) -> None:
     cfg = seven("learner.ranks=4", f"learner.zero_stage={stage}", "loss.kl_coef=0.01", "learner.micro_batch_tokens=65536")
-    found = sizes(learner_parts(cfg, shape(), detect(cfg, "cuda"), GIB))
+    found = sizes(learner_parts(cfg, shape(), detect(cfg, "cuda"), WORST, GIB))
     assert found["weights"] == found["reference model"] == weights * SEVEN
     assert found["float32 weights of the optimizer"] == master * SEVEN
     assert found["AdamW's two moments"] == moments * SEVEN
@@ -84,21 +89,31 @@ def test_zero_divides_more_with_each_stage(
 
 def test_in_float32_stage_0_keeps_16_bytes_a_parameter_and_the_steps_copy(make_config: Callable[..., Config]) -> None:
     cfg = make_config("learner.zero_stage=0", "algorithm=grpo", "learner.micro_batch_tokens=35")  # the step is the peak
-    found = sizes(learner_parts(cfg, shape(), detect(cfg, "cpu"), 0))
+    found = sizes(learner_parts(cfg, shape(), detect(cfg, "cpu"), WORST, 0))
     kept = ("weights", "AdamW's two moments", "gradients", "the optimizer step's copies of gradients")
     assert [found[name] / SEVEN for name in kept] == [4, 8, 4, 4]
     assert "float32 weights of the optimizer" not in found and "gradients under way" not in found
 
 
 def test_a_micro_batch_has_no_more_tokens_than_a_step(make_config: Callable[..., Config]) -> None:
-    cfg = make_config("algorithm=grpo")  # 32 prompts of 16 tokens, 8 responses of 19 to each
-    assert micro_batch_tokens(cfg) == 32 * (16 + 8 * 19)
+    cfg = make_config("algorithm=grpo")  # 32 prompts, here of 16 tokens, and 8 responses of 19 to each
+    assert micro_batch_tokens(cfg, WORST) == 32 * (16 + 8 * 19)
     cfg.learner.shared_prefix = False
-    assert micro_batch_tokens(cfg) == 32 * 8 * (16 + 19)
+    assert micro_batch_tokens(cfg, WORST) == 32 * 8 * (16 + 19)
     cfg.learner.micro_batch_tokens = 1000
-    assert micro_batch_tokens(cfg) == 1000
+    assert micro_batch_tokens(cfg, WORST) == 1000
     cfg.rollout.max_tokens = 2000  # one sequence is longer than the budget: it goes alone
-    assert micro_batch_tokens(cfg) == 2016
+    assert micro_batch_tokens(cfg, WORST) == 2016
+
+
+def test_as_a_rule_half_is_kept_and_little_of_what_exploration_finds(make_config: Callable[..., Config]) -> None:
+    cfg = make_config()  # 8 responses a prompt, 16 more if it is difficult
+    assert micro_batch_tokens(cfg, most(16)) == 32 * (16 + 24 * 19)
+    assert micro_batch_tokens(cfg, usual(8)) == 32 * (8 + 4.25 * 19)
+    cfg.retention.min_abs_advantage = None  # every regular response is kept
+    assert micro_batch_tokens(cfg, usual(8)) == 32 * (8 + 8.25 * 19)
+    cfg.learner.ranks = cfg.learner.optimizer_steps = 2
+    assert micro_batch_tokens(cfg, usual(8)) == 8 * (8 + 8.25 * 19)
 
 
 def test_activations_are_what_autograd_keeps() -> None:
@@ -129,7 +144,7 @@ def test_activations_are_what_autograd_keeps() -> None:
 def test_gradient_checkpointing_and_smaller_micro_batches_take_less(seven: Callable[..., Config]) -> None:
     def activations(*overrides: str) -> float:
         cfg = seven("train.prompts_per_step=1024", "learner.zero_stage=3", "learner.ranks=4", *overrides)
-        found = sizes(learner_parts(cfg, shape_of(cfg.model), detect(cfg, "cuda"), GIB))
+        found = sizes(learner_parts(cfg, shape_of(cfg.model), detect(cfg, "cuda"), WORST, GIB))
         return next(size for name, size in found.items() if name.startswith("activations"))
 
     layer = 2 * (4 * 3584 + 4 * 3584) + 2 * (3 * 3584 + 2 * (1 + 16 / 19) * 512 + 4 * 18944)
@@ -157,10 +172,10 @@ def test_on_cpu_an_engine_has_its_weights_twice_and_the_cache_that_was_asked_for
 
 def test_colocated_engine_and_learner_add_up_on_one_gpu(seven: Callable[..., Config]) -> None:
     apart = seven("learner.ranks=4", "rollout.engines=4", "learner.zero_stage=3")
-    learner, engine = gpu_estimates(apart, shape(), detect(apart, "cuda"), 80 * GIB)
+    learner, engine = gpu_estimates(apart, shape(), detect(apart, "cuda"), WORST, 80 * GIB)
     assert (learner.device, engine.device) == ("4 learner GPUs", "4 engine GPUs")
     together = seven("learner.ranks=4", "rollout.engines=4", "learner.zero_stage=3", "cluster.placement=colocated")
-    [shared] = gpu_estimates(together, shape(), detect(together, "cuda"), 80 * GIB)
+    [shared] = gpu_estimates(together, shape(), detect(together, "cuda"), WORST, 80 * GIB)
     assert shared.device == "4 shared GPUs" and [holder.name for holder in shared.holders] == ["learner", "engine"]
     names = {part.name for holder in shared.holders for part in holder.parts}
     assert "weights handed to the engine" in names and "buffers of the weight exchange" not in names
@@ -168,7 +183,7 @@ def test_colocated_engine_and_learner_add_up_on_one_gpu(seven: Callable[..., Con
 
 def test_the_machine_holds_every_actor(make_config: Callable[..., Config]) -> None:
     cfg = make_config("rollout.engines=2", "learner.ranks=2", "reward.workers=3")
-    estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"))
+    estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), WORST, store=0)
     counts = {holder.name: holder.count for holder in estimate.holders}
     assert (counts["engine"], counts["learner"], counts["grader"]) == (2, 2, 3)
     assert estimate.bytes == sum(holder.count * sum(part.bytes for part in holder.parts) for holder in estimate.holders)
@@ -176,20 +191,20 @@ def test_the_machine_holds_every_actor(make_config: Callable[..., Config]) -> No
 
 def test_the_smallest_gpu_that_is_large_enough_is_named(seven: Callable[..., Config]) -> None:
     cfg = seven("learner.ranks=4", "learner.zero_stage=3", "learner.gradient_checkpointing=true", "rollout.kv_cache_mb=null")
-    assert smallest_gpu(cfg, shape(), detect(cfg, "cuda")) == 48
-    assert smallest_gpu(cfg, shape(70 * SEVEN), detect(cfg, "cuda")) is None
+    assert smallest_gpu(cfg, shape(), detect(cfg, "cuda"), WORST) == 48
+    assert smallest_gpu(cfg, shape(70 * SEVEN), detect(cfg, "cuda"), WORST) is None
 
 
 def test_what_does_not_fit_is_said_with_what_helps(seven: Callable[..., Config]) -> None:
-    lines, notes = memory_report(seven("learner.ranks=1"), 23 * GIB, gpu=None)
+    lines, notes = memory_report(seven("learner.ranks=1"), 23 * GIB, None, PROMPTS)
     assert any("of 23.0 GiB, on this machine without a GPU" in line for line in lines)
     assert notes[0].startswith("this machine's memory: ") and "learner.gradient_checkpointing=true" in notes[0]
-    _, notes = memory_report(seven("learner.ranks=1"), 23 * GIB, gpu=80 * GIB)
+    _, notes = memory_report(seven("learner.ranks=1"), 23 * GIB, 80 * GIB, PROMPTS)
     assert notes[0].startswith("1 learner GPU: ") and "more learner.ranks with learner.zero_stage=3" in notes[0]
-    assert memory_report(seven("model.path=assets/countdown"), 23 * GIB, gpu=None)[1] == []
+    assert memory_report(seven("model.path=assets/countdown"), 23 * GIB, None, PROMPTS)[1] == []
 
 
 def test_what_cpus_cannot_do_is_a_note_and_gpus_are_told_all_the_same(seven: Callable[..., Config]) -> None:
-    lines, notes = memory_report(seven("weights.backend=nccl"), 23 * GIB, gpu=None)
+    lines, notes = memory_report(seven("weights.backend=nccl"), 23 * GIB, None, PROMPTS)
     assert notes[0].startswith("not for this machine, which has no GPU: weights.backend=nccl needs CUDA devices")
     assert any(line.startswith("  1 learner GPU:") for line in lines)

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from memory_run import big_model, measured, predicted
+from memory_run import PROJECT, big_model, measured, predicted
+
+from uec.models.memory.load import most, usual
 
 NEAR = 0.2
 
@@ -16,8 +18,23 @@ NEAR = 0.2
 )
 def test_a_real_run_takes_what_was_estimated_within_a_fifth(overrides: tuple[str, ...], tmp_path: Path) -> None:
     cfg, found = measured(big_model(tmp_path / "model"), tmp_path, *overrides)
-    learner, engine, total = predicted(cfg)
+    learner, engine, total = predicted(cfg, most(cfg.data.max_prompt_tokens))
     assert len(found.of["learner"]) == cfg.learner.ranks and len(found.of["engine"]) == 1
+    assert max(found.of["learner"]) == pytest.approx(learner, rel=NEAR)
+    assert max(found.of["engine"]) == pytest.approx(engine, rel=NEAR)
+    assert found.total == pytest.approx(total, rel=NEAR)
+
+
+AS_IT_IS = (
+    "algorithm=uec", "retention.min_abs_advantage=0", "replay.rows=128", "replay.capacity=512", "train.prompts_per_step=32",
+    "rollout.max_tokens=19", "learner.micro_batch_tokens=16384", "train.steps=15",
+)  # fmt: skip
+
+
+@pytest.mark.e2e
+def test_the_default_run_takes_as_a_rule_what_its_dry_run_says(tmp_path: Path) -> None:
+    cfg, found = measured(PROJECT / "assets/countdown", tmp_path, *AS_IT_IS)
+    learner, engine, total = predicted(cfg, usual(prompt=7))
     assert max(found.of["learner"]) == pytest.approx(learner, rel=NEAR)
     assert max(found.of["engine"]) == pytest.approx(engine, rel=NEAR)
     assert found.total == pytest.approx(total, rel=NEAR)

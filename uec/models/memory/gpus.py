@@ -3,6 +3,7 @@
 from uec.config import Config
 from uec.models.memory.engine import engine_parts
 from uec.models.memory.learner import learner_parts
+from uec.models.memory.load import Load
 from uec.models.memory.parts import GIB, Estimate, Holder
 from uec.models.memory.shape import Shape
 from uec.platform import Platform
@@ -17,10 +18,10 @@ USABLE = 0.98
 """Of so many GiB a driver shows a little less: 79.6 of an H100's 80, 23.6 of an RTX 4090's 24."""
 
 
-def gpu_estimates(cfg: Config, shape: Shape, platform: Platform, device: float) -> list[Estimate]:
+def gpu_estimates(cfg: Config, shape: Shape, platform: Platform, load: Load, device: float) -> list[Estimate]:
     """A device of each kind, of so many bytes: engines' and learners', or where `cluster.placement` is colocated, those of both."""
     engine = Holder("engine", engine_parts(cfg, shape, platform, PROCESS, device))
-    learner = Holder("learner", learner_parts(cfg, shape, platform, PROCESS))
+    learner = Holder("learner", learner_parts(cfg, shape, platform, load, PROCESS))
     engines, ranks = cfg.rollout.engines * cfg.rollout.tensor_parallel, cfg.learner.ranks
     if cfg.cluster.placement == "colocated":
         advice = [*_learner_advice(cfg, shape), *_engine_advice(cfg)]
@@ -31,9 +32,12 @@ def gpu_estimates(cfg: Config, shape: Shape, platform: Platform, device: float) 
     ]
 
 
-def smallest_gpu(cfg: Config, shape: Shape, platform: Platform) -> int | None:
+def smallest_gpu(cfg: Config, shape: Shape, platform: Platform, load: Load) -> int | None:
     """The least of SIZES into which each device's part fits; None: not even the largest."""
-    return next((size for size in SIZES if all(e.bytes <= usable(size) for e in gpu_estimates(cfg, shape, platform, usable(size)))), None)
+    for size in SIZES:
+        if all(estimate.bytes <= usable(size) for estimate in gpu_estimates(cfg, shape, platform, load, usable(size))):
+            return size
+    return None
 
 
 def usable(size: int) -> float:

@@ -7,12 +7,14 @@ the weight exchange in /dev/shm. Libraries are not: their pages are those of fil
 from uec.config import Config
 from uec.models.memory.engine import engine_parts
 from uec.models.memory.learner import learner_parts
+from uec.models.memory.load import Load
 from uec.models.memory.parts import MIB, Estimate, Holder, Part
 from uec.models.memory.shape import Shape
 from uec.platform import Platform
 
 # Measured with models of a megabyte: libraries loaded, no batch yet. See docs/hardware.md.
-ENGINE = 510 * MIB
+ENGINE = 540 * MIB
+PICTURES = 250 * MIB  # more of an engine that is given some
 LEARNER = 400 * MIB
 DRIVER = 320 * MIB
 IMAGES = 320 * MIB
@@ -21,11 +23,11 @@ GRADER = 65 * MIB  # a grading process
 RAY = 270 * MIB  # its servers, and the workers that it keeps ready
 
 
-def host_estimate(cfg: Config, shape: Shape, platform: Platform) -> Estimate:
-    """The machine's memory, with all actors on it."""
+def host_estimate(cfg: Config, shape: Shape, platform: Platform, load: Load, store: float) -> Estimate:
+    """The machine's memory, with all actors on it. `store`: bytes in Ray's object store."""
     holders = [
-        Holder("learner", learner_parts(cfg, shape, platform, LEARNER), cfg.learner.ranks),
-        Holder("engine", engine_parts(cfg, shape, platform, ENGINE), cfg.rollout.engines),
+        Holder("learner", learner_parts(cfg, shape, platform, load, LEARNER), cfg.learner.ranks),
+        Holder("engine", engine_parts(cfg, shape, platform, ENGINE + (0 if shape.vision is None else PICTURES)), cfg.rollout.engines),
         Holder("driver", [Part("process", DRIVER)]),
         Holder("grader", [Part("actor", SMALL), Part("grading processes", cfg.reward.processes * GRADER)], cfg.reward.workers),
         Holder("replay, difficulty", [Part("process", SMALL)], 2),
@@ -33,7 +35,7 @@ def host_estimate(cfg: Config, shape: Shape, platform: Platform) -> Estimate:
     if shape.vision is not None:
         holders.append(Holder("image worker", [Part("process", IMAGES)], cfg.data.image.workers))
     holders.append(Holder("weights in /dev/shm", [Part("two versions", 2 * (4 if platform.dtype == "float32" else 2) * shape.trained)]))
-    holders.append(Holder("Ray", [Part("processes", RAY), Part("object store, at most", cfg.cluster.object_store_mb * MIB)]))
+    holders.append(Holder("Ray", [Part("processes", RAY), Part("object store", store)]))
     return Estimate("this machine's memory", holders, _advice(cfg, shape))
 
 

@@ -2,11 +2,12 @@
 
 Weights, float32 copies and moments are there all the time. Gradients, activations and a piece of logits are there in the backward pass;
 in the optimizer step gradients are copied instead. The allocator gives to the step what the backward pass no longer needs, so that only
-the larger of the two counts. On CPU glibc's heap, as `actors/learner.py` sets it up, gives nothing back and takes blocks of one size
-seldom for those of another: with several micro-batches a step, so that gradients lie between them, activations count FRAGMENTED times.
+the larger of the two counts. On CPU glibc's heap, as `actors/learner.py` sets it up, gives nothing back, and takes blocks of one size
+seldom for those of another micro-batch or step: there activations count FRAGMENTED times.
 """
 
 from uec.config import Config
+from uec.models.memory.load import Load
 from uec.models.memory.parts import Part
 from uec.models.memory.shape import Shape
 from uec.models.packing import packs
@@ -32,28 +33,19 @@ GPU_SLACK = 0.08
 """Share of its tensors' memory that PyTorch's allocator on a GPU cannot use: an assumption, not measured here."""
 
 
-def learner_parts(cfg: Config, shape: Shape, platform: Platform, process: float) -> list[Part]:
+def learner_parts(cfg: Config, shape: Shape, platform: Platform, load: Load, process: float) -> list[Part]:
     """Of one rank, at its peak. `process`: bytes of a process that has loaded its libraries and holds no model."""
-    held, backward, step = _held(cfg, shape, platform), _backward(cfg, shape, platform), _step(cfg, shape, platform)
+    held, backward, step = _held(cfg, shape, platform), _backward(cfg, shape, platform, load), _step(cfg, shape, platform)
     parts = [*held, *max((backward, step), key=lambda some: sum(part.bytes for part in some))]
     if platform.device == "cuda":
         parts.append(Part("what the allocator cannot use", GPU_SLACK * sum(part.bytes for part in parts)))
     return [Part("process", process), *(part for part in parts if part.bytes)]
 
 
-def micro_batch_tokens(cfg: Config) -> int:
-    """Tokens of the largest micro-batch: the budget, or less where a step has no more, or one sequence that is longer, in tokens."""
-    longest = cfg.data.max_prompt_tokens + cfg.rollout.max_tokens
-    return max(min(_step_tokens(cfg), cfg.learner.micro_batch_tokens), longest)
-
-
-def _step_tokens(cfg: Config) -> int:
-    """Tokens of a rank's share of an optimizer step, if all that is sampled is kept."""
-    rollout, learner = cfg.rollout, cfg.learner
-    responses = rollout.n * rollout.rounds + (cfg.exploration.n if cfg.exploration.enabled else 0)
-    prompts = cfg.data.max_prompt_tokens * (1 if learner.shared_prefix else responses)
-    step = cfg.train.prompts_per_step * (responses * rollout.max_tokens + prompts)
-    return -(-step // (learner.ranks * learner.optimizer_steps))
+def micro_batch_tokens(cfg: Config, load: Load) -> float:
+    """Tokens of the largest micro-batch: the budget, or less where a step has no more, or one sequence that is longer."""
+    step = load.tokens(cfg, packs(cfg.learner, load_config(cfg.model)))
+    return max(min(step, cfg.learner.micro_batch_tokens), load.prompt + cfg.rollout.max_tokens)
 
 
 def _held(cfg: Config, shape: Shape, platform: Platform) -> list[Part]:
@@ -87,16 +79,15 @@ def _bucket(cfg: Config, shape: Shape, platform: Platform) -> float:
     return width * (BUCKET if platform.device == "cuda" else min(BUCKET, shape.trained))
 
 
-def _backward(cfg: Config, shape: Shape, platform: Platform) -> list[Part]:
+def _backward(cfg: Config, shape: Shape, platform: Platform, load: Load) -> list[Part]:
     width, stage = _width(platform), cfg.learner.zero_stage
-    tokens = micro_batch_tokens(cfg)
-    second = min(_step_tokens(cfg) / tokens - 1, 1)  # how large a second micro-batch of a step is beside the first
-    waste = 1 + (FRAGMENTED - 1) * max(second, 0) if platform.device == "cpu" else 1
+    tokens = micro_batch_tokens(cfg, load)
+    waste = FRAGMENTED if platform.device == "cpu" else 1
     chunk = min(4 * shape.vocabulary * tokens, max(cfg.learner.logits_chunk_mb << 20, 4 * shape.vocabulary))
     parts = [
         Part("gradients", _gradients(cfg, shape)),
         Part("gradients under way", _bucket(cfg, shape, platform)),
-        Part(f"activations of {tokens} tokens", waste * _activations(cfg, shape, platform, tokens)),
+        Part(f"activations of {tokens:.0f} tokens", waste * _activations(cfg, shape, platform, load, tokens)),
         Part("logits", LOGITS * chunk + width * shape.head),  # and the output embedding's gradient of one piece
     ]
     if stage in (1, 2) and cfg.learner.ranks > 1 and platform.device == "cpu":  # gloo sums up a copy
@@ -120,15 +111,16 @@ def _step(cfg: Config, shape: Shape, platform: Platform) -> list[Part]:
     ]
 
 
-def _activations(cfg: Config, shape: Shape, platform: Platform, tokens: int) -> float:
+def _activations(cfg: Config, shape: Shape, platform: Platform, load: Load, tokens: float) -> float:
     """Of a micro-batch, in bytes: what is kept for the backward pass, and two layers of what that works on."""
     width, again = _width(platform), cfg.learner.gradient_checkpointing
-    prompt, response = cfg.data.max_prompt_tokens, cfg.rollout.max_tokens
+    prompt, response = load.prompt, cfg.rollout.max_tokens
     packed = packs(cfg.learner, load_config(cfg.model))
     parts = [(shape.text, tokens, 1 + prompt / response if packed else 1.0)]
     if shape.vision is not None and shape.trains_vision:
-        picture = min(prompt, (cfg.data.image.max_pixels or prompt * shape.pixels) // shape.pixels)  # image tokens of one, a prompt at most
-        parts.append((shape.vision, tokens * picture // (prompt + response) * shape.patches, 1.0))
+        image_tokens = min(prompt, (cfg.data.image.max_pixels or prompt * shape.pixels) // shape.pixels)  # of a prompt at most
+        prompts = tokens / (prompt + response * (max(load.responses(cfg), 1) if packed else 1))
+        parts.append((shape.vision, prompts * image_tokens * shape.patches, 1.0))
     total = 0.0
     for blocks, count, keys in parts:
         layer = blocks.kept(width, keys)

@@ -1,11 +1,13 @@
 """The estimate in words: what `uec train CONFIG --dry-run` prints of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from uec.config import Config
 from uec.errors import BadInput
 from uec.models.memory.gpus import SIZES, gpu_estimates, smallest_gpu, usable
 from uec.models.memory.host import host_estimate
+from uec.models.memory.load import most, usual
 from uec.models.memory.parts import MIB, Estimate, Holder, gib
 from uec.models.memory.shape import shape_of
 from uec.platform import detect
@@ -16,40 +18,50 @@ NAME = 24
 FEW = 50
 
 
-def memory_report(cfg: Config, machine: float, gpu: float | None) -> tuple[list[str], list[str]]:
+def memory_report(cfg: Config, machine: float, gpu: float | None, prompts: Sequence[int]) -> tuple[list[str], list[str]]:
     """Lines of the estimate, and notes on what does not fit and what would help.
 
     `machine`: bytes of this machine's memory; `gpu`: of its least GPU, None without one. Then both are told: what the run takes here, and
-    which GPUs it wants.
+    which GPUs it wants. `prompts`: their lengths in tokens.
     """
-    shape = shape_of(cfg.model)
-    most = "if every response is as long and every prompt as difficult as may be"
-    lines = [f"memory, an estimate for {shape.parameters:,} parameters, {most}"]
+    shape, loads = shape_of(cfg.model), (usual(fmean(prompts)), most(max(prompts)))
+    lines = [
+        f"memory, an estimate for {shape.parameters:,} parameters: as a rule, and at most, if every response is as long and every prompt "
+        "as difficult as may be"
+    ]
     notes: list[str] = []
     if gpu is not None:
-        for estimate in gpu_estimates(cfg, shape, detect(cfg, "cuda"), gpu):
-            lines += _table(estimate, f"of {gib(gpu)}")
-            notes += _excess(estimate, gpu)
+        rules, peaks = (gpu_estimates(cfg, shape, detect(cfg, "cuda"), load, gpu) for load in loads)
+        for rule, peak in zip(rules, peaks, strict=True):
+            lines += _table(rule, peak, f"of {gib(gpu)}")
+            notes += _excess(peak, gpu)
         return lines, notes
     try:
-        estimate = host_estimate(cfg, shape, detect(cfg, "cpu"))
+        stores = (0, cfg.cluster.object_store_mb * MIB)
+        rule, peak = (host_estimate(cfg, shape, detect(cfg, "cpu"), load, store) for load, store in zip(loads, stores, strict=True))
     except BadInput as error:
         notes.append(f"not for this machine, which has no GPU: {error}")
     else:
-        lines += _table(estimate, f"of {gib(machine)}, on this machine without a GPU")
-        notes += _excess(estimate, machine)
+        lines += _table(rule, peak, f"of {gib(machine)}, on this machine without a GPU")
+        notes += _excess(peak, machine)
     platform = detect(cfg, "cuda")
-    size = smallest_gpu(cfg, shape, platform)
+    size = smallest_gpu(cfg, shape, platform, loads[1])
     largest = size or SIZES[-1]
-    for estimate in gpu_estimates(cfg, shape, platform, usable(largest)):
-        lines += _table(estimate, f"fits {size} GB" if size else f"more than {largest} GB")
-        notes += _excess(estimate, usable(largest))
+    rules, peaks = (gpu_estimates(cfg, shape, platform, load, usable(largest)) for load in loads)
+    for rule, peak in zip(rules, peaks, strict=True):
+        lines += _table(rule, peak, f"fits {size} GB" if size else f"more than {largest} GB")
+        notes += _excess(peak, usable(largest))
     return lines, notes
 
 
-def _table(estimate: Estimate, against: str) -> Iterator[str]:
-    yield f"  {estimate.device + ':':<{NAME}}  {gib(estimate.bytes)}, {against}"
-    yield from (f"    {_named(holder):<{NAME - 2}}  {gib(holder.bytes)}: {_parts(holder)}" for holder in estimate.holders)
+def _table(rule: Estimate, peak: Estimate, against: str) -> Iterator[str]:
+    yield f"  {peak.device + ':':<{NAME}}  {_range(rule.bytes, peak.bytes)}, {against}"
+    for least, holder in zip(rule.holders, peak.holders, strict=True):
+        yield f"    {_named(holder):<{NAME - 2}}  {_range(least.bytes, holder.bytes)}: {_parts(holder)}"
+
+
+def _range(rule: float, peak: float) -> str:
+    return gib(peak) if gib(rule) == gib(peak) else f"{gib(rule)}, at most {gib(peak)}"
 
 
 def _named(holder: Holder) -> str:
