@@ -17,7 +17,7 @@ import ray
 
 from actors.cluster import Resources, connect
 from actors.learner_group import Example, LearnerGroup
-from actors.run import STATUS, listen
+from actors.run import STATUS, listen, place_model
 from actors.stream import RolloutStream
 from actors.supervisor import Crew, Supervisor, awaited
 from uec.config import Config
@@ -35,7 +35,7 @@ from uec.eval.report import console, plural
 from uec.eval.settings import Candidate
 from uec.job import outside_copy
 from uec.models.processor import load_processor
-from uec.models.source import absolute_path, context_length, load_tokenizer, resolve_model
+from uec.models.source import context_length, load_tokenizer, resolve_model
 from uec.platform import detect
 from uec.rewards.load import absolute_names, load_reward
 from uec.tracking.tracker import Tracker
@@ -78,6 +78,7 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
             try:
                 for one, dataset in zip(candidates, datasets, strict=True):
                     _check_room(one.cfg, resources, dataset.eval)
+                    place_model(one.cfg, resources)
                 asyncio.run(examination.run(resources.device))
             finally:
                 ray.shutdown()
@@ -239,7 +240,6 @@ def _prepare(cfg: Config) -> Dataset:
     """All that comes from outside, checked: reward function, model, data."""
     reward = load_reward(cfg.reward)
     cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
-    cfg.model.path = absolute_path(cfg.model)
     resolve_model(cfg.model)
     check_context(cfg, context_length(cfg.model))
     tokenizer = load_tokenizer(cfg.model)

@@ -11,7 +11,7 @@ from pathlib import Path
 import ray
 
 from actors.checkpoint import Checkpoints, read_driver
-from actors.cluster import connect
+from actors.cluster import Resources, connect
 from actors.controller import Controller
 from actors.exchange import WeightExchange, tolerance
 from actors.rollout_log import RolloutLog
@@ -47,6 +47,7 @@ def train(cfg: Config, config_path: str) -> int:
     try:
         pictures = any(prompt.images for prompt in [*dataset.train, *dataset.eval])
         check_cluster(cfg, resources.cpus, resources.gpus, pictures)
+        place_model(cfg, resources)
         platform = detect(cfg, resources.device)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)
@@ -67,12 +68,17 @@ def prepare(cfg: Config) -> Dataset:
     if copy_around(Path.cwd()) is None:  # a job's actors run in the same copy, whose place the next job does not have
         cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
         cfg.loss.policy = absolute_name(cfg.loss.policy)
-        cfg.model.path = absolute_path(cfg.model)
     check_context(cfg, context_length(cfg.model))
     tokenizer = load_tokenizer(cfg.model)
     dataset = load_dataset(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
     reward.check_columns(dataset.train[0].row)
     return dataset
+
+
+def place_model(cfg: Config, resources: Resources) -> None:
+    """Actors of a cluster that was joined work where its nodes were started, those of a job in their copy of the working folder."""
+    if resources.joined and copy_around(Path.cwd()) is None:
+        cfg.model.path = absolute_path(cfg.model)
 
 
 def dropped(dataset: Dataset, cfg: Config) -> list[str]:
