@@ -1,6 +1,7 @@
 """Ratios held against those that were committed last: which of them fell.
 
-They are ratios of one run, so that they can be compared from machine to machine; times and rates cannot.
+They are ratios of one run, so that they can be compared from machine to machine with the same processor; times and rates cannot. With
+another they cannot either: PyTorch's own float32 products are slow on AMD's and fast on Intel's, and the bare loops with them.
 """
 
 import json
@@ -8,9 +9,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
+from bench.machine import Machine
 from bench.table import Result
 from uec.atomic import atomic_write
 
@@ -70,14 +73,18 @@ def table(found: list[Change]) -> Table:
     return made
 
 
-def read(path: Path) -> dict[str, float]:
-    """The committed ratios; none if none were committed."""
-    return dict(json.loads(path.read_text())["ratios"]) if path.exists() else {}
+def read(path: Path) -> dict[str, dict[str, float]]:
+    """The committed ratios by processor."""
+    return {cpu: of_cpu["ratios"] for cpu, of_cpu in _content(path).items()}
 
 
-def record(found: list[Change], machine: str, path: Path) -> None:
-    """Make these the results to commit."""
+def record(found: list[Change], machine: Machine, path: Path) -> None:
+    """Make these the results to commit for the machine's processor."""
     path.parent.mkdir(exist_ok=True)
     ratios = {change.row: round(change.now, 3) for change in found}
-    content = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "ratios": ratios}
+    content = _content(path) | {machine.cpu: {"machine": str(machine), "date": time.strftime("%Y-%m-%d"), "ratios": ratios}}
     atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _content(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text())) if path.exists() else {}

@@ -27,9 +27,11 @@ def run(record: bool, folder: Path = Path("runs"), committed: Path = guard.RESUL
     """
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     machine, results = measure_all(BENCHES, console, folder)
-    found = guard.changes(results, then := guard.read(committed))
+    by_processor = guard.read(committed)
+    then = by_processor.get(machine.cpu, {})
+    found = guard.changes(results, then)
     if record:
-        guard.record(found, str(machine), committed)
+        guard.record(found, machine, committed)
         console.print(guard.table(found))
         console.print(f"written to {committed}; commit it", highlight=False)
         return status(results)
@@ -39,6 +41,13 @@ def run(record: bool, folder: Path = Path("runs"), committed: Path = guard.RESUL
         _, again = measure_all({name: BENCHES[name] for name in suspects}, console, folder)
         found = guard.better(found, guard.changes(again, then))
     console.print(guard.table(found))
+    if not then:
+        known = ", ".join(sorted(by_processor)) or "none"
+        console.print(
+            f"no ratios of this processor, {machine.cpu}, are committed (there are: {known}): nothing was compared. "
+            "`uec bench --quick --record` writes them",
+            highlight=False,
+        )
     for row in sorted(then.keys() - {change.row for change in found}):
         console.print(f"committed, and not measured now: {row}", highlight=False)
     return EXIT_FAILURE if any(change.fell for change in found) else status(results)

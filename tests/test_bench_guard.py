@@ -21,6 +21,10 @@ def result(ratio: float, target: Target | None = AT_LEAST, what: str = "actor") 
     return Result("rollout", 1.0, [Figure(what, 80.0, "tokens/s", target, Reference("bare", 100.0, ratio, ratio, ratio, 1))])
 
 
+def machine(cpu: str) -> Machine:
+    return Machine(cpu, 2, 16.0, 0.1, 0.02, "3.11.9", {"ray": "2.60.0"})
+
+
 def change(now: float, then: float | None, at_most: bool = False) -> Change:
     return Change("rollout, actor", now, then, at_most)
 
@@ -77,9 +81,12 @@ def test_the_table_shows_then_now_and_change_and_names_what_fell():
 def test_what_is_recorded_is_what_is_read(tmp_path: Path):
     path = tmp_path / "results/ratios.json"
     assert guard.read(path) == {}
-    guard.record([change(0.91234, None)], "Some CPU", path)
-    assert guard.read(path) == {"rollout, actor": 0.912}
-    assert json.loads(path.read_text())["machine"] == "Some CPU"
+    guard.record([change(0.91234, None)], machine("Some CPU"), path)
+    guard.record([change(0.5, None)], machine("Another"), path)
+    assert guard.read(path) == {"Some CPU": {"rollout, actor": 0.912}, "Another": {"rollout, actor": 0.5}}
+    guard.record([change(0.6, None)], machine("Another"), path)
+    assert guard.read(path) == {"Some CPU": {"rollout, actor": 0.912}, "Another": {"rollout, actor": 0.6}}
+    assert json.loads(path.read_text())["Some CPU"]["machine"].startswith("2 cores of Some CPU")
 
 
 @pytest.fixture
@@ -87,10 +94,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The quick bench with ratios given, one for each time that it runs."""
     from bench import quick
 
-    monkeypatch.setattr("bench.machine.look", lambda: Machine("Some CPU", 2, 16.0, 0.1, 0.02, "3.11.9", {"ray": "2.60.0"}))
-
-    def run(*ratios: float, record: bool = False) -> tuple[int, int]:
+    def run(*ratios: float, record: bool = False, cpu: str = "Some CPU") -> tuple[int, int]:
         """Exit status, and how often the bench ran."""
+        monkeypatch.setattr("bench.machine.look", lambda: machine(cpu))
         left = list(ratios)
         monkeypatch.setattr(quick, "BENCHES", {"rollout": lambda scratch: result(left.pop(0)).figures})
         return quick.run(record, tmp_path, tmp_path / "ratios.json"), len(ratios) - len(left)
@@ -103,6 +109,13 @@ def test_a_fall_is_measured_twice_and_then_has_exit_status_1(quick):
     assert quick(0.9) == (0, 1)
     assert quick(0.7, 0.7) == (1, 2)
     assert quick(0.7, 0.88) == (0, 2)
+
+
+def test_another_processors_ratios_are_not_held_against_this_ones(quick, capsys):
+    assert quick(0.9, record=True) == (0, 1)
+    assert quick(0.5, cpu="Another CPU") == (0, 1)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no ratios of this processor, Another CPU, are committed (there are: Some CPU): nothing was compared" in said
 
 
 def test_recording_judges_nothing_and_moves_the_mark(quick):
@@ -120,5 +133,7 @@ def test_arguments_that_do_not_go_together_are_bad_input(arguments: list[str], c
 def test_the_committed_results_are_ratios_of_the_quick_benches():
     from bench.quick import BENCHES
 
-    then = guard.read(guard.RESULTS)
-    assert then and all(row.split(",")[0] in BENCHES and ratio > 0 for row, ratio in then.items())
+    found = guard.read(guard.RESULTS)
+    assert found
+    for ratios in found.values():
+        assert ratios and all(row.split(",")[0] in BENCHES and ratio > 0 for row, ratio in ratios.items())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from runs import make_run
+from run_folders import make_run
 
 from uec.cli import main
 from uec.errors import BadInput

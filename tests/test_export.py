@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from runs import make_run
+from run_folders import make_run
 
 from uec.cli import main
 

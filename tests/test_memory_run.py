@@ -11,13 +11,8 @@ NEAR = 0.2
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    "overrides",
-    [("train.prompts_per_step=8",), ("learner.ranks=2", "learner.zero_stage=3", "learner.gradient_checkpointing=true")],
-    ids=["zero 1", "two ranks, zero 3"],
-)
-def test_a_real_run_takes_what_was_estimated_within_a_fifth(overrides: tuple[str, ...], tmp_path: Path) -> None:
-    cfg, found = measured(big_model(tmp_path / "model"), tmp_path, *overrides)
+def test_a_real_run_takes_what_was_estimated_within_a_fifth(tmp_path: Path) -> None:
+    cfg, found = measured(big_model(tmp_path / "model"), tmp_path, "train.prompts_per_step=8")
     learner, engine, total = predicted(cfg, most(cfg.data.max_prompt_tokens))
     assert len(found.of["learner"]) == cfg.learner.ranks and len(found.of["engine"]) == 1
     assert max(found.of["learner"]) == pytest.approx(learner, rel=NEAR)
@@ -27,7 +22,7 @@ def test_a_real_run_takes_what_was_estimated_within_a_fifth(overrides: tuple[str
 
 AS_IT_IS = (
     "algorithm=uec", "retention.min_abs_advantage=0", "replay.rows=128", "replay.capacity=512", "train.prompts_per_step=32",
-    "rollout.max_tokens=19", "learner.micro_batch_tokens=16384", "train.steps=15",
+    "rollout.max_tokens=19", "learner.micro_batch_tokens=16384", "train.steps=10",
 )  # fmt: skip
 
 
