@@ -3,6 +3,7 @@
 Of the model its config.json and its tokenizer are enough: weights may be still to come.
 """
 
+import os
 from pathlib import Path
 from statistics import fmean
 
@@ -12,12 +13,13 @@ from actors.run import dropped, prepare
 from uec.config import Config
 from uec.data.prompts import Dataset
 from uec.doctor.devices import free_memory
+from uec.doctor.ray_state import would_join
 from uec.errors import BadInput
 from uec.models.memory.report import memory_report
 from uec.models.source import resolve_model
-from uec.platform import gpu_bytes
+from uec.platform import gpu_bytes, gpu_count
 from uec.run_folder import RunFolder
-from uec.validate import check_disk, notes
+from uec.validate import check_cluster, check_disk, notes
 
 
 def dry_run(cfg: Config, config_path: str) -> int:
@@ -33,9 +35,11 @@ def dry_run(cfg: Config, config_path: str) -> int:
     lines, tight = memory_report(cfg, machine, gpu_bytes(), [len(prompt.tokens) for prompt in dataset.train])
     for line in lines:
         console.print(f"  {line}", markup=False)
-    for note in [*notes(cfg), *dropped(dataset, cfg), *_without_weights(cfg), *tight]:
-        console.print(f"note: {note}")
-    console.print("all checks passed; no actor was started, nothing was written")
+    refused = [*_without_weights(cfg), *_without_room(cfg, dataset)]
+    for note in [*notes(cfg), *dropped(dataset, cfg), *tight, *refused]:
+        console.print(f"note: {note}", markup=False)
+    passed = "all checks passed" if not refused else "a run would be refused here, for what is noted last; all other checks passed"
+    console.print(f"{passed}; no actor was started, nothing was written")
     return 0
 
 
@@ -44,6 +48,18 @@ def _without_weights(cfg: Config) -> list[str]:
         resolve_model(cfg.model)
     except BadInput as error:
         return [f"a run would be refused: {error}"]
+    return []
+
+
+def _without_room(cfg: Config, dataset: Dataset) -> list[str]:
+    """Whether the actors fit into a local cluster, where a run would start one: on this machine, or not on this one."""
+    if would_join(cfg)[0] is not None:
+        return []
+    pictures = any(prompt.images for prompt in dataset.train)
+    try:
+        check_cluster(cfg, cfg.cluster.cpus or os.cpu_count() or 1, gpu_count(), pictures)
+    except BadInput as error:
+        return [f"a run would be refused on this machine: {error}"]
     return []
 
 

@@ -241,7 +241,6 @@ def _prepare(cfg: Config) -> Dataset:
     reward = load_reward(cfg.reward)
     cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
     resolve_model(cfg.model)
-    check_context(cfg, context_length(cfg.model))
     tokenizer = load_tokenizer(cfg.model)
     try:
         dataset = load_held_out(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
@@ -249,6 +248,7 @@ def _prepare(cfg: Config) -> Dataset:
         if not str(error).startswith(f"{NOTHING} {cfg.data.eval},"):
             raise
         raise BadInput(f"{error}\n{instead_of(cfg.data.eval or '')}") from error
+    check_context(cfg, context_length(cfg.model))
     reward.check_columns(dataset.eval[0].row)
     return dataset
 

@@ -172,3 +172,23 @@ def test_a_models_folder_is_made_absolute_and_a_hub_name_stays(tmp_path: Path, m
     (tmp_path / "models/mine").mkdir(parents=True)
     assert absolute_path(Model(path="models/mine")) == str(tmp_path / "models/mine")
     assert absolute_path(Model(path="Qwen/Qwen2.5-0.5B")) == "Qwen/Qwen2.5-0.5B"
+
+
+def copy_of_countdown(folder: Path) -> Path:
+    shutil.copytree(Path(__file__).parent.parent / "assets/countdown", folder, ignore=shutil.ignore_patterns("data"))
+    return folder
+
+
+def test_weights_that_are_cut_off_are_named_before_anything_starts(tmp_path: Path) -> None:
+    folder = copy_of_countdown(tmp_path / "cut")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "model.safetensors is cut off or no safetensors file" in complaint(lambda: resolve_model(Model(path=str(folder))))
+
+
+def test_weights_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
+    folder = copy_of_countdown(tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 5}))
+    said = complaint(lambda: resolve_model(Model(path=str(folder))))
+    assert "model.embed_tokens.weight in" in said and f"and its config.json says [5, {config['hidden_size']}]" in said

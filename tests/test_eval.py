@@ -14,6 +14,7 @@ from rich.console import Console
 from run_folders import make_run
 
 from uec.cli import main
+from uec.config_file import load_config
 from uec.errors import BadInput
 from uec.eval.benchmarks import LAYOUTS
 from uec.eval.estimate import Estimate
@@ -361,3 +362,30 @@ def test_two_models_side_by_side_stopped_and_gone_on_with(tmp_path, make_config,
     assert "difference" in whole["pass@4"]["exported"]
     compare_entropies(tmp_path / "exported", tmp_path / "out/prompts.jsonl", after)
     assert sum(part["prompts"] for part in summary["parts"][1:]) == 16
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["/nosuch/model"], "/nosuch/model: there is no such folder"),
+        (["{run}/checkpoints"], "checkpoints holds checkpoints; give one of them (step_000002, step_000003)"),
+        (["{run}/checkpoints/step_000099"], "step_000099: there is no such folder; in {run}/checkpoints there are step_000002, "),
+        (["{run}/config.yaml"], "config.yaml is a file; give a run's folder"),
+        (["assets/countdown", "--data", "foo=rows.jsonl"], "--data foo=rows.jsonl: foo is no benchmark; there is "),
+        (["assets/countdown", "--data", "/nosuch.jsonl", "data.chat=false"], "there is no file /nosuch.jsonl"),
+    ],
+)
+def test_what_is_not_there_is_named_before_all_else(
+    words: list[str], said: str, tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = load_config(project / "configs/llm.yaml", [])
+    run = make_run(tmp_path / "run", cfg, project / "assets/countdown")
+    monkeypatch.chdir(project)
+    assert main(["eval", *(word.replace("{run}", str(run)) for word in words), "--to", str(tmp_path / "to")]) == 2
+    assert said.replace("{run}", str(run)) in capsys.readouterr().err
+
+
+def test_a_short_context_is_shared_between_prompt_and_response(project: Path) -> None:
+    asked = Asked([str(project / "assets/countdown")], [], data="rows.jsonl")
+    [candidate], _ = settle(asked)
+    assert (candidate.cfg.data.max_prompt_tokens, candidate.cfg.rollout.max_tokens) == (256, 256)  # of 512

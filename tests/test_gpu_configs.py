@@ -72,3 +72,19 @@ def test_the_text_run_fills_the_models_context() -> None:
     cfg = load_config(PROJECT / "configs/paper/qwen2_5_math_7b.yaml", [])
     assert cfg.data.max_prompt_tokens + cfg.rollout.max_tokens == 4096
     assert (cfg.rollout.n, cfg.exploration.n, cfg.exploration.temperature, cfg.learner.optimizer_steps) == (5, 20, 1.2, 4)
+
+
+def test_a_dry_run_says_that_this_machine_has_no_room(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = str(PROJECT / "configs/llm.yaml")
+    assert main(["train", config, "cluster.address=local", "cluster.cpus=2", "learner.cpus=64", f"run.dir={tmp_path}", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "note: a run would be refused on this machine: the run wants 64.47 CPUs and the cluster has 2" in said
+    assert "a run would be refused here, for what is noted last; all other checks passed" in said
+
+
+def test_a_config_json_that_makes_no_model_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = model_folder(tmp_path / "model", "Qwen2.5-0.5B-Instruct")
+    content = json.loads((model / "config.json").read_text()) | {"num_attention_heads": 0}
+    (model / "config.json").write_text(json.dumps(content))
+    assert main(["train", str(PROJECT / "configs/llm.yaml"), f"model.path={model}", f"run.dir={tmp_path}", "--dry-run"]) == 2
+    assert "makes no model: " in capsys.readouterr().err

@@ -187,6 +187,21 @@ def test_a_lone_surrogate_and_nan_do_not_stop_the_page(run: Path) -> None:
     assert data_of(run / "report.html")["runs"][0]["groups"][-1]["responses"][0]["response"] == "\ud83d"
 
 
+def test_what_is_no_number_is_shown_as_none(run: Path) -> None:
+    nan = float("nan")
+    row = response(3, 0, 0, reward=nan, logprob_mean=nan, images=None, parts=None, logprobs=[nan, -1.0], token_ends=[1, 2], response="ab")
+    write_rows(run / "rollouts/step_000003.jsonl", [row])
+    assert main(["report", str(run)]) == 0
+    shown = data_of(run / "report.html")["runs"][0]["groups"][-1]["responses"][0]
+    assert (shown["reward"], shown["logprob_mean"], shown["parts"], shown["logprobs"]) == (None, None, {}, [None, -1.0])
+
+
+def test_a_response_is_right_from_the_accuracy_that_training_takes_for_right(run: Path) -> None:
+    (run / "config.yaml").write_text((run / "config.yaml").read_text() + "difficulty:\n  solved_at: 0.5\n")
+    assert main(["report", str(run)]) == 0
+    assert data_of(run / "report.html")["runs"][0]["solved_at"] == 0.5
+
+
 def test_a_run_that_has_just_begun_has_a_page(run: Path) -> None:
     (run / "metrics.jsonl").unlink()
     (run / "events.jsonl").unlink()
@@ -214,6 +229,10 @@ def test_bad_input_is_named(words: list[str], said: str, run: Path, capsys: pyte
     assert (run / "config.yaml").read_bytes() == before
 
 
+def broken(**changes: object) -> str:
+    return json.dumps(response(1, 0, 0, **changes)) + "\n"
+
+
 @pytest.mark.parametrize(
     ("file", "line", "said"),
     [
@@ -222,6 +241,11 @@ def test_bad_input_is_named(words: list[str], said: str, run: Path, capsys: pyte
         ("metrics.jsonl", '{"step": 1\n{"step": 2}\n', "line 1: not JSON"),
         ("events.jsonl", '{"time": 0, "step": 0}\n', "line 1: event is missing"),
         ("rollouts/step_000001.jsonl", "[]\n", "line 1: expected an object"),
+        ("rollouts/step_000001.jsonl", broken(response=None), "line 1: response is 'None', expected a text"),
+        ("rollouts/step_000001.jsonl", broken(reward="x"), "line 1: reward is 'x', expected a number or null"),
+        ("rollouts/step_000001.jsonl", broken(parts={"accuracy": "x"}), "line 1: parts.accuracy is 'x', expected a number or null"),
+        ("rollouts/step_000001.jsonl", broken(logprobs="x"), "line 1: logprobs is 'x', expected a list or null"),
+        ("events.jsonl", '{"time": 0, "step": NaN, "event": "x"}\n', "line 1: time and step are expected to be numbers"),
         ("config.yaml", "[]\n", "config.yaml holds no settings"),
     ],
 )

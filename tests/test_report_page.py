@@ -46,11 +46,18 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def choose(driver: Any, name: str, value: str) -> None:
-    """As a person does: by the control, with its event."""
-    script = """const e = document.getElementById(arguments[0]);
-    if (e.type === "checkbox") { if (e.checked !== (arguments[1] === "true")) e.click(); }
-    else { e.value = arguments[1]; e.dispatchEvent(new Event("input", { bubbles: true })); }"""
-    driver.execute_script(script, name, value)
+    """By the control, as a person or a program would."""
+    from selenium.webdriver.support.ui import Select
+
+    control = driver.find_element("id", name)
+    if control.tag_name == "select":
+        Select(control).select_by_value(value)
+    elif control.get_attribute("type") == "checkbox":
+        if control.is_selected() != (value == "true"):
+            control.click()
+    else:
+        driver.execute_script("arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input'))", control)
+        control.send_keys(value)
 
 
 def responses(driver: Any) -> list[str]:

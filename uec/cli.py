@@ -4,6 +4,7 @@
 import argparse
 import os
 import sys
+from importlib.metadata import version
 from typing import Any
 
 from uec.commands import bench, config, doctor, eval, export, report, train
@@ -79,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"{EXAMPLES}\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    whole.add_argument("--version", action="version", version=f"uec-rl {version('uec-rl')}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Intermixed)
     for command in COMMANDS:
         one = commands.add_parser(

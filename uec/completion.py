@@ -143,6 +143,18 @@ def benches(prefix: str) -> Completions:
     return dict.fromkeys([*NAMES, *ON_REQUEST], "")
 
 
+def benchmarks(prefix: str) -> Completions:
+    """BENCHMARK: those whose layout `uec eval` knows."""
+    from uec.eval.benchmarks import LAYOUTS
+
+    return dict.fromkeys(LAYOUTS, "")
+
+
+def data(prefix: str) -> Completions:
+    """FILE_OR_NAME: benchmarks, and files of rows."""
+    return benchmarks(prefix) | paths(prefix, (".jsonl", ".parquet"))
+
+
 COMPLETERS: dict[str, Callable[[str], Completions]] = {
     "CONFIG": configs,
     "RUN": runs,
@@ -150,6 +162,8 @@ COMPLETERS: dict[str, Callable[[str], Completions]] = {
     "MODEL_OR_CHECKPOINT": folders,
     "DIR": folders,
     "BENCH": benches,
+    "BENCHMARK": benchmarks,
+    "FILE_OR_NAME": data,
     "FIELD": names,
     "section.field=value": overrides,
 }

@@ -59,6 +59,13 @@ def detect(cfg: Config, device: str | None = None) -> Platform:
     )
 
 
+def gpu_count() -> int:
+    """GPUs that this process sees."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def gpu_bytes() -> int | None:
     """Memory of the least of the GPUs that this process sees, in bytes; None without one."""
     import torch

@@ -57,7 +57,7 @@ def check_context(cfg: Config, context_length: int) -> None:
     if excess > 0:
         raise BadInput(
             f"{_given(cfg, 'data.max_prompt_tokens')} + {_given(cfg, 'rollout.max_tokens')} do not fit into the context of "
-            f"{_given(cfg, 'model.path')}, {context_length} tokens; lower one of them by {excess}"
+            f"{_given(cfg, 'model.path')}, {context_length} tokens; lower them by {excess} together"
         )
 
 

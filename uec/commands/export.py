@@ -50,4 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
     card = write_card(trained, target.run.name, target.step, course, is_rebuilt(exported.model), vision)
     folder = write_model(place, target, exported, card)
     print(f"step {target.step} of {target.run.name}: {folder}")
+    print(f"vllm serve {folder}" + (f" --tokenizer {folder}/tokenizer" if is_rebuilt(exported.model) else ""))
     return 0

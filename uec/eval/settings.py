@@ -13,6 +13,7 @@ from uec.config import Config
 from uec.config_file import load_config
 from uec.errors import BadInput
 from uec.eval.benchmarks import LAYOUTS, NAMES, Layout
+from uec.models.source import context_length
 from uec.models.target import CONFIG, Target, find_target, name_apart
 from uec.validate import validate
 
@@ -96,6 +97,8 @@ def _overrides(asked: Asked, base: Path) -> list[str]:
 def _source(data: str, layout: str | None) -> _Source:
     """`gsm8k`, `gsm8k=test.jsonl`, or a file or dataset name with or without --layout."""
     name, equals, file = data.partition("=")
+    if equals and name not in LAYOUTS and not Path(data).exists():
+        raise BadInput(f"--data {data}: {name} is no benchmark; there is {NAMES}")
     if name not in LAYOUTS:
         return _Source(data, None if layout is None else _layout(layout))
     if layout is not None and layout != name:
@@ -116,6 +119,11 @@ def _layout(name: str) -> Layout:
 def _config(target: Target, base: Path, overrides: list[str], asked: Asked) -> Config:
     here = f"model.path={target.path}"
     cfg = load_config(base, [here, *overrides])
+    if base == DEFAULTS and (length := context_length(cfg.model)) < cfg.data.max_prompt_tokens + cfg.rollout.max_tokens:
+        half = length // 2  # what the defaults say is too much for this model
+        given = [text for text in overrides if _overridden("data.max_prompt_tokens", [text]) or _overridden("rollout.max_tokens", [text])]
+        if not given:
+            cfg.data.max_prompt_tokens, cfg.rollout.max_tokens = half, length - half
     if cfg.data.eval is None:
         raise BadInput(f"{base} has no data.eval to evaluate on; give --data FILE or a benchmark ({NAMES})")
     own = target.run / CONFIG if target.run is not None else base if asked.config else DEFAULTS

@@ -22,7 +22,7 @@ def resolve_model(model: Model) -> str:
     """What `from_pretrained` and vLLM take: as `locate_model`, with weights. Raises BadInput."""
     path = locate_model(model)
     if Path(path).is_dir():
-        _check_weights(Path(path))
+        _check_weights(Path(path), model)
     return path
 
 
@@ -126,7 +126,24 @@ def _check_config(folder: Path) -> Path:
     return folder
 
 
-def _check_weights(folder: Path) -> None:
+EMBEDDINGS = ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight")
+
+
+def _check_weights(folder: Path, model: Model) -> None:
+    """Files are whole by their headers, and the embedding has the sizes that config.json says."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, list[int]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np") as tensors:
+                shapes |= {name: tensors.get_slice(name).get_shape() for name in EMBEDDINGS if name in tensors.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"model.path: {file} is cut off or no safetensors file ({error}); copy it again") from error
+    text = load_config(model).get_text_config()
+    for name, shape in shapes.items():
+        if shape != (wanted := [text.vocab_size, text.hidden_size]):
+            raise BadInput(f"model.path: {name} in {folder} is {shape}, and its config.json says {wanted}; they are of different models")
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         advice = "convert them: pickled weights can run code when they are loaded" if pickled else "save it with save_pretrained"

@@ -38,6 +38,13 @@ def find_target(given: str, step: int | None = None) -> Target:
             return _of_checkpoint(given, _choose(given, path, step))
         if (path / CONFIG).is_file() and not (path / "config.json").is_file():
             raise BadInput(f"{given} has a {CONFIG} that is no run's; give a run's folder, one of its checkpoints, or a model")
+        if inside := sorted(one.name for one in path.iterdir() if _is_checkpoint(one)):
+            raise BadInput(f"{given} holds checkpoints; give one of them ({', '.join(inside)}), or the run for its newest")
+    elif path.exists():
+        raise BadInput(f"{given} is a file; give a run's folder, one of its checkpoints, or a model")
+    elif path.is_absolute() or given.startswith(".") or given.count("/") > 1 or (path.parent.name and path.parent.is_dir()):
+        near = sorted(one.name for one in path.parent.iterdir() if one.is_dir()) if path.parent.is_dir() else []
+        raise BadInput(f"{given}: there is no such folder" + (f"; in {path.parent} there are {', '.join(near[:8])}" if near else ""))
     label = re.sub(r"[^\w.+=@-]+", "_", path.name if path.is_dir() else given.rpartition("/")[2]).lstrip(".-") or "model"
     return _refuse_step(Target(given, str(path) if path.is_dir() else given, label[:100]), step)
 

@@ -58,14 +58,14 @@ LAYOUT: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     ),
     "Time": (
         ("A step", ("time/step_s",)),
-        ("Where it goes", ("time/generate_s", "time/learn_s", "time/sync_s", "time/reward_s")),
-        ("Waiting", ("time/idle_s", "time/engine_idle_s")),
+        ("Where it goes", ("time/generate_s", "time/explore_s", "time/reward_s", "time/learn_s", "time/sync_s", "time/idle_s")),
+        ("Engines without work", ("time/engine_idle_s",)),
         ("Generated a second", ("rollout/tokens_per_s",)),
     ),
     "Tokens": (
         ("Tokens generated", ("rollout/regular_tokens", "rollout/exploration_tokens")),
-        ("Length of responses", ("rollout/response_len_mean",)),
-        ("Truncated responses", ("rollout/truncated_frac",)),
+        ("Length of responses, in training and held out", ("rollout/response_len_mean", "eval/response_len_mean")),
+        ("Truncated responses, in training and held out", ("rollout/truncated_frac", "eval/truncated_frac")),
         ("Tokens learned from", ("learner/tokens",)),
     ),
 }
@@ -83,7 +83,7 @@ def sections(keys: set[str]) -> list[Section]:
         for name, patterns in wanted:
             if "<" in patterns[0]:  # a chart for each key
                 metric = _metric(patterns[0])
-                several = [key for key in left if metric.matches(key)]
+                several = [key for key in left if describe(key) is metric]
                 charts += [Chart(_filled(name, patterns[0], key), [key]) for key in several]
                 missing += [] if several or name.startswith("Held-out") else [metric.key]
                 left = [key for key in left if key not in several]

@@ -28,7 +28,7 @@ def page_data(runs: Sequence[RunData], most_groups: int) -> dict[str, Any]:
         "lines": [_lines(group, drawn) for group in groups],
         "sections": [_section(section) for section in sections(keys)],
         "thinned": max((one.steps_a_point for one in drawn), default=1),
-        "runs": [{"label": run.label, **read_rollouts(run.folder, most_groups)} for run in runs],
+        "runs": [{"label": run.label, "solved_at": run.solved_at, **read_rollouts(run.folder, most_groups)} for run in runs],
     }
 
 

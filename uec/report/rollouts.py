@@ -2,13 +2,14 @@
 
 import base64
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from uec.report.jsonl import read_lines
+from uec.report.jsonl import damaged, read_lines
 
 MOST_STEPS = 12
 IMAGE_SIDE = 448
@@ -65,10 +66,40 @@ def preferred(groups: list[list[dict[str, Any]]], most: int) -> list[list[dict[s
 def _groups(file: Path, replayed: dict[Key, list[int]]) -> list[list[dict[str, Any]]]:
     """A step's responses by prompt, regular and exploration ones together, each with the steps whose replay update drew it."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for _, _, row in read_lines(file, ROW):
+    for number, (_, _, row) in enumerate(read_lines(file, ROW), 1):
+        _check(row, file, number)
         row["replayed"] = replayed.get((row["step"], row["group"], row["index"]), [])
         found.setdefault(row["prompt_index"], []).append(row)
     return list(found.values())
+
+
+NUMBERS = ("reward", "accuracy", "advantage", "logprob_mean", "tokens", "temperature")
+
+
+def _check(row: dict[str, Any], file: Path, number: int) -> None:
+    """Raises BadInput for a value of a kind that the page cannot show; a number that is none (NaN) becomes null."""
+    row["images"], row["parts"] = row.get("images") or [], row.get("parts") or {}
+    kinds: dict[str, Any] = {"prompt": str, "response": str, "kind": str, "images": list, "parts": dict}
+    kinds |= dict.fromkeys(("step", "prompt_index", "group", "index"), int)
+    for key, kind in kinds.items():
+        if not isinstance(row[key], kind):
+            raise damaged(file, number, f"{key} is {str(row[key])[:40]!r}, expected {NAMED[kind]}")
+    for name in ("logprobs", "token_ends"):
+        if row.get(name) is not None and not isinstance(row[name], list):
+            raise damaged(file, number, f"{name} is {str(row[name])[:40]!r}, expected a list or null")
+    row["logprobs"] = None if row.get("logprobs") is None else [_number(value, "logprobs", file, number) for value in row["logprobs"]]
+    row["parts"] = {part: _number(value, f"parts.{part}", file, number) for part, value in row["parts"].items()}
+    for name in NUMBERS:
+        row[name] = _number(row.get(name), name, file, number)
+
+
+NAMED = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
+
+
+def _number(value: Any, name: str, file: Path, number: int) -> float | int | None:
+    if value is not None and not isinstance(value, int | float):
+        raise damaged(file, number, f"{name} is {str(value)[:40]!r}, expected a number or null")
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _replayed(folder: Path) -> dict[Key, list[int]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from uec.config import Difficulty
 from uec.config_file import SAVED_HEADER
 from uec.config_schema import fields, is_section
 from uec.errors import BadInput
@@ -42,6 +43,12 @@ class RunData:
     @property
     def algorithm(self) -> str:
         return Path(str(self.settings.get("algorithm", ""))).stem or "?"
+
+    @property
+    def solved_at(self) -> float:
+        """Accuracy from which a response counts as right."""
+        value = self.settings.get("difficulty.solved_at")
+        return float(value) if isinstance(value, int | float) else Difficulty().solved_at
 
     @property
     def seed(self) -> Any:
@@ -78,10 +85,12 @@ def newest_run(place: Path) -> str:
 def read_runs(folders: list[Path]) -> list[RunData]:
     """The runs in their order. BadInput names the file and line that cannot be read."""
     names = labels(folders)
-    return [
-        RunData(folder, label, _read_settings(folder), _read_rows(folder), _read_events(folder), goes_on(folder))
-        for folder, label in zip(folders, names, strict=True)
-    ]
+    return [_read_run(folder, label) for folder, label in zip(folders, names, strict=True)]
+
+
+def _read_run(folder: Path, label: str) -> RunData:
+    still = goes_on(folder)  # first: what a run writes before it ends must not be missed
+    return RunData(folder, label, _read_settings(folder), _read_rows(folder), _read_events(folder), still)
 
 
 def labels(folders: list[Path]) -> list[str]:
@@ -152,7 +161,7 @@ def _read_events(folder: Path) -> list[Event]:
         return []
     events = []
     for number, (_, _, row) in enumerate(read_lines(path, ("time", "step", "event")), 1):
-        if not all(isinstance(row[key], int | float) for key in ("time", "step")):
+        if not all(isinstance(row[key], int | float) and math.isfinite(row[key]) for key in ("time", "step")):
             raise damaged(path, number, "time and step are expected to be numbers")
         events.append(Event(float(row["time"]), int(row["step"]), str(row["event"])))
     return events

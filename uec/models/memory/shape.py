@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from uec.config import Model
+from uec.errors import BadInput
 from uec.models.engine import freeze, vision_tower
 from uec.models.source import auto_class, is_vision_language, load_config
 
@@ -54,8 +55,11 @@ def shape_of(model: Model) -> Shape:
     import torch
 
     config = load_config(model)
-    with torch.device("meta"):
-        hf = auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
+    try:
+        with torch.device("meta"):
+            hf = auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
+    except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise BadInput(f"model.path: the config.json of {model.path} makes no model: {type(error).__name__}: {error}") from error
     freeze(hf, model)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in hf.parameters()]
     text = config.get_text_config()

@@ -26,9 +26,14 @@
     show();
   }
 
+  // As in training: accuracy of at least difficulty.solved_at.
+  function right(response) {
+    return response.accuracy !== null && response.accuracy >= run_now().solved_at;
+  }
+
   function matches(response) {
     if (kind() === "replayed" ? !response.replayed.length : kind() && response.kind !== kind()) return false;
-    if (outcome() && (response.accuracy === 1) !== (outcome() === "right")) return false;
+    if (outcome() && right(response) !== (outcome() === "right")) return false;
     return (!truncated() || response.truncated) && (!kept() || response.kept);
   }
 
@@ -45,7 +50,7 @@
     const all = run_now().groups.length;
     byId("found").textContent = all
       ? `${count} responses to ${found.length} of ${all} prompts, from ${byId("step").length - 1} of the run's ${run_now().steps} steps.`
-      : "This run has no rollouts on record (tracking.rollouts), or the page was made without them (--groups 0).";
+      : "This run has no rollouts on record (run.save_rollouts), or the page was made without them (--groups 0).";
     byId("scale").hidden = !colour();
     byId("groups").replaceChildren(...found.slice(0, shown).map(([group, responses]) => card(group, responses)));
     byId("more").hidden = found.length <= shown;
@@ -69,12 +74,11 @@
   }
 
   function response(one) {
-    const right = one.accuracy === 1;
-    const box = element("div", "response" + (right ? " right" : ""));
+    const box = element("div", "response" + (right(one) ? " right" : ""));
     const chips = element("div", "chips");
     const chip = (words, tone) => chips.append(element("span", "chip" + (tone ? " " + tone : ""), words));
     const figure = (value, digits) => (value === null || value === undefined ? "-" : value.toFixed(digits));
-    chip(right ? "right" : "wrong", right ? "on" : "off");
+    chip(right(one) ? "right" : "wrong", right(one) ? "on" : "off");
     chip(`${one.kind}, T ${one.temperature}`);
     chip(`reward ${figure(one.reward, 2)}`);
     for (const [part, value] of Object.entries(one.parts || {})) chip(`${part} ${figure(value, 2)}`);

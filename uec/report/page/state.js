@@ -31,10 +31,12 @@ function control(id, changed) {
   const kept = state.get(id);
   if (kept !== undefined) input[property] = property === "checked" ? kept === "true" : kept;
   if (input.tagName === "SELECT" && input.selectedIndex < 0) input.selectedIndex = 0;
-  input.addEventListener("input", () => {
+  const heard = () => {
     state.set(id, input[property]);
     changed();
-  });
+  };
+  input.addEventListener("input", heard);
+  if (input.tagName === "SELECT") input.addEventListener("change", heard); // all that a browser sends for some ways to choose
   return () => input[property];
 }
 
