@@ -1,10 +1,8 @@
 """`uec doctor`: each red line by an injected fault, and the report and exit status that follow."""
 
-import json
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -12,7 +10,9 @@ from collections import namedtuple
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from uec import cli
 from uec.doctor import checks, devices, examined, native, places, ray_state, report, versions
@@ -237,11 +237,10 @@ def test_the_model_is_named_with_its_size(make_config, project, monkeypatch) -> 
 
 
 def test_parameters_are_counted_by_the_files_headers(tmp_path, make_config) -> None:
-    for name, shapes in {"a": [[3, 4], [5]], "b": [[2, 2, 2]]}.items():
-        header = {str(i): {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for i, shape in enumerate(shapes)}
-        text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
-        (tmp_path / f"{name}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
-    (tmp_path / "config.json").write_text("{}")
+    for name, shapes in {"a": [(3, 4), (5,)], "b": [(2, 2, 2)]}.items():
+        tensors = {str(i): np.zeros(shape, np.float32) for i, shape in enumerate(shapes)}
+        save_file(tensors, tmp_path / f"{name}.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
     assert places.parameters_of(make_config(f"model.path={tmp_path}")) == 12 + 5 + 8
 
 
