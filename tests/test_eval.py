@@ -387,5 +387,9 @@ def test_what_is_not_there_is_named_before_all_else(
 
 def test_a_short_context_is_shared_between_prompt_and_response(project: Path) -> None:
     asked = Asked([str(project / "assets/countdown")], [], data="rows.jsonl")
-    [candidate], _ = settle(asked)
-    assert (candidate.cfg.data.max_prompt_tokens, candidate.cfg.rollout.max_tokens) == (256, 256)  # of 512
+    [candidate], said = settle(asked)
+    assert (candidate.cfg.data.max_prompt_tokens, candidate.cfg.rollout.max_tokens) == (256, 256)
+    assert said == ["data.max_prompt_tokens=256 and rollout.max_tokens=256: half of the context of 512 tokens each"]
+    given = Asked(asked.models, ["rollout.max_tokens=40"], data="rows.jsonl")
+    [candidate], said = settle(given)
+    assert (candidate.cfg.rollout.max_tokens, said) == (40, [])

@@ -68,11 +68,24 @@ def settle(asked: Asked) -> tuple[list[Candidate], list[str]]:
     base = Path(asked.config) if asked.config else first / CONFIG if first else DEFAULTS
     overrides = _overrides(asked, base)
     candidates = [Candidate(target, _config(target, base, overrides, asked)) for target in targets]
-    said = [f"data, template, reward and sampling as in {base}"] if base != DEFAULTS else []
+    said = [f"data, template, reward and sampling as in {base}"] if base != DEFAULTS else _fit(candidates, overrides)
     for target in targets:
         if target.run is not None and target.run / CONFIG != base:
             said += _differences(target, candidates[0].cfg)
     return candidates, said
+
+
+def _fit(candidates: list[Candidate], overrides: list[str]) -> list[str]:
+    """Where the defaults are too long for the shortest of the models' contexts, prompts and responses get half of it each; says so."""
+    cfg = candidates[0].cfg
+    context = min(context_length(one.cfg.model) for one in candidates)
+    given = any(_overridden(key, overrides) for key in ("data.max_prompt_tokens", "rollout.max_tokens"))
+    if given or cfg.data.max_prompt_tokens + cfg.rollout.max_tokens <= context:
+        return []
+    half = context // 2
+    for one in candidates:
+        one.cfg.data.max_prompt_tokens, one.cfg.rollout.max_tokens = half, context - half
+    return [f"data.max_prompt_tokens={half} and rollout.max_tokens={context - half}: half of the context of {context} tokens each"]
 
 
 def _overrides(asked: Asked, base: Path) -> list[str]:
@@ -119,11 +132,6 @@ def _layout(name: str) -> Layout:
 def _config(target: Target, base: Path, overrides: list[str], asked: Asked) -> Config:
     here = f"model.path={target.path}"
     cfg = load_config(base, [here, *overrides])
-    if base == DEFAULTS and (length := context_length(cfg.model)) < cfg.data.max_prompt_tokens + cfg.rollout.max_tokens:
-        half = length // 2  # what the defaults say is too much for this model
-        given = [text for text in overrides if _overridden("data.max_prompt_tokens", [text]) or _overridden("rollout.max_tokens", [text])]
-        if not given:
-            cfg.data.max_prompt_tokens, cfg.rollout.max_tokens = half, length - half
     if cfg.data.eval is None:
         raise BadInput(f"{base} has no data.eval to evaluate on; give --data FILE or a benchmark ({NAMES})")
     own = target.run / CONFIG if target.run is not None else base if asked.config else DEFAULTS
