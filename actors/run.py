@@ -125,22 +125,27 @@ async def _run(
 def listen(interrupt: Callable[[signal.Signals], bool]) -> None:
     """Ctrl-C, SIGTERM and a closed terminal call `interrupt`; where it says that there is nothing to wait for, the run ends at once.
 
-    What was started under nohup stays when its terminal is closed.
+    What was started under nohup stays when its terminal is closed. A hang-up may come twice, from shell and terminal: it counts once.
     """
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
     assert main is not None
+    closed = False
     terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def heard(signum: signal.Signals) -> None:
+        nonlocal closed
         if signum is signal.SIGHUP:
+            if closed:
+                return
+            closed = True
             for descriptor in terminals:  # nobody is there to read
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         if not interrupt(signum):
             main.cancel()
 
     for signum in STATUS:
-        if signal.getsignal(signum) is not signal.SIG_IGN:
+        if signum is not signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
             loop.add_signal_handler(signum, heard, signum)
 
 

@@ -1,6 +1,7 @@
 """Surroundings of all tests: one thread each, no hub, cheap tests first."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from uec.surroundings import end_quietly
 PROJECT = Path(__file__).resolve().parent.parent
 
 os.environ.update(caches.environment())  # what set-up compiled
+
+# A shell's background job ignores these, and with it each process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 end_quietly()
 settings.register_profile("uec", deadline=None, derandomize=True)  # a slow machine is no failure, and CI's inputs are everyone's

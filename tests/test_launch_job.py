@@ -224,7 +224,7 @@ def test_a_run_and_a_node_without_the_token_are_refused_at_once_and_told_so(clus
 
 def test_the_log_is_followed_and_says_where_the_run_is_and_how_to_go_on(stopped: Stopped) -> None:
     assert "joined the Ray cluster at" in stopped.log
-    assert f"a copy that Ray deletes: the run is in {stopped.run.parent}" in stopped.log
+    assert f"a copy that Ray deletes: it is {stopped.run.parent} instead" in stopped.log
     assert "`ray job stop` kills" not in stopped.log  # time was given
     assert f"python -m launch.train {stopped.run}/config.yaml run.resume=auto" in stopped.log
     assert "STOPPED" in stopped.status.upper()

@@ -241,6 +241,7 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(folder):
         os.read(terminal, 1 << 16)
     os.close(terminal)
     os.killpg(pid, signal.SIGHUP)
+    os.killpg(pid, signal.SIGHUP)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 129
     [checkpoint] = (folder / name / "checkpoints").iterdir()
