@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,6 +13,8 @@ from uec.config import Config
 from uec.doctor.check import Status
 from uec.doctor.ray_state import TOKEN_FILE, cluster, token, would_join
 from uec.errors import BadInput
+from uec.job import copy_around
+from uec.models.source import absolute_path
 
 COPY = f"Copy the head node's ~/{TOKEN_FILE} to the same place here (mode 600), or set RAY_AUTH_TOKEN to it"
 
@@ -41,7 +44,7 @@ def connect(cfg: Config, namespace: str) -> Resources:
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 starves every actor beside anything else on the machine
     common = {"namespace": namespace, "log_to_driver": False, "logging_level": "ERROR"}
     store = cfg.cluster.object_store_mb << 20
-    local = {"num_cpus": cfg.cluster.cpus or os.cpu_count(), "object_store_memory": store, "include_dashboard": False}
+    local = {"num_cpus": local_cpus(cfg), "object_store_memory": store, "include_dashboard": False}
     address = None if cfg.cluster.address == "auto" else cfg.cluster.address
     try:
         joined = _init(address, common, local)
@@ -55,6 +58,11 @@ def connect(cfg: Config, namespace: str) -> Resources:
     total = ray.cluster_resources()
     address = ray.get_runtime_context().gcs_address if joined else None
     return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), joined=address)
+
+
+def local_cpus(cfg: Config) -> int:
+    """CPUs of a cluster of the run's own."""
+    return cfg.cluster.cpus or os.cpu_count() or 1
 
 
 def refuse_without_token(cfg: Config) -> None:
@@ -101,3 +109,9 @@ def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) ->
             signal.signal(signal.SIGHUP, hang_up)
     ray.init(address=address, **common)
     return True
+
+
+def place_model(cfg: Config, resources: Resources) -> None:
+    """Actors of a cluster that was joined work where its nodes were started, those of a job in their copy of the working folder."""
+    if resources.joined and copy_around(Path.cwd()) is None:
+        cfg.model.path = absolute_path(cfg.model)

@@ -3,12 +3,12 @@
 Of the model its config.json and its tokenizer are enough: weights may be still to come.
 """
 
-import os
 from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
 
+from actors.cluster import local_cpus
 from actors.run import dropped, prepare
 from uec.config import Config
 from uec.data.prompts import Dataset
@@ -55,9 +55,8 @@ def _without_room(cfg: Config, dataset: Dataset) -> list[str]:
     """Whether the actors fit into a local cluster, where a run would start one: on this machine, or not on this one."""
     if would_join(cfg)[0] is not None:
         return []
-    pictures = any(prompt.images for prompt in dataset.train)
     try:
-        check_cluster(cfg, cfg.cluster.cpus or os.cpu_count() or 1, gpu_count(), pictures)
+        check_cluster(cfg, local_cpus(cfg), gpu_count(), dataset.has_pictures)
     except BadInput as error:
         return [f"a run would be refused on this machine: {error}"]
     return []

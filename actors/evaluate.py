@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import ray
 
-from actors.cluster import Resources, connect
+from actors.cluster import Resources, connect, place_model
 from actors.learner_group import Example, LearnerGroup
-from actors.run import STATUS, listen, place_model
+from actors.signals import STATUS, listen
 from actors.stream import RolloutStream
 from actors.supervisor import Crew, Supervisor, awaited
 from uec.config import Config

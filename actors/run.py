@@ -1,37 +1,33 @@
 """A training run from config to summary: all checks, then the actors, then the Controller's loop."""
 
 import asyncio
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import ray
 
 from actors.checkpoint import Checkpoints, read_driver
-from actors.cluster import Resources, connect
+from actors.cluster import connect, place_model
 from actors.controller import Controller
 from actors.exchange import WeightExchange, tolerance
 from actors.rollout_log import RolloutLog
+from actors.signals import STATUS, listen
 from actors.supervisor import Supervisor
 from uec.config import Config
 from uec.data.embedded import write_images
 from uec.data.prompts import Dataset, load_dataset
-from uec.errors import EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM
 from uec.imports import absolute_name
 from uec.job import copy_around, place_runs, refuse_copy, stop_note
 from uec.models.processor import load_processor
-from uec.models.source import absolute_path, context_length, load_tokenizer, resolve_model
+from uec.models.source import context_length, load_tokenizer, resolve_model
 from uec.platform import Platform, detect
 from uec.rewards.load import absolute_names, load_reward
 from uec.run_folder import RunFolder
 from uec.tracking.tracker import Tracker, make_tracker
 from uec.types import Interrupted
 from uec.validate import check_cluster, check_context, check_disk, notes
-
-STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGHUP: EXIT_SIGHUP}
 
 
 def train(cfg: Config, config_path: str) -> int:
@@ -45,8 +41,7 @@ def train(cfg: Config, config_path: str) -> int:
     dataset, tracker = prepare(cfg), make_tracker(cfg)
     resources = connect(cfg, f"uec-{folder.name}")
     try:
-        pictures = any(prompt.images for prompt in [*dataset.train, *dataset.eval])
-        check_cluster(cfg, resources.cpus, resources.gpus, pictures)
+        check_cluster(cfg, resources.cpus, resources.gpus, dataset.has_pictures)
         place_model(cfg, resources)
         platform = detect(cfg, resources.device)
         checkpoint = folder.open(cfg)
@@ -73,12 +68,6 @@ def prepare(cfg: Config) -> Dataset:
     dataset = load_dataset(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
     reward.check_columns(dataset.train[0].row)
     return dataset
-
-
-def place_model(cfg: Config, resources: Resources) -> None:
-    """Actors of a cluster that was joined work where its nodes were started, those of a job in their copy of the working folder."""
-    if resources.joined and copy_around(Path.cwd()) is None:
-        cfg.model.path = absolute_path(cfg.model)
 
 
 def dropped(dataset: Dataset, cfg: Config) -> list[str]:
@@ -120,33 +109,6 @@ async def _run(
         return STATUS[controller.interrupted.signum]
     tracker.finish(tracker.summary(time.perf_counter() - begin))
     return 0
-
-
-def listen(interrupt: Callable[[signal.Signals], bool]) -> None:
-    """Ctrl-C, SIGTERM and a closed terminal call `interrupt`; where it says that there is nothing to wait for, the run ends at once.
-
-    What was started under nohup stays when its terminal is closed. A hang-up may come twice, from shell and terminal: it counts once.
-    """
-    loop = asyncio.get_running_loop()
-    main = asyncio.current_task()
-    assert main is not None
-    closed = False
-    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
-
-    def heard(signum: signal.Signals) -> None:
-        nonlocal closed
-        if signum is signal.SIGHUP:
-            if closed:
-                return
-            closed = True
-            for descriptor in terminals:  # nobody is there to read
-                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-        if not interrupt(signum):
-            main.cancel()
-
-    for signum in STATUS:
-        if signum is not signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
-            loop.add_signal_handler(signum, heard, signum)
 
 
 def _say_how_to_resume(folder: RunFolder, controller: Controller) -> None:

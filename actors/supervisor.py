@@ -105,8 +105,8 @@ class Supervisor:
             Member(
                 f"rollout-{i}",
                 Post(
-                    RolloutActor, (cfg, i), rollout.cpus, gpus * rollout.tensor_parallel, i if self._pairs else None, 10_000,
-                    rollout_environment(cfg, i),
+                    RolloutActor, (cfg, i), rollout.cpus, gpus * rollout.tensor_parallel, i if self._pairs else None,
+                    concurrency=10_000, environment=rollout_environment(cfg, i),
                 ),  # fmt: skip
                 self._start_engine,
             )

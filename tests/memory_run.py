@@ -28,12 +28,12 @@ from uec.platform import detect
 
 PROJECT = Path(__file__).resolve().parent.parent
 INTERVAL_S = 0.02
+ALONE = ("data.eval=null", "checkpoint.every=0", "tracking=[jsonl]", "cluster.address=local", "run.name=run")
 SHORT = (
-    "algorithm=grpo", "retention.min_abs_advantage=null", "replay.rows=null", "replay.capacity=null", "data.eval=null",
-    "checkpoint.every=0", "tracking=[jsonl]", "cluster.address=local", "run.name=run", "train.steps=2", "train.prompts_per_step=4",
-    "rollout.max_tokens=32", "learner.micro_batch_tokens=1024",
+    "algorithm=grpo", "retention.min_abs_advantage=null", "replay.rows=null", "replay.capacity=null", "train.steps=2",
+    "train.prompts_per_step=4", "rollout.max_tokens=32", "learner.micro_batch_tokens=1024",
 )  # fmt: skip
-"""Every response is kept, right or not: the model knows nothing."""
+"""For `big_model`: every response is kept, right or not, for it knows nothing."""
 
 ACTORS = {"ray::LearnerActor": "learner", "ray::RolloutActor": "engine"}
 
@@ -63,8 +63,8 @@ def big_model(folder: Path, **sizes: int) -> Path:
 
 
 def measured(model: Path, folder: Path, *overrides: str) -> tuple[Config, Measured]:
-    """Run `uec train configs/llm.yaml`, cut short, to its end. Raises AssertionError with what it said if it fails."""
-    settings = [*SHORT, f"model.path={model}", f"run.dir={folder}", *overrides]
+    """Run `uec train configs/llm.yaml`, without evaluation and checkpoints. Raises AssertionError with what it said if it fails."""
+    settings = [*ALONE, f"model.path={model}", f"run.dir={folder}", *overrides]
     config = str(PROJECT / "configs/llm.yaml")
     log = folder / "memory_run.log"
     with log.open("wb") as output:
@@ -152,7 +152,7 @@ def main() -> None:
     overrides = [word for word in sys.argv[1:] if "." in word.partition("=")[0]]
     os.environ["PYTHONPATH"] = str(PROJECT)
     with tempfile.TemporaryDirectory() as folder:
-        cfg, found = measured(big_model(Path(folder) / "model", **sizes), Path(folder), *overrides)
+        cfg, found = measured(big_model(Path(folder) / "model", **sizes), Path(folder), *SHORT, *overrides)
         learner, engine, total = predicted(cfg, most(cfg.data.max_prompt_tokens))
     for name, ours, theirs in (
         ("learner", learner, max(found.of["learner"])), ("engine", engine, max(found.of["engine"])), ("total", total, found.total),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from memory_run import PROJECT, big_model, measured, predicted
+from memory_run import PROJECT, SHORT, big_model, measured, predicted
 
 from uec.models.memory.load import most, usual
 
@@ -12,7 +12,7 @@ NEAR = 0.2
 
 @pytest.mark.e2e
 def test_a_real_run_takes_what_was_estimated_within_a_fifth(tmp_path: Path) -> None:
-    cfg, found = measured(big_model(tmp_path / "model"), tmp_path, "train.prompts_per_step=8")
+    cfg, found = measured(big_model(tmp_path / "model"), tmp_path, *SHORT, "train.prompts_per_step=8")
     learner, engine, total = predicted(cfg, most(cfg.data.max_prompt_tokens))
     assert len(found.of["learner"]) == cfg.learner.ranks and len(found.of["engine"]) == 1
     assert max(found.of["learner"]) == pytest.approx(learner, rel=NEAR)
@@ -20,15 +20,9 @@ def test_a_real_run_takes_what_was_estimated_within_a_fifth(tmp_path: Path) -> N
     assert found.total == pytest.approx(total, rel=NEAR)
 
 
-AS_IT_IS = (
-    "algorithm=uec", "retention.min_abs_advantage=0", "replay.rows=128", "replay.capacity=512", "train.prompts_per_step=32",
-    "rollout.max_tokens=19", "learner.micro_batch_tokens=16384", "train.steps=10",
-)  # fmt: skip
-
-
 @pytest.mark.e2e
 def test_the_default_run_takes_as_a_rule_what_its_dry_run_says(tmp_path: Path) -> None:
-    cfg, found = measured(PROJECT / "assets/countdown", tmp_path, *AS_IT_IS)
+    cfg, found = measured(PROJECT / "assets/countdown", tmp_path, "train.steps=10")
     learner, engine, total = predicted(cfg, usual(prompt=7))
     assert max(found.of["learner"]) == pytest.approx(learner, rel=NEAR)
     assert max(found.of["engine"]) == pytest.approx(engine, rel=NEAR)

@@ -72,6 +72,14 @@ class Intermixed(argparse.ArgumentParser):
             self._within = False
 
 
+class Version(argparse.Action):
+    """argparse's own wants the number at each start, and the package installed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"uec-rl {version('uec-rl')}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """Of all commands."""
     whole = argparse.ArgumentParser(
@@ -80,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"{EXAMPLES}\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    whole.add_argument("--version", action="version", version=f"uec-rl {version('uec-rl')}")
+    whole.add_argument("--version", action=Version, nargs=0, help="show program's version number and exit")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Intermixed)
     for command in COMMANDS:
         one = commands.add_parser(

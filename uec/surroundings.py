@@ -20,6 +20,11 @@ def end_quietly() -> None:
     atexit.register(_close_stderr)
 
 
+def silence(descriptor: int) -> None:
+    """What is written to it from now on goes nowhere: nobody is there to read."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 def _close_stderr() -> None:
     sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    silence(2)

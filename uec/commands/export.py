@@ -47,8 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     trained = load_config(target.run / CONFIG, [])
     exported = load_config(target.run / CONFIG, [f"model.path={target.path}"])
     course, vision = read_course(target.run, target.step), is_vision_language(read_model_config(exported.model))
-    card = write_card(trained, target.run.name, target.step, course, is_rebuilt(exported.model), vision)
+    rebuilt = is_rebuilt(exported.model)
+    card = write_card(trained, target.run.name, target.step, course, rebuilt, vision)
     folder = write_model(place, target, exported, card)
     print(f"step {target.step} of {target.run.name}: {folder}")
-    print(f"vllm serve {folder}" + (f" --tokenizer {folder}/tokenizer" if is_rebuilt(exported.model) else ""))
+    print(f"vllm serve {folder}" + (f" --tokenizer {folder}/tokenizer" if rebuilt else ""))
     return 0

@@ -37,6 +37,10 @@ class Dataset:
     embedded: dict[str, bytes] = field(default_factory=dict)
     """Pictures that came as bytes, by the name that their prompts have for them until `write_images`."""
 
+    @property
+    def has_pictures(self) -> bool:
+        return any(prompt.images for prompt in [*self.train, *self.eval])
+
 
 @dataclass(frozen=True)
 class _Problem:

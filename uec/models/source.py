@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 FORMS = "a folder in Hugging Face format (config.json, *.safetensors, tokenizer.json), or a hub name such as Qwen/Qwen2.5-0.5B"
+EMBEDDINGS = ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight")
 GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
@@ -36,7 +37,7 @@ def locate_model(model: Model) -> str:
         return str(_check_config(folder.resolve()))
     if folder.is_file():
         raise BadInput(f"model.path: {folder} is a file; give {FORMS}")
-    if not _may_be_hub_name(model.path):
+    if not may_be_hub_name(model.path):
         raise BadInput(f"model.path: there is no folder {folder.absolute()}; give {FORMS}")
     return _resolve_hub_name(model.path)
 
@@ -126,31 +127,30 @@ def _check_config(folder: Path) -> Path:
     return folder
 
 
-EMBEDDINGS = ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight")
-
-
 def _check_weights(folder: Path, model: Model) -> None:
     """Files are whole by their headers, and the embedding has the sizes that config.json says."""
     from safetensors import SafetensorError, safe_open
 
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        advice = "convert them: pickled weights can run code when they are loaded" if pickled else "save it with save_pretrained"
+        raise BadInput(f"model.path: {folder} has no weights as .safetensors; {advice}")
     shapes: dict[str, list[int]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in files:
         try:
             with safe_open(file, framework="np") as tensors:
                 shapes |= {name: tensors.get_slice(name).get_shape() for name in EMBEDDINGS if name in tensors.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise BadInput(f"model.path: {file} is cut off or no safetensors file ({error}); copy it again") from error
-    text = load_config(model).get_text_config()
+    text = _read_config(str(folder), model).get_text_config()
     for name, shape in shapes.items():
         if shape != (wanted := [text.vocab_size, text.hidden_size]):
             raise BadInput(f"model.path: {name} in {folder} is {shape}, and its config.json says {wanted}; they are of different models")
-    if not any(folder.glob("*.safetensors")):
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        advice = "convert them: pickled weights can run code when they are loaded" if pickled else "save it with save_pretrained"
-        raise BadInput(f"model.path: {folder} has no weights as .safetensors; {advice}")
 
 
-def _may_be_hub_name(path: str) -> bool:
+def may_be_hub_name(path: str) -> bool:
+    """By its form alone."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 

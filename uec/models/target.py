@@ -6,6 +6,7 @@ from pathlib import Path
 
 from uec.config_file import SAVED_HEADER
 from uec.errors import BadInput
+from uec.models.source import may_be_hub_name
 from uec.run_folder import RunFolder, step_of
 
 CONFIG = "config.yaml"
@@ -42,7 +43,7 @@ def find_target(given: str, step: int | None = None) -> Target:
             raise BadInput(f"{given} holds checkpoints; give one of them ({', '.join(inside)}), or the run for its newest")
     elif path.exists():
         raise BadInput(f"{given} is a file; give a run's folder, one of its checkpoints, or a model")
-    elif path.is_absolute() or given.startswith(".") or given.count("/") > 1 or (path.parent.name and path.parent.is_dir()):
+    elif not may_be_hub_name(given) or (path.parent.name and path.parent.is_dir()):
         near = sorted(one.name for one in path.parent.iterdir() if one.is_dir()) if path.parent.is_dir() else []
         raise BadInput(f"{given}: there is no such folder" + (f"; in {path.parent} there are {', '.join(near[:8])}" if near else ""))
     label = re.sub(r"[^\w.+=@-]+", "_", path.name if path.is_dir() else given.rpartition("/")[2]).lstrip(".-") or "model"

@@ -21,6 +21,12 @@ SHOWN = (
     "logprob_mean", "logprobs", "token_ends",
 )  # fmt: skip
 
+KINDS = {"prompt": str, "response": str, "kind": str, "images": list, "parts": dict} | dict.fromkeys(
+    ("step", "prompt_index", "group", "index"), int
+)
+NAMED: dict[type, str] = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
+NUMBERS = ("reward", "accuracy", "advantage", "logprob_mean", "tokens", "temperature")
+
 Key = tuple[int, int, int]
 """Step, group and index of a response. A group's number is unique only between two starts of a run."""
 
@@ -73,15 +79,10 @@ def _groups(file: Path, replayed: dict[Key, list[int]]) -> list[list[dict[str, A
     return list(found.values())
 
 
-NUMBERS = ("reward", "accuracy", "advantage", "logprob_mean", "tokens", "temperature")
-
-
 def _check(row: dict[str, Any], file: Path, number: int) -> None:
     """Raises BadInput for a value of a kind that the page cannot show; a number that is none (NaN) becomes null."""
     row["images"], row["parts"] = row.get("images") or [], row.get("parts") or {}
-    kinds: dict[str, Any] = {"prompt": str, "response": str, "kind": str, "images": list, "parts": dict}
-    kinds |= dict.fromkeys(("step", "prompt_index", "group", "index"), int)
-    for key, kind in kinds.items():
+    for key, kind in KINDS.items():
         if not isinstance(row[key], kind):
             raise damaged(file, number, f"{key} is {str(row[key])[:40]!r}, expected {NAMED[kind]}")
     for name in ("logprobs", "token_ends"):
@@ -91,9 +92,6 @@ def _check(row: dict[str, Any], file: Path, number: int) -> None:
     row["parts"] = {part: _number(value, f"parts.{part}", file, number) for part, value in row["parts"].items()}
     for name in NUMBERS:
         row[name] = _number(row.get(name), name, file, number)
-
-
-NAMED = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
 
 
 def _number(value: Any, name: str, file: Path, number: int) -> float | int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from uec.algorithm.replay import capacity
 from uec.config import Config
+from uec.surroundings import silence
 from uec.tracking.figures import MISSING, count, decimal, duration, share
 from uec.tracking.sink import Sink
 from uec.tracking.summary import Summary, plain
@@ -73,7 +74,7 @@ class PlainConsole(Sink):
             print(text, flush=True)
         except OSError:
             # Who read the lines is gone (`| head`, a closed terminal). The run and its files go on, and so must the flush at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence(sys.stdout.fileno())
 
 
 def evaluation_line(step: int, metrics: dict[str, float]) -> str:

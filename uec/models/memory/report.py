@@ -30,27 +30,24 @@ def memory_report(cfg: Config, machine: float, gpu: float | None, prompts: Seque
         "as difficult as may be"
     ]
     notes: list[str] = []
-    if gpu is not None:
-        rules, peaks = (gpu_estimates(cfg, shape, detect(cfg, "cuda"), load, gpu) for load in loads)
-        for rule, peak in zip(rules, peaks, strict=True):
-            lines += _table(rule, peak, f"of {gib(gpu)}")
-            notes += _excess(peak, gpu)
-        return lines, notes
-    try:
-        stores = (0, cfg.cluster.object_store_mb * MIB)
-        rule, peak = (host_estimate(cfg, shape, detect(cfg, "cpu"), load, store) for load, store in zip(loads, stores, strict=True))
-    except BadInput as error:
-        notes.append(f"not for this machine, which has no GPU: {error}")
-    else:
-        lines += _table(rule, peak, f"of {gib(machine)}, on this machine without a GPU")
-        notes += _excess(peak, machine)
+    shown: list[tuple[Estimate, Estimate, str, float]] = []  # as a rule, at most, against which memory in words, and in bytes
     platform = detect(cfg, "cuda")
-    size = smallest_gpu(cfg, shape, platform, loads[1])
-    largest = size or SIZES[-1]
-    rules, peaks = (gpu_estimates(cfg, shape, platform, load, usable(largest)) for load in loads)
-    for rule, peak in zip(rules, peaks, strict=True):
-        lines += _table(rule, peak, f"fits {size} GB" if size else f"more than {largest} GB")
-        notes += _excess(peak, usable(largest))
+    if gpu is not None:
+        device, against = gpu, f"of {gib(gpu)}"
+    else:
+        size = smallest_gpu(cfg, shape, platform, loads[1])
+        device, against = usable(size or SIZES[-1]), f"fits {size} GB" if size else f"more than {SIZES[-1]} GB"
+        stores = (0, cfg.cluster.object_store_mb * MIB)
+        try:
+            rule, peak = (host_estimate(cfg, shape, detect(cfg, "cpu"), load, store) for load, store in zip(loads, stores, strict=True))
+            shown.append((rule, peak, f"of {gib(machine)}, on this machine without a GPU", machine))
+        except BadInput as error:
+            notes.append(f"not for this machine, which has no GPU: {error}")
+    rules, peaks = (gpu_estimates(cfg, shape, platform, load, device) for load in loads)
+    shown += [(rule, peak, against, device) for rule, peak in zip(rules, peaks, strict=True)]
+    for rule, peak, words, there in shown:
+        lines += _table(rule, peak, words)
+        notes += _excess(peak, there)
     return lines, notes
 
 
