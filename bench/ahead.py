@@ -6,7 +6,7 @@ A block rolled ahead begins and ends without rollouts in stock, as at a checkpoi
 import asyncio
 from pathlib import Path
 
-from actors.ahead import RolloutsAhead
+from actors.driver.prefetch import RolloutsAhead
 from bench.crew import crew
 from bench.figure import Figure, Target, compared
 from bench.steps import AHEAD, in_blocks_of, train_steps

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from actors.controller import Controller
+from actors.driver.controller import Controller
 from bench.crew import actors_of, cluster, named
 from bench.figure import Figure, compared
 from bench.steps import ENDLESS

@@ -13,7 +13,7 @@ from uec.config import Config
 
 def _arguments(cfg: Config) -> dict[str, Any]:
     """The same engine arguments as RolloutActor's."""
-    from actors.engine import engine_arguments
+    from actors.engines.vllm.job import engine_arguments
     from uec.models.source import context_length, is_vision_language, load_config, resolve_model
     from uec.platform import detect
 
@@ -101,8 +101,8 @@ class BareVisionLLM:
 
     def sample(self, batches: list[list[tuple[list[int], Any]]]) -> Block:
         """Batches of prompts with their pictures one after the other, each handed over at once."""
-        from actors.engine import Job
-        from actors.engine_input import engine_input
+        from actors.engines.vllm.inputs import engine_input
+        from actors.engines.vllm.job import Job
 
         begin, cpu_begin = time.perf_counter(), _cpu()
         tokens = 0

@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 import ray
 
-from actors.cluster import connect
-from actors.controller import Controller
-from actors.exchange import WeightExchange, tolerance
-from actors.logs import logged
-from actors.rollout_log import RolloutLog
-from actors.supervisor import Post, Supervisor
+from actors.driver.controller import Controller
+from actors.driver.rollout_log import RolloutLog
+from actors.driver.weight_sync import WeightExchange, tolerance
+from actors.runtime.cluster import connect
+from actors.runtime.logs import logged
+from actors.runtime.supervisor import Post, Supervisor
 from bench.processes import cpu_seconds, tree
 from bench.turns import Block
 from uec.algorithm.retention import Sampled

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from actors.supervisor import Supervisor
+from actors.runtime.supervisor import Supervisor
 from bench.crew import crew, explore, prompts_of, without_learners
 from bench.figure import Figure, Target, compared
 from bench.late_engine import FixedJudge, LateEngine

@@ -19,7 +19,7 @@ from uec.config import Config
 from uec.types import Continuation, Kind, Logprobs, Plan, Prompt, Publication, Request, Rollout, Score
 
 if TYPE_CHECKING:
-    from actors.supervisor import Supervisor
+    from actors.runtime.supervisor import Supervisor
 
 
 BUSY_S = "policy/late_s"

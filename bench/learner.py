@@ -10,8 +10,8 @@ import asyncio
 import time
 from pathlib import Path
 
-from actors.controller import Controller
-from actors.learner_group import Example, example
+from actors.driver.controller import Controller
+from actors.driver.learner_group import Example, example
 from bench.bare import Bare
 from bench.crew import cpu_of, crew, explore, prompts_of
 from bench.figure import Figure, Target, compared

@@ -14,8 +14,8 @@ from typing import Any
 
 import ray
 
-from actors.engine import Pictures
-from actors.supervisor import Supervisor
+from actors.engines.vllm.job import Pictures
+from actors.runtime.supervisor import Supervisor
 from bench.bare import Bare
 from bench.crew import cluster, cpu_of, create, dataset_of, features_of, prompts_of
 from bench.figure import Figure, Target, compared

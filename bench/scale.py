@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
-from actors.controller import Controller
+from actors.driver.controller import Controller
 from bench.crew import crew, explore, prompts_of
 from bench.figure import Figure, Target, compared
 from bench.late_crew import BUSY_S, Pace, late, pace, seated

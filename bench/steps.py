@@ -2,7 +2,7 @@
 
 import time
 
-from actors.controller import Controller
+from actors.driver.controller import Controller
 from bench.turns import Block
 
 ENDLESS = 1_000_000

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.controller import Controller
+from actors.driver.controller import Controller
 from bench.bare import Bare
 from bench.crew import crew, dataset_of
 from bench.figure import Figure

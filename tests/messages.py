@@ -81,7 +81,7 @@ def _said(node: ast.AST, file: str) -> Iterator[ast.expr]:
             yield text
         case ast.Call(func=ast.Name(id="Result"), args=[ast.Constant(value=None), text, *_]):
             yield text
-        case ast.Call(func=ast.Name(id="fail" | "note"), args=[_, text, *_]) if file.startswith(("uec/doctor", "actors/round_trip")):
+        case ast.Call(func=ast.Name(id="fail" | "note"), args=[_, text, *_]) if file.startswith(("uec/doctor", "actors/programs/doctor")):
             yield text
         case ast.Call(func=ast.Name(id="print"), args=[text], keywords=[*_, ast.keyword(arg="file")]):
             yield text
@@ -92,7 +92,7 @@ def _said(node: ast.AST, file: str) -> Iterator[ast.expr]:
                 yield text
         case ast.Call(func=ast.Attribute(attr="event"), args=[text]) if not isinstance(text, ast.Name):  # a name: a note
             yield text
-        case ast.Yield(value=ast.expr() as text) if file.startswith("uec/validate"):
+        case ast.Yield(value=ast.expr() as text) if file.startswith(("uec/validate", "uec/config/validate")):
             yield text
         case ast.FunctionDef(name=name) if name in MAKERS:
             for line in ast.walk(node):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from actors.activity import Activity
+from actors.driver.timing import Activity
 from uec.spent import EngineUse
 from uec.types import Kind, Request
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from actors.ahead import RolloutsAhead
-from actors.checkpoint import next_checkpoint
+from actors.driver.prefetch import RolloutsAhead
+from actors.driver.schedule import next_checkpoint
 from uec.algorithm.retention import Rolled
 from uec.config import Checkpoint, Config, Train
 from uec.spent import Spent

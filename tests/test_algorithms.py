@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import ray
 
-from actors.controller import Controller
-from actors.exchange import WeightExchange
+from actors.driver.controller import Controller
+from actors.driver.weight_sync import WeightExchange
 from bench.crew import crew
 from uec.config import Config
 from uec.config_file import load_config

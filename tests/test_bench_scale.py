@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from actors.balance import Balance
+from actors.driver.dispatch import Balance
 from bench.late_crew import LateGrader, LateLearner, Pace
 from bench.late_engine import LateEngine, Skew, response_lengths
 from uec.types import Kind, Plan, Prompt, Publication, Request, Rollout, Sample

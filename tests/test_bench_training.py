@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from actors.checkpoint import next_checkpoint
+from actors.driver.schedule import next_checkpoint
 from bench.algorithms import responses
 from bench.memory import PeakMemory
 from bench.processes import memory_bytes

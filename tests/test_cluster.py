@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.cluster import connect, refuse_without_token
+from actors.runtime.cluster import connect, refuse_without_token
 from uec.errors import BadInput
 
 
@@ -41,7 +41,7 @@ def refuses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(address)
         raise ray.exceptions.AuthenticationError("InvalidAuthToken")
 
-    monkeypatch.setattr("actors.cluster.GcsClient", client)
+    monkeypatch.setattr("actors.runtime.cluster.GcsClient", client)
     monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was asked"))
     return asked
 
@@ -66,7 +66,7 @@ def test_a_client_without_token_mode_or_with_another_token_is_told_which_it_is(m
 
 
 def test_a_token_is_shown_unasked_to_a_cluster_that_was_found_here_and_to_no_other(make_config, address, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("actors.cluster.GcsClient", lambda address: None)
+    monkeypatch.setattr("actors.runtime.cluster.GcsClient", lambda address: None)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "5ec7e7" * 8)
     refuse_without_token(make_config(f"cluster.address={address}"))
     assert "RAY_AUTH_MODE" not in os.environ

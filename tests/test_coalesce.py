@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from actors.coalesce import Coalesced
+from actors.driver.dispatch import Coalesced
 
 
 def test_calls_of_one_turn_leave_as_one_message_and_each_gets_its_own_answer():

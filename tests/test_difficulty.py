@@ -8,7 +8,7 @@ from examples import trajectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.difficulty import DifficultyActor
+from actors.workers.difficulty import DifficultyActor
 from uec.algorithm.difficulty import PromptHistory, PromptRecord, classify, is_difficult
 from uec.config import Config
 from uec.types import Kind, Outcome, Progress, Verdict

@@ -319,7 +319,7 @@ def test_plain_lines_hold_ok_or_fail_the_fix_and_no_control_character() -> None:
 def test_the_exit_status_says_whether_a_line_is_red(monkeypatch, capsys, project, lines, status: int, last: str) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setattr(checks, "machine_checks", lambda cfg: iter(lines))
-    monkeypatch.setattr("actors.round_trip.examine", lambda cfg, quick, listener: listener.add(ok("ray", str(quick))))
+    monkeypatch.setattr("actors.programs.doctor.examine", lambda cfg, quick, listener: listener.add(ok("ray", str(quick))))
     assert cli.main(["doctor", "--quick"]) == status
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == last and "ok    ray             True" in out
@@ -328,7 +328,7 @@ def test_the_exit_status_says_whether_a_line_is_red(monkeypatch, capsys, project
 def test_injected_a_ray_that_cannot_be_imported_is_a_red_line(monkeypatch, capsys, project) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setattr(checks, "machine_checks", lambda cfg: iter([]))
-    monkeypatch.setitem(sys.modules, "actors.round_trip", None)
+    monkeypatch.setitem(sys.modules, "actors.programs.doctor", None)
     assert cli.main(["doctor"]) == 1
     assert re.search(r"^FAIL  round trip\s+the check itself failed: ModuleNotFoundError", capsys.readouterr().out, re.MULTILINE)
 

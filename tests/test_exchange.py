@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from actors.exchange import WeightExchange, gap, probe_sequences
+from actors.driver.weight_sync import WeightExchange, gap, probe_sequences
 from uec.errors import RunFailed
 from uec.tracking.tracker import Tracker
 from uec.types import Group, Kind, Prompt, Publication, Request, Score, Trajectory

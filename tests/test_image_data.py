@@ -396,7 +396,7 @@ def test_bad_pictures_end_with_status_2_before_anything_starts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.setattr("actors.run.connect", lambda *_: pytest.fail("a cluster was asked for"))
+    monkeypatch.setattr("actors.programs.train.connect", lambda *_: pytest.fail("a cluster was asked for"))
     (tmp_path / "cut.png").write_bytes(png(60, 60)[:60])
     data = write({**GOOD, "images": "a.png"}, {**GOOD, "images": "cut.png"})
 

@@ -18,10 +18,10 @@ import tiny_vlm
 from PIL import Image
 from test_vision import load, pictured
 
-from actors.image import ImageActor
-from actors.image_store import STEPS_KEPT
-from actors.stream import RolloutStream
-from actors.supervisor import Supervisor
+from actors.driver.image_cache import STEPS_KEPT
+from actors.driver.rollouts import RolloutStream
+from actors.runtime.supervisor import Supervisor
+from actors.workers.image import ImageActor
 from uec.config import Config
 from uec.errors import RunFailed
 from uec.models.processor import Processor

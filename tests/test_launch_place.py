@@ -63,7 +63,7 @@ def test_the_names_are_those_of_the_ray_that_is_installed() -> None:
 def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_started_with(cluster, make_config, monkeypatch, tmp_path) -> None:
     import ray
 
-    from actors.supervisor import Member, Post, Supervisor
+    from actors.runtime.supervisor import Member, Post, Supervisor
 
     class Surrounded:
         def variable(self, name: str) -> str | None:

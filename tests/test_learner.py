@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from actors.learner import LearnerActor
+from actors.workers.learner import LearnerActor
 from uec.config import Config, Learner
 from uec.config_file import load_config
 from uec.errors import BadInput, RunFailed

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.supervisor import Crew, Member, Supervisor
+from actors.runtime.supervisor import Crew, Member, Supervisor
 from uec.config import Config
 from uec.tracking.tracker import Tracker
 

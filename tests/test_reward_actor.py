@@ -53,7 +53,7 @@ def actor(cfg: Config) -> Iterator[Any]:
     os.environ["RAY_worker_niceness"] = "0"
     import ray
 
-    from actors.reward import RewardActor
+    from actors.workers.reward import RewardActor
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
     try:

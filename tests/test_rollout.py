@@ -16,8 +16,8 @@ import pytest
 import ray
 import torch
 
-from actors.rollout import RolloutActor, environment
-from actors.weights_shm import ShmPublisher
+from actors.weights.shm import ShmPublisher
+from actors.workers.rollout import RolloutActor, environment
 from uec.config import Config
 from uec.config_file import load_config
 from uec.errors import RunFailed
@@ -36,7 +36,7 @@ class Faulty(RolloutActor):
 
     async def leave_head_stale(self, stale: bool) -> None:
         """Fault: a weight update does not renew the packed copy of the tied lm_head, as vLLM's own recipe does not."""
-        from actors.weights_worker import ShmWeightTransferEngine
+        from actors.engines.vllm.shm_receiver import ShmWeightTransferEngine
 
         ShmWeightTransferEngine.kept = getattr(ShmWeightTransferEngine, "kept", ShmWeightTransferEngine.repack)
         ShmWeightTransferEngine.repack = (lambda self: None) if stale else ShmWeightTransferEngine.kept
@@ -49,7 +49,7 @@ class Faulty(RolloutActor):
 
     async def fail_in_the_middle(self) -> None:
         """Fault: the worker fails after the update has begun."""
-        from actors.weights_worker import ShmWeightTransferEngine
+        from actors.engines.vllm.shm_receiver import ShmWeightTransferEngine
 
         def fail(self: object, update: object) -> None:
             raise ValueError("injected")

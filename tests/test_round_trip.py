@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 import ray
 
-from actors.rollout import RolloutActor
-from actors.round_trip import RoundTrip, handful, some
-from actors.supervisor import Supervisor
+from actors.programs.doctor import RoundTrip, handful, some
+from actors.runtime.supervisor import Supervisor
+from actors.workers.rollout import RolloutActor
 from uec.data.prompts import Dataset, load_dataset
 from uec.doctor.check import Check, Status
 from uec.models.source import load_tokenizer

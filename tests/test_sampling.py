@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from examples import group
 
-from actors.sampling import sample_prompts, sample_rounds
+from actors.driver.sampling import sample_prompts, sample_rounds
 from uec.algorithm.retention import Sampled
 from uec.config import Config, DynamicSampling, Train
 from uec.data.order import PromptOrder

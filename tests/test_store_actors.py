@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from examples import rollout, trajectory
 
-from actors.replay import ReplayActor
+from actors.workers.replay import ReplayActor
 from uec.config import Config
 from uec.config import Replay as ReplayConfig
 from uec.types import Admission, Kind, Replayed, Rollout, Trajectory

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import ray
 
-from actors.controller import Controller
-from actors.exchange import WeightExchange
-from actors.rollout_log import RolloutLog
-from actors.stream import RolloutStream
-from actors.supervisor import Member, Post, Supervisor
+from actors.driver.controller import Controller
+from actors.driver.rollout_log import RolloutLog
+from actors.driver.rollouts import RolloutStream
+from actors.driver.weight_sync import WeightExchange
+from actors.runtime.supervisor import Member, Post, Supervisor
 from uec.config import Config
 from uec.data.prompts import Dataset
 from uec.run_folder import RunFolder

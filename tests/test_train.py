@@ -250,11 +250,11 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(folder):
 
 def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_path):
     """Restore every actor from the checkpoint, save at once, and compare the two folders byte for byte."""
-    from actors.checkpoint import Checkpoints
-    from actors.controller import Controller
-    from actors.exchange import WeightExchange
-    from actors.rollout_log import RolloutLog
-    from actors.supervisor import Supervisor
+    from actors.driver.checkpoint import Checkpoints
+    from actors.driver.controller import Controller
+    from actors.driver.rollout_log import RolloutLog
+    from actors.driver.weight_sync import WeightExchange
+    from actors.runtime.supervisor import Supervisor
     from uec.config_file import load_config
     from uec.data.embedded import write_images
     from uec.data.prompts import load_dataset

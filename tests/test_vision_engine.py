@@ -18,8 +18,8 @@ import torch
 from test_vision import Pictured, load, pictured, plain_logprobs
 from transformers import AutoModelForImageTextToText
 
-from actors.rollout import RolloutActor, environment
-from actors.weights_shm import ShmPublisher
+from actors.weights.shm import ShmPublisher
+from actors.workers.rollout import RolloutActor, environment
 from uec.config import Model
 from uec.config_file import load_config
 from uec.errors import RunFailed
@@ -49,7 +49,7 @@ class Faulty(RolloutActor):
 
     async def leave_tower_stale(self, stale: bool) -> None:
         """Fault: a weight update does not reach the vision tower."""
-        from actors import weights_worker
+        from actors.engines.vllm import shm_receiver as weights_worker
 
         weights_worker.kept = kept = getattr(weights_worker, "kept", weights_worker.read)
         weights_worker.read = (lambda *of: [(name, tensor) for name, tensor in kept(*of) if ".visual." not in name]) if stale else kept

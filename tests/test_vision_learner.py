@@ -13,7 +13,7 @@ from test_vision import Family, Pictured, pictured, plain_logprobs, tower_names
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
-from actors.learner import LearnerActor
+from actors.workers.learner import LearnerActor
 from uec.config import Config
 from uec.config_file import load_config
 from uec.errors import RunFailed

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from actors.weights import check
-from actors.weights_shm import ShmPublisher, check_file, packed_size, read
+from actors.weights.manifest import check
+from actors.weights.shm import ShmPublisher, check_file, packed_size, read
 from uec.errors import RunFailed
 
 PARAMETERS = {
@@ -94,7 +94,7 @@ def test_only_this_user_may_look_into_the_folder_and_it_goes_with_the_publisher(
 
 def test_the_folder_of_a_killed_publisher_goes_with_the_next_one_and_a_living_ones_stays(tmp_path, publisher):
     script = (
-        "import os, sys; from pathlib import Path; from actors.weights_shm import ShmPublisher\n"
+        "import os, sys; from pathlib import Path; from actors.weights.shm import ShmPublisher\n"
         "ShmPublisher(0, Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)])

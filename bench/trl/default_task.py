@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.controller import Controller
+from actors.driver.controller import Controller
 from bench.bare import Bare
 from bench.figure import Figure, Reference, Target
 from bench.memory import PeakMemory

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from actors.controller import Controller
+from actors.driver.controller import Controller
 from bench.bare import Bare
 from bench.crew import crew
 from bench.figure import Figure, Target, compared

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from actors.controller import Controller
+from actors.driver.controller import Controller
 from bench.bare import Bare
 from bench.crew import prompts_of
 from bench.figure import Figure, Target

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _with_ray(cfg: "Config", quick: bool, report: "Report") -> tuple[()]:
-    from actors.round_trip import examine  # imports Ray, which may be what is broken
+    from actors.programs.doctor import examine
 
     examine(cfg, quick, report)
     return ()

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         models, overrides, arguments.data, arguments.layout, arguments.config, arguments.n, arguments.k, arguments.temperature
     )
     candidates, notes = settle(asked)
-    from actors.evaluate import evaluate  # imports Ray, which bad input need not wait for
+    from actors.programs.evaluate import evaluate
 
     return evaluate(candidates, arguments.to, arguments.by, not arguments.no_entropy, arguments.overwrite, notes)
 

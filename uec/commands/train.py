@@ -47,10 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
     cfg = load_config(arguments.config, arguments.overrides)
     validate(cfg)
     if arguments.dry_run:
-        from actors.dry_run import dry_run
+        from actors.programs.dry_run import dry_run
 
         return dry_run(cfg, arguments.config)
-    from actors.run import train  # imports Ray, which bad input need not wait for
+    from actors.programs.train import train
 
     return train(cfg, arguments.config)
 

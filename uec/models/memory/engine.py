@@ -7,7 +7,7 @@ from uec.models.memory.shape import Shape
 from uec.platform import Platform
 
 CPU_KV_CACHE_MB = 512
-"""As `actors/engine.py` gives it to vLLM where `rollout.kv_cache_mb` is not set."""
+"""As `actors/engines/vllm/job.py` gives it to vLLM where `rollout.kv_cache_mb` is not set."""
 
 SAMPLER_LOGITS = 3
 """Float32 logits at once: as they are, scaled, and as log-probabilities."""

@@ -2,8 +2,8 @@
 
 Weights, float32 copies and moments are there all the time. Gradients, activations and a piece of logits are there in the backward pass;
 in the optimizer step gradients are copied instead. The allocator gives to the step what the backward pass no longer needs, so that only
-the larger of the two counts. On CPU glibc's heap, as `actors/learner.py` sets it up, gives nothing back, and takes blocks of one size
-seldom for those of another micro-batch or step: there activations count FRAGMENTED times.
+the larger of the two counts. On CPU glibc's heap, as `actors/workers/learner.py` sets it up, gives nothing back, and takes blocks of one
+size seldom for those of another micro-batch or step: there activations count FRAGMENTED times.
 """
 
 from uec.config import Config

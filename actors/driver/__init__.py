@@ -1,0 +1,1 @@
+"""What runs in the driver process: the algorithm (controller.py) and what it directs."""

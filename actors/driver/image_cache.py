@@ -1,0 +1,101 @@
+"""Where the features of images are: references to them, by prompt, which go to engines and learners in place of pictures.
+
+A picture is preprocessed when it is first wanted, or before (`prefetch`: the next step's while this one generates), and stays for as
+long as there is room. The features themselves never come to this process.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from uec.errors import RunFailed
+from uec.types import Prompt
+
+if TYPE_CHECKING:
+    from actors.runtime.supervisor import Member, Supervisor
+
+AT_ONCE = 8
+"""Prompts of one call: few enough that the first are ready early."""
+
+STEPS_KEPT = 8
+"""Steps' worth of prompts whose features stay: the present one, the next one, and those that replay is likely to draw from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A prompt's features, asked for."""
+
+    features: Any  # reference
+    done: Any  # reference to a None, or to what went wrong, once the call has ended
+    worker: "Member"
+    handle: Any  # of the worker that was asked
+
+
+class ImageStore:
+    """References by prompt. For a run without images it holds nothing, and costs nothing."""
+
+    def __init__(self, supervisor: "Supervisor") -> None:
+        self.supervisor = supervisor
+        self._pictured: set[int] = set()
+        self._asked: OrderedDict[int, _Asked] = OrderedDict()  # least recently used first
+        self._calls = 0
+
+    def hold(self, prompts: Iterable[Prompt]) -> None:
+        """Learn which prompts have images."""
+        self._pictured = {prompt.index for prompt in prompts if prompt.images}
+
+    def prefetch(self, prompts: Iterable[int]) -> None:
+        """Have these prompts' images processed, if they are not."""
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt in self._pictured and prompt not in self._asked]
+        for begin in range(0, len(missing), AT_ONCE):
+            self._ask(missing[begin : begin + AT_ONCE])
+
+    def is_ready(self, prompt: int) -> bool:
+        """Whether a prompt's features are there, or it needs none."""
+        asked = self._asked.get(prompt)
+        return prompt not in self._pictured or (asked is not None and bool(ray.wait([asked.done], timeout=0, fetch_local=False)[0]))
+
+    async def references(self, prompts: Iterable[int]) -> list[Any]:
+        """References to the features of these prompts' images, one for each prompt that has any, once they are there.
+
+        Raises RunFailed, naming the prompt, where a picture cannot be processed.
+        """
+        wanted = [prompt for prompt in dict.fromkeys(prompts) if prompt in self._pictured]
+        self.prefetch(wanted)
+        for prompt in wanted:
+            self._asked.move_to_end(prompt)
+        asked = [self._asked[prompt] for prompt in wanted]  # whatever is dropped while they are waited for
+        found = [await self._finished(prompt, one) for prompt, one in zip(wanted, asked, strict=True)]
+        self._drop(len(self._asked) - max(STEPS_KEPT * self.supervisor.cfg.train.prompts_per_step, len(wanted)))
+        return found
+
+    def _drop(self, surplus: int) -> None:
+        """Forget the oldest, but none that is still being made: it was asked for and would be made twice."""
+        for prompt in list(islice(self._asked, max(0, surplus))):
+            if self.is_ready(prompt):
+                del self._asked[prompt]
+
+    async def _finished(self, prompt: int, asked: _Asked) -> Any:
+        while True:
+            try:
+                await asked.done
+                return asked.features
+            except ray.exceptions.RayActorError as error:
+                await self.supervisor.revive(asked.worker, asked.handle, error)
+                self._asked = OrderedDict((key, kept) for key, kept in self._asked.items() if kept.handle is not asked.handle)
+                self.prefetch([prompt])
+                asked = self._asked[prompt]
+            except ray.exceptions.RayError as error:
+                raise RunFailed(self.supervisor.account(asked.worker, error)) from error
+
+    def _ask(self, prompts: list[int]) -> None:
+        worker = self.supervisor.image_workers[self._calls % len(self.supervisor.image_workers)]
+        self._calls += 1
+        handle: Any = worker.handle
+        done, *features = handle.process.options(num_returns=1 + len(prompts)).remote(prompts)
+        for prompt, reference in zip(prompts, features, strict=True):
+            self._asked[prompt] = _Asked(reference, done, worker, handle)

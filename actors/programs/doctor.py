@@ -1,0 +1,258 @@
+"""`uec doctor`'s round trip: engines generate, learners score and update, engines follow. Real actors, a handful of prompts.
+
+It proves what a run relies on. The update is made large enough that an engine which kept its old weights would be off by several
+times the tolerance; nothing of it is kept.
+"""
+
+import asyncio
+import copy
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import ray
+
+from actors.driver.learner_group import LearnerGroup, example
+from actors.driver.rollouts import RolloutStream
+from actors.driver.weight_sync import PROBE_SEQUENCES, WeightExchange, gap, probe_sequences, tolerance
+from actors.runtime.cluster import Resources, connect
+from actors.runtime.supervisor import Supervisor
+from uec.config import Config
+from uec.data.embedded import write_images
+from uec.data.prompts import Dataset, load_dataset
+from uec.doctor import ray_state
+from uec.doctor.check import Check, Status, fail, mib, note, ok
+from uec.errors import BadInput, RunFailed
+from uec.models.processor import load_processor
+from uec.models.source import load_tokenizer
+from uec.platform import Platform, detect
+from uec.rewards.load import absolute_names, load_reward
+from uec.tracking.tracker import Tracker
+from uec.types import Group, Kind, Logprobs, Prompt
+from uec.validate import check_cluster
+
+GROUPS = 8
+RESPONSES = 8  # a group, at most
+TOKENS = 64  # a response, at most
+LEARNING_RATE = 1e-3
+UPDATES = 8  # at most, until the policy has moved
+CLEARLY = 4.0  # tolerances that the policy has to move on the probe
+PATIENCE_S = 300.0  # for what follows the actors' start
+TOKEN_ADVICE = "`ray get-auth-token --generate`, and RAY_AUTH_MODE=token for whatever starts or joins the cluster"
+
+
+class Listener(Protocol):
+    """Hears of lines as soon as they are known, and of what is being waited for."""
+
+    def add(self, check: Check) -> None: ...
+
+    def busy(self, text: str) -> None: ...
+
+
+def examine(cfg: Config, quick: bool, listener: Listener) -> None:
+    """Ray, and unless `quick` the round trip."""
+    listener.busy("starting or joining Ray")
+    listener.add(found := ray_state.cluster(cfg))
+    if found.status is Status.FAIL:
+        return
+    begin = time.perf_counter()
+    try:
+        resources = connect(cfg, f"uec-doctor-{os.getpid()}")
+    except BadInput as error:
+        listener.add(
+            fail("ray", str(error), "pass cluster.address=local for a cluster of the run's own; `ray stop` ends what a crash left")
+        )
+        return
+    try:
+        _tell_of_ray(cfg, resources, time.perf_counter() - begin, listener)
+        if not quick:
+            _round_trip(cfg, resources, listener)
+    finally:
+        ray.shutdown()
+
+
+def _tell_of_ray(cfg: Config, resources: Resources, seconds: float, listener: Listener) -> None:
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+    size = f"{resources.cpus:g} CPUs, {resources.gpus:g} GPUs"
+    if resources.joined:
+        found = f"the running cluster at {resources.joined} is joined: {size}"
+    else:
+        found = f"a local cluster starts in {seconds:.0f} s: {size}"
+    if is_token_auth_enabled():
+        listener.add(ok("ray", f"{found}; token authentication is on"))
+    else:
+        listener.add(note("ray", f"{found}; token authentication is off: whoever reaches it runs code on it", TOKEN_ADVICE))
+    try:
+        check_cluster(cfg, resources.cpus, resources.gpus, cfg.data.image_key is not None)
+    except BadInput as error:
+        listener.add(fail("placement", str(error), "a share may be a fraction, e.g. rollout.cpus=0.5"))
+
+
+def _round_trip(cfg: Config, resources: Resources, listener: Listener) -> None:
+    """Load what a run loads, then the actors; logs stay where something failed."""
+    cfg = handful(cfg)
+    listener.busy("loading data and tokenizer")
+    folder = Path(tempfile.mkdtemp(prefix="uec-doctor-"))
+    keep = True
+    try:
+        platform = detect(cfg, resources.device)
+        dataset = write_images(some(_load(cfg, listener)), folder / "images")
+        trip = asyncio.run(_with_actors(cfg, platform, dataset.train, folder / "logs", listener))
+        keep = not trip
+    except BadInput as error:
+        listener.add(fail("data", str(error), "the message names the field"))
+        keep = False
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def handful(cfg: Config) -> Config:
+    """The config of the round trip: the same engines and learners, few and short responses, one large update."""
+    cfg = copy.deepcopy(cfg)
+    rollout, learner = cfg.rollout, cfg.learner
+    rollout.n, rollout.max_tokens = min(rollout.n, RESPONSES), min(rollout.max_tokens, TOKENS)
+    # Plain sampling, whose log-probabilities are the learner's.
+    rollout.temperature, rollout.top_p, rollout.top_k, rollout.min_p = 1.0, 1.0, -1, 0.0
+    learner.lr, learner.warmup_steps, learner.optimizer_steps = LEARNING_RATE, 0, 1
+    return cfg
+
+
+def _load(cfg: Config, listener: Listener) -> Dataset:
+    load_reward(cfg.reward)
+    cfg.reward.fn = absolute_names(cfg.reward.fn)
+    tokenizer = load_tokenizer(cfg.model)
+    dataset = load_dataset(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
+    listener.add(ok("data", f"{len(dataset.train)} prompts to train on, {len(dataset.eval)} held out"))
+    return dataset
+
+
+def some(dataset: Dataset) -> Dataset:
+    """As many prompts as the probe takes, with and without pictures where there are both; and only these pictures' bytes."""
+    pictured = [prompt for prompt in dataset.train if prompt.images][:PROBE_SEQUENCES]
+    plain = [prompt for prompt in dataset.train if not prompt.images][: PROBE_SEQUENCES + 1]
+    names = {name for prompt in pictured for name in prompt.images}
+    embedded = {name: content for name, content in dataset.embedded.items() if name in names}
+    return replace(dataset, train=[*pictured, *plain], eval=[], embedded=embedded)
+
+
+async def _with_actors(cfg: Config, platform: Platform, prompts: list[Prompt], logs: Path, listener: Listener) -> bool:
+    """True if all went well."""
+    supervisor = Supervisor(cfg, platform.device, logs, Tracker([]))
+    try:
+        listener.busy("starting the actors: engines, learners, graders")
+        begin = time.perf_counter()
+        await supervisor.start(prompts)
+        names = ", ".join(member.name for member in supervisor.members)
+        listener.add(ok("actors", f"{names} started in {time.perf_counter() - begin:.0f} s"))
+        trip = RoundTrip(cfg, platform, supervisor, prompts, listener)
+        async with asyncio.timeout(PATIENCE_S):
+            return await trip.run()
+    except RunFailed as error:
+        listener.add(fail("actors", str(error), f"the whole logs: {logs}"))
+    except TimeoutError:
+        listener.add(fail("round trip", f"not done within {PATIENCE_S:g} s", f"an actor hangs or the machine is overloaded; logs: {logs}"))
+    finally:
+        await supervisor.stop()
+    return False
+
+
+class RoundTrip:
+    """What is asked of actors that run."""
+
+    def __init__(self, cfg: Config, platform: Platform, supervisor: Supervisor, prompts: list[Prompt], listener: Listener) -> None:
+        self.cfg = cfg
+        self.supervisor = supervisor
+        self.prompts = prompts
+        self.listener = listener
+        self.logs = supervisor.logs
+        self.tolerance = tolerance(cfg, platform)
+        self.exchange = WeightExchange(cfg, supervisor, prompts, self.tolerance)
+        self.learners = LearnerGroup(cfg, supervisor)
+        self.stream = RolloutStream(supervisor)
+        self._probe = probe_sequences(prompts, cfg.rollout.max_tokens)
+
+    async def run(self) -> bool:
+        """A line for each stage, up to the first that is red; True if none is."""
+        stages = (("agreement", self._agree), ("generation", self._generate_and_score), ("update", self._follow))
+        for name, stage in stages:
+            self.listener.busy(f"round trip: {name}")
+            try:
+                good = await stage()
+            except RunFailed as error:
+                self.listener.add(fail(name, str(error), f"do not train with this; the actors' logs: {self.logs}"))
+                return False
+            if not good:
+                return False
+        return True
+
+    async def _agree(self) -> bool:
+        """Engines get the learners' weights; both score the same sequences."""
+        await self.exchange.start()
+        found = await self.exchange.verify()
+        self.listener.add(ok("agreement", f"engines and learner score {len(self._probe)} sequences within {found:.1e} nats of each other"))
+        return True
+
+    async def _generate_and_score(self) -> bool:
+        self.groups = await self._sample()
+        scores = [t.score for group in self.groups for t in group.trajectories]
+        tokens = sum(score.response_tokens for score in scores)
+        found = f"{len(scores)} responses of {tokens} tokens to {len(self.groups)} prompts, mean reward {_mean_reward(self.groups):.2f}"
+        wrong = [score.error for score in scores if score.error is not None]
+        if wrong:
+            self.listener.add(fail("rewards", f"{len(wrong)} of {len(scores)} gradings failed: {wrong[0]}", "mend reward.fn"))
+            return False
+        self.listener.add(ok("generation", f"engines generate, graders grade: {found}"))
+        return True
+
+    async def _follow(self) -> bool:
+        """Update until the policy has clearly moved, publish, and compare again."""
+        before = await self._learner_scores()
+        moved, first = 0.0, None
+        for number in range(UPDATES):
+            examples = [replace(example(t, 1.0), advantage=1.0) for group in self.groups for t in group.trajectories]
+            updated = await self.learners.update(examples, seed=number)
+            first = first or updated.metrics
+            moved = gap(before, await self._learner_scores())
+            if moved > CLEARLY * self.tolerance:
+                break
+        off = (first or {}).get("policy/rollout_logprob_gap_max", float("inf"))
+        if not off <= self.tolerance:
+            disagree = f"the learner's log-probabilities of the responses are off by {off:.3g} nats (tolerance {self.tolerance:g})"
+            self.listener.add(fail("scoring", disagree, f"engine and learner compute different models: please report it, with {self.logs}"))
+            return False
+        self.listener.add(ok("scoring", f"the learner's log-probabilities of the responses are the engines' within {off:.1e} nats"))
+        if not CLEARLY * self.tolerance < moved < float("inf"):
+            unclear = f"{number + 1} updates moved the policy by {moved:.3g} nats on the probe, too little or too much to tell by"
+            self.listener.add(fail("update", unclear, f"the logs: {self.logs}; frozen weights, or a loss that is switched off?"))
+            return False
+        exchanged = await self.exchange.publish()
+        # Raises RunFailed, naming the engine, where one does not follow; so does `publish`, where it compares.
+        off = await self.exchange.verify() if exchanged.probe_gap is None else exchanged.probe_gap
+        publication = self.supervisor.publication
+        checksum = f", checksum {publication.digest[:12]} at every engine" if publication is not None and publication.digest else ""
+        self.listener.add(ok("update", f"{number + 1} policy update{'s' * (number > 0)} moved the probe by {moved:.2g} nats"))
+        size = f"version {self.exchange.version} of {mib(exchanged.nbytes)}{checksum}"
+        self.listener.add(ok("exchange", f"engines follow within {off:.1e} nats: {size}"))
+        return True
+
+    async def _sample(self) -> list[Group]:
+        prompts = [self.prompts[i % len(self.prompts)].index for i in range(GROUPS)]
+        return await asyncio.gather(*(self.stream.sample(index, self.cfg.rollout.n, 1.0, Kind.REGULAR) for index in prompts))
+
+    async def _learner_scores(self) -> list[Logprobs]:
+        supervisor = self.supervisor
+        images = await supervisor.images.references(sequence.prompt for sequence in self._probe)
+        answers = await asyncio.gather(*(supervisor.call(rank, "score", self._probe, *images) for rank in supervisor.learners))
+        logprobs, _ = answers[0]
+        return logprobs
+
+
+def _mean_reward(groups: list[Group]) -> float:
+    rewards = [t.score.reward for group in groups for t in group.trajectories]
+    return sum(rewards) / len(rewards)

@@ -1,0 +1,87 @@
+"""`uec train CONFIG --dry-run`: all that a run takes from outside is read and checked; no actor starts and nothing is written.
+
+Of the model its config.json and its tokenizer are enough: weights may be still to come.
+"""
+
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+
+from actors.programs.train import dropped, prepare
+from actors.runtime.cluster import local_cpus
+from uec.config import Config
+from uec.data.prompts import Dataset
+from uec.doctor.devices import free_memory
+from uec.doctor.ray_state import would_join
+from uec.errors import BadInput
+from uec.models.memory.report import memory_report
+from uec.models.source import resolve_model
+from uec.platform import gpu_bytes, gpu_count
+from uec.run_folder import RunFolder
+from uec.validate import check_cluster, check_disk, notes
+
+
+def dry_run(cfg: Config, config_path: str) -> int:
+    """Check a validated config with its model's files, data, reward function and run folder; returns the exit status. Raises BadInput."""
+    folder = RunFolder.prepare(cfg, Path(config_path))
+    check_disk(cfg, folder.path)
+    dataset = prepare(cfg)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{config_path} would run as {folder.path}")
+    for name, figure in [*_data(dataset), *_step(cfg, dataset)]:
+        console.print(f"  {name:<24}  {figure}", markup=False)
+    _, machine = free_memory()
+    lines, tight = memory_report(cfg, machine, gpu_bytes(), [len(prompt.tokens) for prompt in dataset.train])
+    for line in lines:
+        console.print(f"  {line}", markup=False)
+    refused = [*_without_weights(cfg), *_without_room(cfg, dataset)]
+    for note in [*notes(cfg), *dropped(dataset, cfg), *tight, *refused]:
+        console.print(f"note: {note}", markup=False)
+    passed = "all checks passed" if not refused else "a run would be refused here, for what is noted last; all other checks passed"
+    console.print(f"{passed}; no actor was started, nothing was written")
+    return 0
+
+
+def _without_weights(cfg: Config) -> list[str]:
+    try:
+        resolve_model(cfg.model)
+    except BadInput as error:
+        return [f"a run would be refused: {error}"]
+    return []
+
+
+def _without_room(cfg: Config, dataset: Dataset) -> list[str]:
+    """Whether the actors fit into a local cluster, where a run would start one: on this machine, or not on this one."""
+    if would_join(cfg)[0] is not None:
+        return []
+    try:
+        check_cluster(cfg, local_cpus(cfg), gpu_count(), dataset.has_pictures)
+    except BadInput as error:
+        return [f"a run would be refused on this machine: {error}"]
+    return []
+
+
+def _data(dataset: Dataset) -> list[tuple[str, str]]:
+    rows = []
+    for name, prompts in (("training prompts", dataset.train), ("held-out prompts", dataset.eval)):
+        lengths = [len(prompt.tokens) for prompt in prompts]
+        pictures = sum(len(prompt.images) for prompt in prompts)
+        found = f"{len(prompts)}, {fmean(lengths):.0f} tokens on average, at most {max(lengths)}" if prompts else "none"
+        rows.append((name, found + (f", {pictures} pictures" if pictures else "")))
+    return rows
+
+
+def _step(cfg: Config, dataset: Dataset) -> list[tuple[str, str]]:
+    """Upper bounds: every response as long as it may be, and every prompt difficult."""
+    prompts, rollout, longest = cfg.train.prompts_per_step, cfg.rollout, cfg.rollout.max_tokens
+    regular = prompts * rollout.n * rollout.rounds
+    hot = prompts * cfg.exploration.n if cfg.exploration.enabled else 0
+    mean_prompt = fmean(len(prompt.tokens) for prompt in dataset.train)
+    learned = (regular + hot) * longest + prompts * mean_prompt
+    rows = [("regular responses a step", f"{regular}, at most {regular * longest} tokens")]
+    if hot:
+        rows.append(("exploration a step", f"at most {hot} responses, {hot * longest} tokens: if every prompt were difficult"))
+    where = f"in micro-batches of {cfg.learner.micro_batch_tokens}, on {cfg.learner.ranks} rank(s)"
+    rows.append(("an update", f"at most {learned:.0f} tokens, {where}"))
+    return rows

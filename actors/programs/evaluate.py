@@ -1,0 +1,291 @@
+"""`uec eval`: models one after the other, each by all engines and graders; then its entropy, by learners in the engines' place.
+
+Engines and learners are never up together: a GPU that an engine fills needs no room for a second copy of the weights.
+"""
+
+import asyncio
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from actors.driver.learner_group import Example, LearnerGroup
+from actors.driver.rollouts import RolloutStream
+from actors.runtime.cluster import Resources, connect, place_model
+from actors.runtime.signals import STATUS, listen
+from actors.runtime.supervisor import Crew, Supervisor, awaited
+from uec.config import Config
+from uec.data.embedded import write_images
+from uec.data.prompts import Dataset, load_held_out
+from uec.errors import BadInput, RunFailed
+from uec.eval.benchmarks import instead_of
+from uec.eval.console import evaluation_sink
+from uec.eval.fingerprint import of_model, of_settings
+from uec.eval.folder import EvalFolder, default_name
+from uec.eval.outcome import make_report
+from uec.eval.parts import by_column
+from uec.eval.predictions import Prediction, Predictions
+from uec.eval.report import console, plural
+from uec.eval.settings import Candidate
+from uec.job import outside_copy
+from uec.models.processor import load_processor
+from uec.models.source import context_length, load_tokenizer, resolve_model
+from uec.platform import detect
+from uec.rewards.load import absolute_names, load_reward
+from uec.tracking.tracker import Tracker
+from uec.types import Group, Kind, Prompt, Rollout
+from uec.validate import check_cluster, check_context
+
+NOTHING = "data.eval: there is no file or folder"
+"""How the message begins that a data set's name leads to nothing."""
+
+SCORED_AT_ONCE = 256
+"""Responses whose tokens go to the learners as one object."""
+
+ENOUGH = 100
+"""Gradings after which it is told whether the reward function fails too often."""
+
+
+def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, entropy: bool, overwrite: bool, notes: list[str]) -> int:
+    """Evaluate and report; returns the exit status. Raises BadInput before any actor starts, RunFailed after.
+
+    `entropy`: score it, too. `by`: a column of the data to divide it by; none: by difficulty for the first model.
+    """
+    place, said = outside_copy(Path(to) if to else Path("evals") / default_name(candidates), Path.cwd(), "--to")
+    folder = EvalFolder(place)
+    datasets = [_prepare(candidate.cfg) for candidate in candidates]
+    parts = by_column(datasets[0].eval, by) if by is not None else None
+    shared = of_settings(candidates[0].cfg)
+    models = {one.target.label: of_model(one.cfg, dataset.eval) for one, dataset in zip(candidates, datasets, strict=True)}
+    folder.check(shared, models, overwrite)
+    folder.open(shared, models, overwrite)
+    datasets = [write_images(dataset, folder.images) for dataset in datasets]
+    folder.write_prompts(datasets[0].eval)
+    found = [folder.read(one.target.label, one.cfg.eval.n) for one in candidates]
+    with Tracker([evaluation_sink()]) as tracker:
+        tracker.start(candidates[0].cfg, folder.path)
+        for line in [*said, *notes, *_dropped(datasets[0], candidates[0].cfg)]:
+            tracker.event(line)
+        examination = Examination(candidates, [dataset.eval for dataset in datasets], found, folder, tracker, entropy)
+        if examination.todo:
+            resources = connect(candidates[0].cfg, f"uec-eval-{folder.path.name}")
+            try:
+                for one, dataset in zip(candidates, datasets, strict=True):
+                    _check_room(one.cfg, resources, dataset.eval)
+                    place_model(one.cfg, resources)
+                asyncio.run(examination.run(resources.device))
+            finally:
+                ray.shutdown()
+    if examination.interrupted is not None:
+        print(_how_to_go_on(examination, folder), file=sys.stderr)
+        return STATUS[examination.interrupted]
+    report = make_report(candidates, [dataset.eval for dataset in datasets], found, parts)
+    report.write(folder.summary)
+    report.show(console())
+    print(f"{folder.path}", flush=True)
+    return 0
+
+
+class Examination:
+    """The models, what is asked of them, and what they have answered so far."""
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        prompts: Sequence[list[Prompt]],  # of each
+        found: Sequence[Predictions],
+        folder: EvalFolder,
+        tracker: Tracker,
+        entropy: bool,
+    ) -> None:
+        self.work = list(zip(candidates, prompts, found, strict=True))
+        self.folder = folder
+        self.tracker = tracker
+        self.entropy = entropy
+        self.interrupted: signal.Signals | None = None
+
+    @property
+    def todo(self) -> int:
+        """Prompts to be answered or scored, over all models."""
+        return sum(len(_unanswered(prompts, found)) + len(self._unscored(found)) for _, prompts, found in self.work)
+
+    async def run(self, device: str) -> None:
+        """Have every model do what it has not done; ends early, with `interrupted` set, on Ctrl-C, SIGTERM or SIGHUP."""
+        listen(self._end)
+        try:
+            for candidate, prompts, found in self.work:
+                cfg, label = _for_actors(candidate.cfg), candidate.target.label
+                missing = _unanswered(prompts, found)
+                if done := len(prompts) - len(missing):
+                    self.tracker.event(f"{label}: {plural(done, 'prompt')} of {len(prompts)} answered before")
+                if missing:
+                    crew = self._crew(cfg, device, label, Crew.SAMPLING)
+                    await self._with(crew, prompts, self._sample(crew, label, missing, len(prompts), found))
+                if self._unscored(found):
+                    crew = self._crew(cfg, device, label, Crew.SCORING)
+                    await self._with(crew, prompts, self._score(crew, label, prompts, found))
+        except asyncio.CancelledError:
+            if self.interrupted is None:
+                raise
+
+    def _crew(self, cfg: Config, device: str, label: str, crew: Crew) -> Supervisor:
+        namespace = f"{self.folder.path.name}-{label}-{crew.name}"
+        return Supervisor(cfg, device, self.folder.logs(label).absolute(), self.tracker, crew, namespace)
+
+    async def _with(self, crew: Supervisor, prompts: list[Prompt], work: Any) -> None:
+        """Start the actors, do the work, end them."""
+        try:
+            await crew.start(prompts)
+            await work
+        finally:
+            work.close()
+            await crew.stop()
+
+    async def _sample(self, crew: Supervisor, label: str, missing: list[Prompt], total: int, found: Predictions) -> None:
+        """n responses to each prompt that has none, kept as each group is complete."""
+        settings, stream, failed = crew.cfg.eval, RolloutStream(crew), Failures(crew.cfg)
+
+        async def one(prompt: Prompt) -> None:
+            group = await stream.sample(prompt.index, settings.n, settings.temperature, Kind.EVAL)
+            failed.add(group)
+            found.add(await self._read(crew, group))
+            self.tracker.progress(f"{label}: prompts answered", len(found.groups), total)
+
+        tasks = [asyncio.create_task(one(prompt)) for prompt in missing]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        failed.check()
+
+    async def _read(self, crew: Supervisor, group: Group) -> list[Prediction]:
+        """A group's responses as text, from a grader: it has the decoder. One that dies is replaced and another try made."""
+        bundles: dict[Any, int] = {}
+        scores: dict[Any, Any] = {}
+        slots = []
+        for trajectory in group.trajectories:
+            slots.append((bundles.setdefault(trajectory.bundle, len(bundles)), trajectory.score.slot))
+            scores[trajectory.bundle] = trajectory.scores
+        grader = crew.graders[group.request.prompt % len(crew.graders)]
+        while True:
+            handle: Any = grader.handle
+            try:
+                return list(await awaited(handle.predictions.remote(slots, *bundles, *scores.values())))
+            except ray.exceptions.RayActorError as error:
+                await crew.revive(grader, handle, error)
+            except ray.exceptions.RayError as error:
+                raise RunFailed(crew.account(grader, error)) from error
+
+    async def _score(self, crew: Supervisor, label: str, prompts: list[Prompt], found: Predictions) -> None:
+        """The true entropy of each prompt's first response, as the evaluations of a training run have it."""
+        learners = LearnerGroup(crew.cfg, crew)
+        by_index = {prompt.index: prompt for prompt in prompts}
+        missing = self._unscored(found)
+        for begin in range(0, len(missing), SCORED_AT_ONCE):
+            firsts = missing[begin : begin + SCORED_AT_ONCE]
+            rollouts = [_rollout(by_index[one.prompt], one) for one in firsts]
+            bundle = ray.put(rollouts)
+            examples = [
+                Example(bundle, slot, 0.0, one.prompt, len(one.prompt_tokens), len(one.tokens)) for slot, one in enumerate(rollouts)
+            ]
+            entropies = await learners.entropies(examples)
+            found.with_entropy({one.prompt: entropy for one, entropy in zip(firsts, entropies, strict=True)})
+            self.tracker.progress(f"{label}: entropies scored", begin + len(firsts), len(missing))
+
+    def _unscored(self, found: Predictions) -> list[Prediction]:
+        """First responses without an entropy. One without tokens has none."""
+        firsts = (found.groups[prompt][0] for prompt in sorted(found.groups)) if self.entropy else ()
+        return [one for one in firsts if one.entropy is None and one.token_ids]
+
+    def _end(self, signum: signal.Signals) -> bool:
+        """Ends it at once; what is complete is in the files already."""
+        self.interrupted = self.interrupted or signum
+        return False
+
+
+class Failures:
+    """Counts gradings that failed, and ends the evaluation where they are too many to call the rest a measurement."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        self.total = self.failed = 0
+        self.first = ""
+
+    def add(self, group: Group) -> None:
+        errors = [t.score.error for t in group.trajectories if t.score.error is not None]
+        self.total += len(group.trajectories)
+        self.failed += len(errors)
+        self.first = self.first or (errors[0] if errors else "")
+        if self.total >= ENOUGH:
+            self.check()
+
+    def check(self) -> None:
+        """Raise RunFailed where more than reward.max_error_frac failed."""
+        if self.failed > self.cfg.reward.max_error_frac * self.total:
+            raise RunFailed(
+                f"{self.failed} of {self.total} gradings failed, more than reward.max_error_frac={self.cfg.reward.max_error_frac:g} "
+                f"allows. The first: {self.first}\nMend the reward function, and start again with --overwrite."
+            )
+
+
+def _prepare(cfg: Config) -> Dataset:
+    """All that comes from outside, checked: reward function, model, data."""
+    reward = load_reward(cfg.reward)
+    cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
+    resolve_model(cfg.model)
+    tokenizer = load_tokenizer(cfg.model)
+    try:
+        dataset = load_held_out(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
+    except BadInput as error:
+        if not str(error).startswith(f"{NOTHING} {cfg.data.eval},"):
+            raise
+        raise BadInput(f"{error}\n{instead_of(cfg.data.eval or '')}") from error
+    check_context(cfg, context_length(cfg.model))
+    reward.check_columns(dataset.eval[0].row)
+    return dataset
+
+
+def _for_actors(cfg: Config) -> Config:
+    """What an evaluation has no use for is off."""
+    return replace(cfg, reward=replace(cfg.reward, overlong_share=None))
+
+
+def _check_room(cfg: Config, resources: Resources, prompts: list[Prompt]) -> None:
+    """Engines and graders, and later the learners, have to fit into the cluster. Raises BadInput."""
+    pictures = any(prompt.images for prompt in prompts)
+    check_cluster(replace(cfg, learner=replace(cfg.learner, ranks=0)), resources.cpus, resources.gpus, pictures)
+    alone = replace(cfg, rollout=replace(cfg.rollout, engines=0), reward=replace(cfg.reward, workers=0))
+    check_cluster(alone, resources.cpus, resources.gpus, pictures)
+    detect(cfg, resources.device)
+
+
+def _dropped(dataset: Dataset, cfg: Config) -> list[str]:
+    if not dataset.dropped_eval:
+        return []
+    total = len(dataset.eval) + dataset.dropped_eval
+    return [f"{dataset.dropped_eval} of {total} prompts are longer than data.max_prompt_tokens={cfg.data.max_prompt_tokens} and left out"]
+
+
+def _unanswered(prompts: list[Prompt], found: Predictions) -> list[Prompt]:
+    return [prompt for prompt in prompts if prompt.index not in found.groups]
+
+
+def _rollout(prompt: Prompt, one: Prediction) -> Rollout:
+    tokens = np.array(one.token_ids, np.int32)
+    return Rollout(0, 0, one.prompt, Kind.EVAL, 1.0, prompt.tokens, tokens, np.zeros(len(tokens), np.float32), one.truncated, 0)
+
+
+def _how_to_go_on(examination: Examination, folder: EvalFolder) -> str:
+    name = signal.Signals(examination.interrupted).name if examination.interrupted else ""
+    done = sum(len(found.groups) for _, _, found in examination.work)
+    total = sum(len(prompts) for _, prompts, _ in examination.work)
+    command = shlex.join([Path(sys.argv[0]).name if sys.argv[0].endswith("uec") else "uec", *sys.argv[1:]]).replace(" --overwrite", "")
+    return f"uec: stopped by {name}; {done} of {total} prompts are answered, in {folder.path}. To go on:\n     {command}"

@@ -1,0 +1,1 @@
+"""How a version of the weights travels from the learners to the engines."""

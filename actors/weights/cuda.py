@@ -1,0 +1,200 @@
+"""Publishers for weights.backend=nccl and ipc: the trainer side of vLLM's own weight transfer.
+
+vLLM's trainer engine drives the inference side through a client. Here the Controller drives it, with the Publication
+that `publish` returns, so the client only notes what the trainer engine wants to be sent: see Outbox.
+Written against vLLM 0.32: `distributed/weight_transfer/nccl_engine.py` and `ipc_engine.py`.
+"""
+
+import socket
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from actors.weights.shm import packed_size
+from uec.config import Config
+from uec.errors import RunFailed
+from uec.platform import Platform
+from uec.types import Publication
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Outbox:
+    """vLLM's VLLMWeightSyncClient, whose messages go into a Publication."""
+
+    def __init__(self) -> None:
+        self.init: dict[str, Any] = {}
+        self.update: dict[str, Any] = {}
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        self.init = init_info
+
+    def start_weight_update(self) -> None:
+        """The engine starts it when it takes the publication."""
+
+    def update_weights(self, update_info: Any) -> None:
+        self.update = update_info
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """The engine finishes it when it has taken the publication."""
+
+
+def _source(metadata: list[Any]) -> Any:
+    """A vLLM WeightSource whose `parameters` are set anew for each publication."""
+    from vllm.distributed.weight_transfer.base import WeightSource
+
+    class Source(WeightSource):
+        parameters: Iterable[tuple[str, "torch.Tensor"]] = ()
+
+        def metadata(self) -> list[Any]:
+            return metadata
+
+        def __iter__(self) -> Iterator[tuple[str, "torch.Tensor"]]:
+            return iter(self.parameters)
+
+    return Source()
+
+
+class NcclPublisher:
+    """Broadcasts from rank 0 to every engine worker, over an NCCL group of their own.
+
+    A broadcast ends only with its receivers, who start when they have the publication: it goes on in a thread, on every rank,
+    since gathering ZeRO-3 parameters is a collective. `wait` before the parameters change.
+    """
+
+    def __init__(self, cfg: Config, platform: Platform, rank: int) -> None:
+        self.cfg = cfg
+        self.rank = rank
+        self._dtype = platform.dtype
+        self._trainer: Any = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Form a new group at the next publication: after an engine was replaced."""
+        self._group = uuid.uuid4().hex
+        if self._trainer is not None:
+            self._trainer.shutdown()
+            self._trainer = None
+
+    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Publication | None:
+        """Start to broadcast the parameters, in the order and with the names of the model's own."""
+        import torch
+        from vllm.distributed.weight_transfer.base import ParamMeta
+
+        from actors.weights.manifest import expected_parameters
+
+        self.wait()
+        if self._trainer is None:
+            self._expected = expected_parameters(self.cfg.model)
+            dtype = getattr(torch, self._dtype)
+            self._source = _source([ParamMeta(name, dtype, tuple(shape)) for name, shape in self._expected.items()])
+            self._address, self._port = _free_address()
+        self._source.parameters = parameters
+        device = torch.cuda.current_device()  # of this thread; the new one has to be told
+        self._thread = threading.Thread(target=self._send, args=(device,), name="weights-broadcast", daemon=True)
+        self._thread.start()
+        if self.rank != 0:
+            return None
+        dtypes, shapes = [self._dtype] * len(self._expected), list(self._expected.values())
+        workers = self.cfg.rollout.engines * self.cfg.rollout.tensor_parallel
+        init = {"master_address": self._address, "master_port": self._port, "rank_offset": 1, "world_size": 1 + workers, "packed": True}
+        return Publication(
+            version, "nccl", list(self._expected), dtypes, shapes, packed_size(dtypes, shapes),
+            handles={"connection": {"group": self._group, "init": init}},
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        """Raises RunFailed if the broadcast failed."""
+        if self._thread is not None:
+            self._thread.join(self.cfg.weights.timeout_s)
+            if self._thread.is_alive():
+                raise RunFailed(
+                    f"the broadcast of the weights did not end within weights.timeout_s={self.cfg.weights.timeout_s:g} s: "
+                    "an engine did not take its part"
+                )
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise RunFailed(f"the broadcast of the weights failed: {type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        self.reset()
+
+    def _send(self, device: int) -> None:
+        import torch
+        from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+        try:
+            torch.cuda.set_device(device)
+            if self._trainer is None:
+                workers = self.cfg.rollout.engines * self.cfg.rollout.tensor_parallel
+                init = NCCLTrainerInitInfo(self._address, self._port, 1 + workers, rank=self.rank)
+                self._trainer = WeightTransferTrainerFactory.trainer_init(init, client=Outbox(), source=self._source)
+            self._trainer.send_weights()
+        except BaseException as error:
+            self._error = error
+
+
+class IpcPublisher:
+    """Hands out CUDA handles of the parameters: the engine on the same device copies from them.
+
+    ZeRO-3 parameters are gathered one by one and gone when the next is gathered, so that they are copied: a whole model more
+    on each device, until the next publication. Other stages hand out the parameters themselves.
+    """
+
+    def __init__(self, cfg: Config, rank: int) -> None:
+        self.cfg = cfg
+        self.rank = rank
+        self._outbox = Outbox()
+        self._trainer: Any = None
+        self._held: list[torch.Tensor] = []
+
+    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Publication | None:
+        """Make handles of the parameters on every rank; rank 0 returns those of all devices."""
+        from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
+        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+
+        if self._trainer is None:
+            self._source = _source([])
+            self._trainer = WeightTransferTrainerFactory.trainer_init(
+                IPCTrainerInitInfo(rank=self.rank), client=self._outbox, source=self._source
+            )
+        self._held = []
+        self._source.parameters = self._hold(parameters)
+        self._trainer.send_weights()
+        if self.rank != 0:
+            return None
+        sent = self._outbox.update
+        dtypes, shapes = sent["dtype_names"], sent["shapes"]
+        return Publication(
+            version, "ipc", sent["names"], dtypes, shapes, packed_size(dtypes, shapes),
+            handles={"connection": {"group": "ipc", "init": self._outbox.init}, "parameters": sent["ipc_handles"]},
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        """Engines have copied when they say that they took the publication, which the Controller waits for."""
+
+    def close(self) -> None:
+        self._held = []
+
+    def _hold(self, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Iterator[tuple[str, "torch.Tensor"]]:
+        """Keep alive what the handles point to: a handle does not."""
+        copy = self.cfg.learner.zero_stage == 3
+        for name, parameter in parameters:
+            tensor = parameter.detach().clone() if copy else parameter.detach().contiguous()
+            self._held.append(tensor)
+            yield name, tensor
+
+
+def _free_address() -> tuple[str, int]:
+    """An address of this machine that others reach, with a port that is free now."""
+    import ray
+
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return ray.util.get_node_ip_address(), probe.getsockname()[1]

@@ -1,0 +1,46 @@
+"""What a version of the weights must hold: the names, shapes and dtypes of the parameters that a learner publishes."""
+
+
+from actors.weights.shm import packed_size
+from uec.config import Model
+from uec.errors import RunFailed
+from uec.types import Publication
+
+
+def expected_parameters(model: Model) -> dict[str, list[int]]:
+    """Names and shapes of the parameters that a learner publishes: those of the transformers model that it trains, tied ones once."""
+    import torch
+
+    from uec.models.engine import freeze
+    from uec.models.source import auto_class, load_config
+
+    config = load_config(model)
+    with torch.device("meta"):
+        hf = auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
+    freeze(hf, model)
+    return {name: list(parameter.shape) for name, parameter in hf.named_parameters() if parameter.requires_grad}
+
+
+def check(publication: Publication, expected: dict[str, list[int]]) -> None:
+    """Raise RunFailed unless a publication names every parameter of the model with its shape, and nothing else.
+
+    vLLM itself takes an incomplete list without a word, and is lost after a wrong one.
+    """
+    found = dict(zip(publication.names, publication.shapes, strict=True))
+    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    problems += [f"{name} is no parameter of the model" for name in found.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {found[name]} instead of {shape}"
+        for name, shape in expected.items()
+        if name in found and list(found[name]) != shape
+    ]
+    problems += [f"{name} is no dtype of weights" for name in set(publication.dtypes) - {"float32", "bfloat16", "float16"}]
+    if len(publication.names) != len(found):
+        problems.append("a name is there twice")
+    if not problems:
+        nbytes = packed_size(publication.dtypes, publication.shapes)
+        if nbytes != publication.nbytes:
+            problems.append(f"the parameters have {nbytes} bytes, published were {publication.nbytes}")
+    if problems:
+        shown = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise RunFailed(f"weights version {publication.version} do not fit the engine's model: {shown}")

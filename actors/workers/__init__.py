@@ -1,0 +1,1 @@
+"""The Ray actors, one file each."""

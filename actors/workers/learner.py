@@ -1,0 +1,228 @@
+"""One rank of the policy's training: a DeepSpeed engine, what is asked of it, and its part in the weight exchange."""
+
+import os
+import socket
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ray
+
+from actors.weights.transport import make_publisher
+from uec import onednn
+from uec.config import Config
+from uec.platform import Platform, detect
+from uec.types import Continuation, ImageFeatures, Logprobs, Plan, Publication, Rollout
+
+if TYPE_CHECKING:
+    import torch
+
+    from uec.models.policy import Policy
+    from uec.models.rows import Layout
+
+
+def environment(cfg: Config, rank: int) -> dict[str, str]:
+    """Environment variables of a rank's process, to be set before it starts."""
+    return {
+        "OMP_NUM_THREADS": str(cfg.learner.threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin between passes take the core of an engine or of anything else
+        # glibc gives large blocks back to the system and fetches them again, page by page, in each forward pass.
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+        "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
+        "MALLOC_TOP_PAD_": str(64 << 20),
+        **onednn.CACHES,
+    }
+
+
+class LearnerActor:
+    """One of `learner.ranks`. But for `address`, every call goes to all ranks at once, for they wait for each other in it."""
+
+    def __init__(self, cfg: Config, rank: int, scores_only: bool = False) -> None:
+        """`scores_only`: without an optimizer and a weight exchange, for `entropies` and `score`."""
+        self.cfg = cfg
+        self.rank = rank
+        self.scores_only = scores_only
+        self.steps_done = 0  # optimizer steps
+        self.version = 0  # last published
+        self._shared: int | None = None  # version that the engines hold, if the policy has not moved since
+
+    def address(self) -> tuple[str, int]:
+        """Host and free port of this process's node, for the ranks to meet at: that of rank 0 counts."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    def start(self, address: tuple[str, int]) -> dict[str, float]:
+        """Join the other ranks, load the model and build the engine. Returns the seconds of each stage.
+
+        Raises BadInput for a model that cannot be loaded or trained.
+        """
+        platform = detect(self.cfg)
+        clock = [time.perf_counter()]
+        _join(self.cfg, self.rank, platform, address)
+        clock.append(time.perf_counter())
+        import torch
+
+        from uec.algorithm.losses.load import load_policy_loss
+        from uec.models.engine import make_engine, make_reference
+        from uec.models.policy import verify
+        from uec.models.update import PolicyUpdate
+
+        settings = self.cfg.learner
+        self.policy = self._load(platform)
+        self.layout = self._make_layout(torch.device(platform.device))
+        if settings.gradient_checkpointing:
+            self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        clock.append(time.perf_counter())
+        if self.scores_only:
+            self.engine = make_reference(self.policy, settings, platform)
+        else:
+            self.engine = make_engine(self.policy, settings, platform)
+            reference = make_reference(self._load(platform), settings, platform) if self.cfg.loss.kl_coef > 0 else None
+            self._update = PolicyUpdate(self.engine, reference, self.cfg, load_policy_loss(self.cfg.loss.policy), self.layout)
+            self.publisher = make_publisher(self.cfg, self.rank)
+        verify(self.engine, self.policy, self.layout)
+        clock.append(time.perf_counter())
+        return dict(zip(("join_s", "load_s", "engine_s"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
+
+    def update(self, plan: Plan, *data: list[Rollout] | ImageFeatures) -> tuple[dict[str, float], dict[int, Logprobs]]:
+        """A policy update (see uec.models.update). Returns metrics over all ranks, and old log-probabilities by sample.
+
+        `data`: the bundles that the plan's samples count, and the features of their prompts' images. A plan without steps changes nothing
+        and returns nothing.
+        """
+        self.publisher.wait()
+        rollout = self.cfg.rollout
+        # Cut-off probabilities are renormalised over what is left: the engine's log-probabilities are then of another policy.
+        whole = rollout.top_p == 1 and rollout.top_k <= 0 and rollout.min_p == 0
+        rollouts, images = _sorted(plan, data)
+        metrics, old_logprobs = self._update.run(plan, rollouts, images, self.steps_done, self._shared if whole else None)
+        if plan.steps:
+            self.steps_done += len(plan.steps)
+            self._shared = None
+        return metrics, old_logprobs
+
+    def entropy(self, plan: Plan, *data: list[Rollout] | ImageFeatures) -> float:
+        """Mean true entropy of the policy over the response tokens of all ranks' plans, in nats. `data` as for `update`."""
+        from uec.models.update import mean_entropy
+
+        rollouts, images = _sorted(plan, data)
+        return mean_entropy(self.engine, plan, rollouts, self.layout, images)
+
+    def entropies(self, plan: Plan, *data: list[Rollout] | ImageFeatures) -> dict[int, float]:
+        """Mean true entropy of the policy over the tokens of each of this rank's samples, in nats. `data` as for `update`."""
+        from uec.models.update import response_entropies
+
+        rollouts, images = _sorted(plan, data)
+        found = response_entropies(self.engine, plan, rollouts, self.layout, images)
+        return {sample: float(entropies_T.mean()) if len(entropies_T) else 0.0 for sample, entropies_T in found.items()}
+
+    def score(self, sequences: list[Continuation], *features: ImageFeatures) -> tuple[list[Logprobs], list[Logprobs]]:
+        """Log-probabilities (T = 1) and true entropies of the continuations' tokens, in nats, with the features of their prompts' images.
+
+        Each rank is given all of them and returns all.
+        """
+        from uec.models.policy import score_sequences
+
+        images = {found.prompt: found for found in features}
+        return score_sequences(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
+
+    def publish(self, version: int) -> Publication | None:
+        """Hand the weights to the exchange under this version; rank 0 returns what to tell the engines."""
+        from uec.models.engine import gathered, trained
+
+        publication = self.publisher.publish(version, gathered(trained(self.policy.hf)))
+        self.version = self._shared = version
+        return publication
+
+    def close(self) -> None:
+        """Free what the weight exchange holds outside this process."""
+        if not self.scores_only:
+            self.publisher.close()
+
+    def save(self, folder: str) -> None:
+        """Write the exact training state to a folder that all ranks see."""
+        from uec.models.engine import trained
+        from uec.models.state import save_state
+
+        save_state(Path(folder), self.engine, list(trained(self.policy.hf)), self.steps_done, self.version)
+
+    def load(self, folder: str) -> None:
+        """Go on from what `save` wrote, also with another number of ranks or ZeRO stage. Raises BadInput for another model's."""
+        from uec.models.engine import trained
+        from uec.models.state import load_state
+
+        self.publisher.wait()
+        self.steps_done, self.version = load_state(Path(folder), self.engine, list(trained(self.policy.hf)))
+        self._shared = None
+
+    def save_hf(self, folder: str) -> None:
+        """Write the policy so that plain transformers loads it, tokenizer, processor and chat template included."""
+        from uec.models.engine import gathered
+        from uec.models.export import save_pretrained
+
+        hf = self.policy.hf
+        processing = self.tokenizer if self.processor is None else self.processor.processor
+        save_pretrained(Path(folder), hf, processing, gathered(hf.named_parameters()), writes=self.rank == 0)
+
+    def _load(self, platform: Platform) -> "Policy":
+        from uec.algorithm.entropy import Gradients
+        from uec.models.engine import freeze
+        from uec.models.linear import with_onednn
+        from uec.models.policy import Policy, load_model
+        from uec.models.processor import load_processor
+        from uec.models.source import load_tokenizer, resolve_model
+        from uec.models.vocabulary import vocabulary_size
+
+        self.tokenizer = load_tokenizer(self.cfg.model)
+        self.processor = load_processor(self.cfg.model, self.cfg.data.image, self.tokenizer)
+        hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
+        freeze(hf, self.cfg.model)
+        if platform.device == "cpu":
+            with_onednn(hf)
+        gradients = Gradients(entropy=self.cfg.loss.entropy_coef > 0, tempered=self.cfg.exploration.correction == "tempered")
+        banned = [] if self.processor is None else self.processor.vision_tokens()
+        return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients, banned)
+
+    def _make_layout(self, device: "torch.device") -> "Layout":
+        from uec.models.packing import packs
+        from uec.models.rows import Layout
+        from uec.models.vision import Vision
+
+        hf = self.policy.hf
+        vision = None if self.processor is None else Vision(hf, self.processor.feature_id, *self.processor.blank())
+        return Layout(device, packs(self.cfg.learner, hf.config), vision)
+
+
+def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) -> None:
+    """Meet the other ranks at `address`. DeepSpeed reads its place from the environment, as a launcher would set it."""
+    os.environ.update(
+        DS_ACCELERATOR=platform.device,
+        RANK=str(rank),
+        WORLD_SIZE=str(cfg.learner.ranks),
+        LOCAL_RANK="0" if platform.device == "cuda" else str(rank),  # Ray shows each actor its own GPU only
+        MASTER_ADDR=address[0],
+        MASTER_PORT=str(address[1]),
+        # The ninja of this environment: another version, of an activated environment or of the system, builds the operator anew.
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+    )
+    # DeepSpeed 0.19 calls collectives by the names that torch 2.13 renames.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.distributed\.")
+    import deepspeed
+    import torch
+
+    from uec.models.operator import load_operator
+
+    torch.set_num_threads(cfg.learner.threads)
+    torch.manual_seed(cfg.run.seed + rank)
+    load_operator()
+    deepspeed.init_distributed(platform.collectives)
+
+
+def _sorted(plan: Plan, data: tuple[list[Rollout] | ImageFeatures, ...]) -> tuple[list[Rollout], dict[int, ImageFeatures]]:
+    """The rollout of each sample, and the features of their prompts' images, by prompt."""
+    bundles = [item for item in data if not isinstance(item, ImageFeatures)]
+    images = {item.prompt: item for item in data if isinstance(item, ImageFeatures)}
+    return [bundles[sample.bundle][sample.slot] for sample in plan.samples], images
