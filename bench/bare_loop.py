@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from bench.rows import Row, Trained
 from bench.turns import Block
-from uec.config import Config
+from uec.config.schema import Config
 
 
 class BareLoop:

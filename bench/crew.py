@@ -21,14 +21,15 @@ from actors.runtime.supervisor import Post, Supervisor
 from bench.processes import cpu_seconds, tree
 from bench.turns import Block
 from uec.algorithm.retention import Sampled
-from uec.config import Config
+from uec.config.schema import Config
+from uec.data.dataset import Dataset
 from uec.data.embedded import write_images
 from uec.data.image import open_images
-from uec.data.prompts import Dataset, load_dataset
+from uec.data.prompts import load_dataset
 from uec.models.processor import Processor, load_processor
 from uec.models.source import load_tokenizer
-from uec.platform import Platform, detect
 from uec.run_folder import RunFolder
+from uec.system.platform import Platform, detect
 from uec.tracking.tracker import Tracker
 from uec.types import ImageFeatures
 

@@ -16,7 +16,7 @@ from bench.figure import Figure, Target, compared
 from bench.late_engine import FixedJudge, LateEngine
 from bench.task import default_config
 from bench.turns import Block, in_turns, total
-from uec.config import Config
+from uec.config.schema import Config
 
 PAIRS = 12
 STEPS = 2

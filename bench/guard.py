@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bench.machine import Machine
 from bench.table import Result
-from uec.atomic import atomic_write
+from uec.system.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results/ratios.json"
 FALL = 0.15

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.late_engine import DIFFICULT_EVERY, LateEngine, Skew
-from uec.config import Config
+from uec.config.schema import Config
 from uec.types import Continuation, Kind, Logprobs, Plan, Prompt, Publication, Request, Rollout, Score
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.types import Continuation, Kind, Logprobs, Outcome, Progress, Prompt, Publication, Request, Rollout, Verdict
 
 BUNDLE_INTERVAL_S = 0.02  # as RolloutActor's

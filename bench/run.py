@@ -17,8 +17,8 @@ from bench import machine
 from bench.figure import Figure
 from bench.machine import Machine
 from bench.table import Result, notes, table, write_json
-from uec import caches
 from uec.errors import EXIT_FAILURE, BadInput, RunFailed
+from uec.system.process_env import compiler_caches
 
 NAMES = ("rollout", "learner", "shared", "entropy", "exchange", "step", "ahead", "algorithms", "exploration", "images")
 ON_REQUEST = ("scale", "trl", "trl_solve", "paper")
@@ -46,7 +46,7 @@ def run(names: list[str], folder: Path = Path("runs")) -> int:
 
 def measure_all(benches: Mapping[str, Measure], console: Console, folder: Path) -> tuple[Machine, list[Result]]:
     """Look at the machine, then run the benches one after the other, and write what they gave as JSON. Logs stay if one failed."""
-    os.environ.update(caches.environment())
+    os.environ.update(compiler_caches())
     surroundings = machine.look()
     console.print(f"{surroundings}", highlight=False)
     if surroundings.warning:

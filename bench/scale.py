@@ -24,7 +24,7 @@ from bench.late_engine import DIFFICULT_EVERY, LENGTHS, LONGEST, response_length
 from bench.processes import heap_bytes
 from bench.task import default_config
 from bench.turns import Block, in_turns
-from uec.config import Config
+from uec.config.schema import Config
 from uec.types import Kind, Request
 
 PLACES, GROUP = 256, 8

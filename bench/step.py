@@ -12,7 +12,7 @@ from statistics import fmean, median
 from bench.figure import Figure, Target
 from bench.memory import PeakMemory
 from bench.task import TEXT
-from uec.config_file import PROJECT, load_config
+from uec.config.file import PROJECT, load_config
 from uec.errors import RunFailed
 from uec.tracking.metrics_file import METRICS_FILE, read_metrics
 
@@ -67,7 +67,7 @@ def _run(scratch: Path, steps: int, *overrides: str) -> tuple[list[dict[str, flo
     """metrics.jsonl of a run, seconds from its start to its first step, and its memory."""
     scratch.mkdir()
     settings = [f"train.steps={steps}", "data.eval=null", "checkpoint.every=0", "tracking=[jsonl]", "cluster.address=local", *overrides]
-    command = [sys.executable, "-m", "uec.cli", "train", str(TEXT), *settings, f"run.dir={scratch}", "run.name=run"]
+    command = [sys.executable, "-m", "uec.commands.cli", "train", str(TEXT), *settings, f"run.dir={scratch}", "run.name=run"]
     log, metrics = scratch / "run.log", scratch / "run" / METRICS_FILE
     first_line_s = None
     with log.open("wb") as output:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from bench.figure import MISSES, Figure, Target
 from bench.machine import Machine
-from uec.atomic import atomic_write
+from uec.system.files import atomic_write
 
 STYLE = {"meets": "green", MISSES: "red", "failed": "bold red"}
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from uec.config import Config
-from uec.config_file import PROJECT, load_config
+from uec.config.file import PROJECT, load_config
+from uec.config.schema import Config
 
 TEXT = PROJECT / "configs/llm.yaml"
 VISION = PROJECT / "configs/vlm.yaml"

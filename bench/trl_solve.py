@@ -20,8 +20,8 @@ from bench.task import TEXT, default_config
 from bench.trl.environment import ready
 from bench.trl.sides import ENVIRONMENT, THREADS, trainer
 from bench.turns import Block
-from uec.config import Config
-from uec.config_file import PROJECT, load_config
+from uec.config.file import PROJECT, load_config
+from uec.config.schema import Config
 from uec.eval.pass_at_k import mean_pass_at_k
 from uec.types import Prompt
 

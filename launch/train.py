@@ -2,7 +2,7 @@
 
 import sys
 
-from uec.cli import script
+from uec.commands.cli import script
 
 if __name__ == "__main__":
     sys.exit(script(["train", *sys.argv[1:]]))

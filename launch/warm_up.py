@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _train(folder: str) -> int:
-    command = [sys.executable, "-u", "-m", "uec.cli", "train", str(CONFIG), *SHORT, f"run.dir={folder}", "run.name=warm-up"]
+    command = [sys.executable, "-u", "-m", "uec.commands.cli", "train", str(CONFIG), *SHORT, f"run.dir={folder}", "run.name=warm-up"]
     pipe = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, cwd=CONFIG.parent.parent, **pipe) as run:
         for line in run.stdout:

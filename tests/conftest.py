@@ -16,14 +16,13 @@ os.environ["WANDB_MODE"] = "offline"
 
 from hypothesis import settings
 
-from uec import caches
-from uec.config import Config
-from uec.config_file import load_config
-from uec.surroundings import end_quietly
+from uec.config.file import load_config
+from uec.config.schema import Config
+from uec.system.process_env import compiler_caches, end_quietly
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-os.environ.update(caches.environment())  # what set-up compiled
+os.environ.update(compiler_caches())  # what set-up compiled
 
 # A shell's background job ignores these, and with it each process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

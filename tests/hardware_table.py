@@ -5,12 +5,12 @@ from pathlib import Path
 
 from model_folders import PROJECT, model_folder
 
-from uec.config_file import load_config
-from uec.models.memory.gpus import gpu_estimates, smallest_gpu, usable
-from uec.models.memory.load import most
-from uec.models.memory.parts import GIB
-from uec.models.memory.shape import shape_of
-from uec.platform import detect
+from uec.config.file import load_config
+from uec.memory.gpus import gpu_estimates, smallest_gpu, usable
+from uec.memory.load import most
+from uec.memory.parts import GIB
+from uec.memory.shape import shape_of
+from uec.system.platform import detect
 
 OF_README = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "configs/gpu").glob("*.yaml"))
 OF_PAGE = [*OF_README, "configs/paper/qwen2_5_math_7b.yaml", "configs/paper/qwen2_5_vl_7b_geometry3k.yaml"]

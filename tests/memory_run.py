@@ -1,6 +1,6 @@
 """A short real run on CPU with the memory that its processes take, sampled: what the estimate is compared with.
 
-Counted is what `uec/models/memory/host.py` counts: pages that a process has written to (RssAnon), those of a model mapped from its
+Counted is what `uec/memory/host.py` counts: pages that a process has written to (RssAnon), those of a model mapped from its
 file, and the weight exchange's files in /dev/shm. `python tests/memory_run.py NAME=VALUE ...` measures one run with these settings and
 prints both sides.
 """
@@ -18,13 +18,13 @@ import psutil
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from uec.config import Config
-from uec.config_file import load_config
-from uec.models.memory.host import host_estimate
-from uec.models.memory.load import Load, most
-from uec.models.memory.parts import MIB
-from uec.models.memory.shape import shape_of
-from uec.platform import detect
+from uec.config.file import load_config
+from uec.config.schema import Config
+from uec.memory.host import host_estimate
+from uec.memory.load import Load, most
+from uec.memory.parts import MIB
+from uec.memory.shape import shape_of
+from uec.system.platform import detect
 
 PROJECT = Path(__file__).resolve().parent.parent
 INTERVAL_S = 0.02
@@ -68,7 +68,7 @@ def measured(model: Path, folder: Path, *overrides: str) -> tuple[Config, Measur
     config = str(PROJECT / "configs/llm.yaml")
     log = folder / "memory_run.log"
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "uec.cli", "train", config, *settings]
+        command = [sys.executable, "-m", "uec.commands.cli", "train", config, *settings]
         process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         found = _watch(process)
     assert process.returncode == 0, log.read_text(errors="replace")[-3000:]

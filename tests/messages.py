@@ -21,7 +21,7 @@ ELSEWHERE = {
     "result.error": "a Result's",
     "'\\n'.join(dict.fromkeys(problems))": "each problem is a message by itself",
     "'\\n'.join(problems)": "each problem is a message by itself",
-    "'\\n'.join([f'uec: {lines[0]}', *(f'     {line}' for line in lines[1:])])": "uec.cli shows an exception's text",
+    "'\\n'.join([f'uec: {lines[0]}', *(f'     {line}' for line in lines[1:])])": "uec.commands.cli shows an exception's text",
     "f'{entry!r:.200}'": "the end of `its grading process sent no result but …`",
     "f'{label} {done}/{total}'": "progress of an evaluation, no message",
     "f\"{error}\\n{instead_of(cfg.data.eval or '')}\"": "load_held_out's, with the advice of instead_of",

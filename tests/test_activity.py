@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from actors.driver.timing import Activity
-from uec.spent import EngineUse
-from uec.types import Kind, Request
+from uec.types import EngineUse, Kind, Request
 
 
 @dataclass(eq=False)

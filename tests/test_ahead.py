@@ -9,8 +9,8 @@ import pytest
 from actors.driver.prefetch import RolloutsAhead
 from actors.driver.schedule import next_checkpoint
 from uec.algorithm.retention import Rolled
-from uec.config import Checkpoint, Config, Train
-from uec.spent import Spent
+from uec.config.schema import Checkpoint, Config, Train
+from uec.types import Spent
 
 
 @dataclass

@@ -12,10 +12,10 @@ import ray
 from actors.driver.controller import Controller
 from actors.driver.weight_sync import WeightExchange
 from bench.crew import crew
-from uec.config import Config
-from uec.config_file import load_config
+from uec.config.file import load_config
+from uec.config.schema import Config
+from uec.config.validate import validate
 from uec.tracking.metrics import describe
-from uec.validate import validate
 
 STEPS = 3
 ALGORITHMS = sorted(path.stem for path in (Path(__file__).parent.parent / "configs/algorithm").glob("*.yaml"))

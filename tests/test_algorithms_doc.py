@@ -10,12 +10,11 @@ import yaml
 from token_batches import by_ratio
 
 from uec.algorithm.advantage import load_estimator
-from uec.algorithm.losses.aggregation import StepSize
-from uec.algorithm.losses.load import load_policy_loss
-from uec.algorithm.losses.objective import objective
-from uec.config import Loss
-from uec.config_schema import fields, is_section
-from uec.validate import validate
+from uec.algorithm.losses.objective import StepSize, objective
+from uec.algorithm.losses.policy import load_policy_loss
+from uec.config.fields import fields, is_section
+from uec.config.schema import Loss
+from uec.config.validate import validate
 
 
 @pytest.fixture

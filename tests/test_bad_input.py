@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from uec.cli import main
+from uec.commands.cli import main
 
 CONFIG = "configs/llm.yaml"
 

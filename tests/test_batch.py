@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uec.algorithm.batch import BatchBuffer
-from uec.config import Batch, Config, Rollout, Train
+from uec.config.schema import Batch, Config, Rollout, Train
 from uec.types import Trajectory
 
 

@@ -23,7 +23,7 @@ from bench.processes import cpu_seconds, memory_bytes, tree
 from bench.table import Result, notes, number, table
 from bench.trl import environment
 from bench.turns import Block, in_turns, total
-from uec.cli import main
+from uec.commands.cli import main
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, BadInput, RunFailed
 from uec.types import Kind, Outcome, Progress, Prompt, Request
 

@@ -11,7 +11,7 @@ from bench.figure import Figure, Reference, Target
 from bench.guard import Change, better, changes
 from bench.machine import Machine
 from bench.table import Result
-from uec.cli import main
+from uec.commands.cli import main
 from uec.errors import EXIT_BAD_INPUT
 
 AT_LEAST, AT_MOST = Target(0.9, at_most=False), Target(0.8)

@@ -15,14 +15,15 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
-from uec.coldstart import countdown, sample
-from uec.coldstart.demonstrations import demonstrations
-from uec.coldstart.figures import measure
-from uec.coldstart.recipe import Phase, Recipe, collate, new_model, train
-from uec.coldstart.tokenizer import WORDS, build
-from uec.data.countdown import Problem, problems, reachable_by_plus_minus
 from uec.models.source import load_tokenizer
-from uec.rewards.countdown import score
+from uec.tasks import sample
+from uec.tasks.countdown import make as countdown
+from uec.tasks.countdown.data import Problem, problems, reachable_by_plus_minus
+from uec.tasks.countdown.demonstrations import demonstrations
+from uec.tasks.countdown.measure import measure
+from uec.tasks.countdown.recipe import Phase, Recipe, collate, new_model, train
+from uec.tasks.countdown.reward import score
+from uec.tasks.tokenizer import WORDS, build
 
 TINY = replace(Recipe(), steps=3, batch=4, warmup_steps=2)
 
@@ -172,10 +173,10 @@ class Oracle:
 
 def test_figures_are_pass_at_k_of_the_graders_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [Problem((1, 2), 3, "pm3"), Problem((2, 1), 3, "mul3")]
-    monkeypatch.setattr("uec.coldstart.figures.sample", Oracle(1.0))
+    monkeypatch.setattr("uec.tasks.countdown.measure.sample", Oracle(1.0))
     all_right = measure(new_model().eval(), build(), known, samples=8, ks=(1, 8))
     assert all_right.pass_at == {1: 1.0, 8: 1.0} and all_right.difficult == 0 and all_right.entropy == 0.25
-    monkeypatch.setattr("uec.coldstart.figures.sample", Oracle(0.0))
+    monkeypatch.setattr("uec.tasks.countdown.measure.sample", Oracle(0.0))
     none_right = measure(new_model().eval(), build(), known, samples=8, ks=(1, 8))
     assert none_right.pass_at_by_kind == {"mul3": {1: 0.0, 8: 0.0}, "pm3": {1: 0.0, 8: 0.0}} and none_right.difficult == 1
     assert none_right.mode_success == {1.0: 0.0, 1.2: 0.0}

@@ -17,17 +17,17 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
-from uec.coldstart import geometry
-from uec.coldstart.geometry_demonstrations import demonstrations, misread
-from uec.coldstart.geometry_figures import judge, measure, swap_pictures
-from uec.coldstart.geometry_model import SPECIAL, VOCABULARY, WORDS, build_processor, build_tokenizer, new_model
-from uec.coldstart.geometry_recipe import Recipe, collate, prompt_text, solution_loss, train
-from uec.coldstart.loop import sha256
-from uec.coldstart.sample import sample_batch
-from uec.config import Model
-from uec.data.geometry import KINDS, LEVELS, MAX_RESPONSE_TOKENS, RL, Problem, derive, draw, problems, write_solution
-from uec.data.geometry_shapes import CELL, GREY, WHITE
+from uec.config.schema import Model
 from uec.models.source import load_decoder, load_tokenizer
+from uec.tasks.geometry import make as geometry
+from uec.tasks.geometry.data import KINDS, LEVELS, MAX_RESPONSE_TOKENS, RL, Problem, derive, draw, problems, write_solution
+from uec.tasks.geometry.demonstrations import demonstrations, misread
+from uec.tasks.geometry.measure import judge, measure, swap_pictures
+from uec.tasks.geometry.model import SPECIAL, VOCABULARY, WORDS, build_processor, build_tokenizer, new_model
+from uec.tasks.geometry.recipe import Recipe, collate, prompt_text, solution_loss, train
+from uec.tasks.geometry.shapes import CELL, GREY, WHITE
+from uec.tasks.loop import sha256
+from uec.tasks.sample import sample_batch
 
 TINY = replace(Recipe(), steps=2, batch=4)
 FOLDER = "assets/geometry"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from uec.cli import COMMANDS, STATUSES, main, parser
-from uec.command_docs import document, examples
-from uec.config_file import load_config
+from uec.commands.cli import COMMANDS, STATUSES, main, parser
+from uec.commands.command_docs import document, examples
+from uec.config.file import load_config
+from uec.config.validate import validate
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM
-from uec.validate import validate
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -60,7 +60,7 @@ def test_bad_usage_ends_with_2_and_names_what_is_missing(capsys) -> None:
 def test_the_document_is_current(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")  # whatever the terminal
     text = (project / "docs/command-line.md").read_text(encoding="utf-8")
-    assert text == "\n".join(document()) + "\n", "run `python -m uec.command_docs > docs/command-line.md`"
+    assert text == "\n".join(document()) + "\n", "run `python -m uec.commands.command_docs > docs/command-line.md`"
 
 
 def test_the_document_has_an_example_for_every_command(project: Path) -> None:

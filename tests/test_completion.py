@@ -9,8 +9,8 @@ from pathlib import Path
 import argcomplete
 import pytest
 
-from uec.config_schema import fields
-from uec.presets import presets
+from uec.config.fields import fields
+from uec.config.presets import presets
 
 HEAVY = ("torch", "numpy", "ray", "vllm", "transformers", "omegaconf", "yaml", "rich", "wandb", "datasets", "pyarrow", "PIL", "asyncio")
 
@@ -48,7 +48,7 @@ def complete(project: Path, place: Path) -> Callable[..., list[str]]:
             "COMP_POINT": str(len(line)),
         }
         done = subprocess.run(
-            [sys.executable, *options, "-m", "uec.cli"], cwd=place, env=environment(project) | said, capture_output=True, text=True
+            [sys.executable, *options, "-m", "uec.commands.cli"], cwd=place, env=environment(project) | said, capture_output=True, text=True
         )
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert options or done.stderr == ""
@@ -96,7 +96,7 @@ def test_values_are_completed(complete) -> None:
 
 
 def test_run_folders_are_offered_as_a_whole(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from uec.completion import runs
+    from uec.commands.completion import runs
 
     monkeypatch.chdir(place)
     assert sorted(runs("runs/")) == ["runs/bench-1/", "runs/one", "runs/two"]
@@ -107,7 +107,7 @@ def test_bash_completes_behind_an_equals_sign_and_a_whole_path_to_uec(project: P
     """The function that `register-python-argcomplete` prints, called as bash calls it."""
     (place / "bin").mkdir()
     program = place / "bin/uec"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m uec.cli "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m uec.commands.cli "$@"\n')
     program.chmod(0o755)
     script = argcomplete.shellcode(["uec"]) + f"""
 complete -p uec >&2
@@ -126,6 +126,9 @@ def test_completion_and_help_import_nothing_heavy(complete, project: Path) -> No
     assert "algorithm=dapo" in imported
     names = {line.rpartition("|")[2].strip().partition(".")[0] for line in imported if line.startswith("import time:")}
     assert "argcomplete" in names and not names & set(HEAVY)
-    program = "import sys, uec.cli\ntry: uec.cli.main(['train', '--help'])\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    program = (
+        "import sys\nfrom uec.commands import cli\ntry: cli.main(['train', '--help'])\n"
+        "except SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", program], env=environment(project), capture_output=True, text=True, check=True)
     assert not {name.partition(".")[0] for name in done.stderr.split()} & {*HEAVY, "argcomplete"}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from uec.config import Config
-from uec.config_schema import did_you_mean, fields, in_words, is_section, type_of
-from uec.validate import validate
+from uec.config.fields import did_you_mean, fields, in_words, is_section, type_of
+from uec.config.schema import Config
+from uec.config.validate import validate
 
 
 def test_every_field_has_a_docstring(project: Path) -> None:
-    module = ast.parse((project / "uec/config.py").read_text())
+    module = ast.parse((project / "uec/config/schema.py").read_text())
     bare = []
     for section in (node for node in module.body if isinstance(node, ast.ClassDef)):
         for field, below in zip(section.body, [*section.body[1:], ast.Pass()], strict=True):
@@ -33,7 +33,8 @@ def test_the_defaults_alone_are_in_range() -> None:
 
 def test_reading_and_checking_a_config_imports_nothing_heavy(project: Path) -> None:
     program = (
-        "import sys; from uec.config_file import load_config; from uec.validate import validate; import uec.run_folder, uec.caches\n"
+        "import sys; from uec.config.file import load_config; from uec.config.validate import validate\n"
+        "import uec.run_folder, uec.system.process_env\n"
         "validate(load_config('configs/llm.yaml', []))\n"
         "print([name for name in ('torch', 'ray', 'vllm', 'transformers', 'deepspeed', 'wandb', 'datasets') if name in sys.modules])"
     )

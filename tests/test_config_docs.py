@@ -1,4 +1,4 @@
-"""`uec config` and docs/config.md: what they say of a setting is what `uec/config.py` says."""
+"""`uec config` and docs/config.md: what they say of a setting is what `uec/config/schema.py` says."""
 
 import dataclasses
 import re
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from uec.algorithm.advantage import BUILTIN as ADVANTAGES
-from uec.algorithm.losses.load import BUILTIN as LOSSES
-from uec.cli import main
-from uec.config import Config
-from uec.config_docs import Field, Section, document, find, schema
-from uec.config_file import load_config
-from uec.config_schema import fields, is_section
-from uec.rewards.load import BUILTIN as REWARDS
+from uec.algorithm.losses.policy import BUILTIN as LOSSES
+from uec.commands.cli import main
+from uec.config.docs import Field, Section, document, find, schema
+from uec.config.fields import fields, is_section
+from uec.config.file import load_config
+from uec.config.schema import Config
+from uec.rewards.reward_function import BUILTIN as REWARDS
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_name_like_no_other_gets_the_sections_and_a_bad_file_is_refused(told, 
 
 def test_the_document_is_current(project: Path) -> None:
     text = (project / "docs/config.md").read_text(encoding="utf-8")
-    assert text == "\n".join(document()) + "\n", "run `python -m uec.config_docs > docs/config.md`"
+    assert text == "\n".join(document()) + "\n", "run `python -m uec.config.docs > docs/config.md`"
 
 
 def test_the_document_has_a_row_of_four_cells_for_every_field(project: Path) -> None:

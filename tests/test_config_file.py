@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uec.config import Config
-from uec.config_file import load_config, save_config
+from uec.config.file import load_config, save_config
+from uec.config.schema import Config
 from uec.errors import BadInput
 
 REQUIRED = "model: {path: m}\ndata: {train: t.jsonl}\n"

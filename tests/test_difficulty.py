@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors.workers.difficulty import DifficultyActor
 from uec.algorithm.difficulty import PromptHistory, PromptRecord, classify, is_difficult
-from uec.config import Config
+from uec.config.schema import Config
 from uec.types import Kind, Outcome, Progress, Verdict
 
 NOW = Progress(0.5, exploring=True)

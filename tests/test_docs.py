@@ -12,7 +12,7 @@ import pytest
 from doc_commands import Command, commands, write_files
 from hardware_table import OF_PAGE, OF_README, table
 
-from uec.cli import main
+from uec.commands.cli import main
 
 PROJECT = Path(__file__).resolve().parent.parent
 COMMANDS = commands(PROJECT)
@@ -118,7 +118,7 @@ def test_uec_train_takes_its_config_its_data_and_its_model(command: Command, fol
 @pytest.mark.e2e
 def test_every_command_on_a_finished_run_works(folder: Path, project: Path) -> None:
     def uec(*words: str) -> None:
-        done = subprocess.run([sys.executable, "-m", "uec.cli", *words], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "uec.commands.cli", *words], cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, f"uec {' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
     held_out = (project / "assets/countdown/data/eval.jsonl").read_text().splitlines()[:16]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from uec import cli
+from uec.commands import cli
 from uec.doctor import checks, devices, examined, native, places, ray_state, report, versions
 from uec.doctor.check import Check, Status, fail, note, ok
 from uec.errors import BadInput
@@ -348,7 +348,7 @@ def test_the_default_config_is_found_from_anywhere(tmp_path, monkeypatch) -> Non
 @pytest.mark.e2e
 def test_the_quick_report_of_this_machine_is_plain_in_a_pipe_and_has_no_red_line(project) -> None:
     environment = os.environ | {"FORCE_COLOR": "1"}
-    program = [sys.executable, "-m", "uec.cli", "doctor", "--quick", "configs/llm.yaml", "cluster.address=local"]
+    program = [sys.executable, "-m", "uec.commands.cli", "doctor", "--quick", "configs/llm.yaml", "cluster.address=local"]
     done = subprocess.run(program, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\x1b" not in done.stdout and "FAIL" not in done.stdout

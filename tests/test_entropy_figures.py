@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uec.algorithm.entropy_figures import BELOW, NAMES, entropy_metrics, entropy_sums
+from uec.models.metric_sums import BELOW, ENTROPY_NAMES, entropy_metrics, entropy_sums
 
 
 def sums(entropies: list[float], exploration: list[bool], right: list[bool]) -> dict[str, float]:
@@ -39,7 +39,7 @@ def test_a_mean_over_no_token_is_left_out() -> None:
 
 def test_the_sums_have_the_names_that_the_tally_keeps_and_no_gradient() -> None:
     found = entropy_sums(torch.ones(2, requires_grad=True), torch.tensor([True, False]), torch.tensor([True, True]))
-    assert set(found) == {"entropy", *NAMES} and not any(value.requires_grad for value in found.values())
+    assert set(found) == {"entropy", *ENTROPY_NAMES} and not any(value.requires_grad for value in found.values())
 
 
 @given(st.lists(st.tuples(st.floats(0, 12), st.booleans(), st.booleans()), max_size=30), st.integers(0, 30))

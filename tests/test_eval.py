@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 from run_folders import make_run
 
-from uec.cli import main
-from uec.config_file import load_config
+from uec.commands.cli import main
+from uec.config.file import load_config
 from uec.errors import BadInput
 from uec.eval.benchmarks import LAYOUTS
 from uec.eval.estimate import Estimate
@@ -24,8 +24,8 @@ from uec.eval.parts import by_column
 from uec.eval.predictions import Prediction, Predictions
 from uec.eval.report import Report
 from uec.eval.settings import Asked, settle
-from uec.models.target import find_target
-from uec.rewards.extract import extractor
+from uec.eval.target import find_target
+from uec.rewards.graders import extractor
 from uec.types import Prompt
 
 
@@ -322,11 +322,12 @@ def test_two_models_side_by_side_stopped_and_gone_on_with(tmp_path, make_config,
     assert main(["export", str(run), "--to", str(tmp_path / "exported")]) == 0
     slow = tmp_path / "slow.py"
     slow.write_text(
-        "import time\nfrom uec.rewards.countdown import score as countdown\n\n\n"
+        "import time\nfrom uec.tasks.countdown.reward import score as countdown\n\n\n"
         "def score(response, answer, **row):\n    time.sleep(0.04)\n    return countdown(response, answer, **row)\n"
     )
-    command = [sys.executable, "-m", "uec.cli", "eval", str(start), str(tmp_path / "exported"), "--config", str(run / "config.yaml"),
-               "--n", "4", "--k", "1,4", "--to", "out", f"reward.fn={slow}:score", "eval.prompts=16", "--by", "kind"]  # fmt: skip
+    command = [sys.executable, "-m", "uec.commands.cli", "eval", str(start), str(tmp_path / "exported"), "--config",
+               str(run / "config.yaml"), "--n", "4", "--k", "1,4", "--to", "out", f"reward.fn={slow}:score", "eval.prompts=16",
+               "--by", "kind"]  # fmt: skip
     def start_it() -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(project)}
         return subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -7,11 +7,8 @@ from examples import group
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uec.algorithm.exploration_span import ExplorationSpan
-from uec.algorithm.exploration_temperature import exploration_temperature
-from uec.algorithm.pulse import Pulse
-from uec.algorithm.rounds import enough, joined, round_sizes
-from uec.config import Config, Exploration, Train
+from uec.algorithm.exploration import ExplorationSpan, Pulse, enough, exploration_temperature, joined, round_sizes
+from uec.config.schema import Config, Exploration, Train
 from uec.types import Kind, Progress
 
 # --- temperature

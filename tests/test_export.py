@@ -8,7 +8,7 @@ import torch
 import yaml
 from run_folders import make_run
 
-from uec.cli import main
+from uec.commands.cli import main
 
 
 @pytest.fixture

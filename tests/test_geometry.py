@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from uec.data import geometry_shapes as shapes
-from uec.data.geometry import (
+from uec.rewards.reward_function import load_reward
+from uec.tasks.geometry import shapes as shapes
+from uec.tasks.geometry.data import (
     COLD_START,
     KINDS,
     LEVELS,
@@ -25,8 +26,7 @@ from uec.data.geometry import (
     write_parquet,
     write_solution,
 )
-from uec.rewards.geometry import score
-from uec.rewards.load import load_reward
+from uec.tasks.geometry.reward import score
 
 L_SHAPE = r"w=6 h=8 w*h=48 cut w=2 h=5 w*h=10 diff=38 \boxed{38}"
 EMPTY = {shapes.WHITE, shapes.GREY}
@@ -183,7 +183,7 @@ def test_a_picture_is_one_problem_whatever_is_asked_about_it() -> None:
 
 
 def test_asking_for_more_pictures_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uec.data.geometry.MOST_REDRAWS", 20)
+    monkeypatch.setattr("uec.tasks.geometry.data.MOST_REDRAWS", 20)
     only = Mix({"rect_area": 1.0}, {1: 1.0})
     with pytest.raises(ValueError, match="no new picture after"):
         problems(0, 5000, only, avoid=set())

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from model_folders import DATA, PROJECT, model_folder
 
-from uec.cli import main
-from uec.config import Config
-from uec.config_file import load_config
+from uec.commands.cli import main
+from uec.config.file import load_config
+from uec.config.schema import Config
 
 CONFIGS = sorted([*(PROJECT / "configs/gpu").glob("*.yaml"), *(PROJECT / "configs/paper").glob("*.yaml")])
 

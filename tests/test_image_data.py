@@ -14,11 +14,13 @@ import pytest
 import tiny_vlm
 from PIL import Image
 
-from uec.cli import main
-from uec.config import Config
-from uec.config_file import load_config
+from uec.commands.cli import main
+from uec.config.file import load_config
+from uec.config.schema import Config
+from uec.config.validate import validate
+from uec.data.dataset import Dataset
 from uec.data.embedded import write_images
-from uec.data.prompts import Dataset, load_dataset
+from uec.data.prompts import load_dataset
 from uec.data.source import load_rows
 from uec.errors import BadInput
 from uec.models.processor import load_processor
@@ -26,7 +28,6 @@ from uec.models.source import load_tokenizer
 from uec.run_folder import RunFolder
 from uec.tracking.rollouts import Page, write_rollouts
 from uec.types import Kind, Rollout, Score
-from uec.validate import validate
 
 GOOD = {"prompt": "Find x.", "answer": "1"}
 

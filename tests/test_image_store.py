@@ -22,7 +22,7 @@ from actors.driver.image_cache import STEPS_KEPT
 from actors.driver.rollouts import RolloutStream
 from actors.runtime.supervisor import Supervisor
 from actors.workers.image import ImageActor
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.models.processor import Processor
 from uec.tracking.tracker import Tracker
@@ -123,7 +123,7 @@ def worker(cluster: None, folder: Path, prompts: list[Prompt], project_config: C
 
 @pytest.fixture(scope="module")
 def project_config(folder: Path) -> Callable[..., Config]:
-    from uec.config_file import load_config
+    from uec.config.file import load_config
 
     project = Path(__file__).resolve().parent.parent
     return lambda *overrides: load_config(

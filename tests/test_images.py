@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from uec.config import Image as ImageConfig
+from uec.config.schema import Image as ImageConfig
+from uec.data.dataset import Dataset
 from uec.data.decode import decode
 from uec.data.embedded import file_name, write_images
 from uec.data.image import find_pictures, holds_bytes, open_image
-from uec.data.prompts import Dataset
 from uec.errors import BadInput
 from uec.types import Prompt
 

@@ -14,10 +14,10 @@ from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli, start
 
-from uec.cli import parser
-from uec.config import Config
-from uec.config_file import load_config
-from uec.validate import check_cluster, validate
+from uec.commands.cli import parser
+from uec.config.file import load_config
+from uec.config.schema import Config
+from uec.config.validate import check_cluster, validate
 
 IMAGE = "registry.example.com/uec-rl:0.1.0-gpu"
 

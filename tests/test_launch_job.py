@@ -251,7 +251,7 @@ def test_a_stopped_job_leaves_no_process_and_no_shared_memory(stopped: Stopped) 
 def test_what_is_sent_is_small_and_holds_neither_environment_nor_runs_nor_history(cluster: Cluster, stopped: Stopped) -> None:
     (copy,) = [path for path in cluster.folder.glob("ray/session_2*/runtime_resources/working_dir_files/_ray_pkg_*") if path.is_dir()]
     assert {path.name for path in copy.iterdir()}.isdisjoint({".git", ".venv", "runs", "models", "wandb", "tests"})
-    assert (copy / "configs/llm.yaml").is_file() and (copy / "uec/cli.py").is_file()
+    assert (copy / "configs/llm.yaml").is_file() and (copy / "uec/commands/cli.py").is_file()
     assert sum(path.stat().st_size for path in copy.rglob("*") if path.is_file()) < 16 << 20
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import BadInput
-from uec.job import IN_A_JOB, RAY_STOP_WAIT_S, copy_around, outside_copy, place_runs, refuse_copy, stop_note
+from uec.system.ray_job import IN_A_JOB, RAY_STOP_WAIT_S, copy_around, outside_copy, place_runs, refuse_copy, stop_note
 
 COPY = Path("/tmp/ray/session_2026-01-02_03-04-05_6_7/runtime_resources/working_dir_files/_ray_pkg_0123456789abcdef")
 

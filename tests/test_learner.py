@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from actors.workers.learner import LearnerActor
-from uec.config import Config, Learner
-from uec.config_file import load_config
+from uec.config.file import load_config
+from uec.config.schema import Config, Learner
 from uec.errors import BadInput, RunFailed
 from uec.models.packing import Length, plan
 from uec.models.update import learning_rate
@@ -193,7 +193,7 @@ def gradients(folder: Path) -> dict[str, Tensor]:
 
 
 def weights(learner: LearnerActor) -> dict[str, Tensor]:
-    from uec.models.engine import gathered
+    from uec.models.deepspeed_engine import gathered
 
     return {name: tensor.clone() for name, tensor in gathered(learner.policy.hf.named_parameters())}
 

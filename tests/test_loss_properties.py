@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from token_batches import drawn, shares
 
-from uec.algorithm.losses.aggregation import StepSize
-from uec.algorithm.losses.load import BUILTIN
-from uec.algorithm.losses.objective import objective
+from uec.algorithm.losses.objective import StepSize, objective
+from uec.algorithm.losses.policy import BUILTIN
 from uec.algorithm.losses.token_batch import TokenBatch
-from uec.config import Loss
+from uec.config.schema import Loss
 
 AGGREGATIONS = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
 EVERY = [(policy, aggregation) for policy in BUILTIN for aggregation in AGGREGATIONS]

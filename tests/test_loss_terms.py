@@ -8,14 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from token_batches import OLD, by_ratio, doubles, drawn, gradient
 
-from uec.algorithm.losses.aggregation import StepSize
-from uec.algorithm.losses.behaviour import behaviour_weights, truncated_weights
-from uec.algorithm.losses.covariance import mark, token_covariance
-from uec.algorithm.losses.entropy_terms import entropy_bonus, with_entropy_advantage
-from uec.algorithm.losses.kl import kl_estimate, less_kl_to_go
-from uec.algorithm.losses.objective import objective
-from uec.algorithm.losses.ppo import ppo_clip
-from uec.config import Loss
+from uec.algorithm.losses.objective import StepSize, objective
+from uec.algorithm.losses.policy import mark, ppo_clip, token_covariance
+from uec.algorithm.losses.terms import (
+    behaviour_weights,
+    entropy_bonus,
+    kl_estimate,
+    less_kl_to_go,
+    truncated_weights,
+    with_entropy_advantage,
+)
+from uec.config.schema import Loss
 
 LOG2 = math.log(2)
 

@@ -6,14 +6,10 @@ import pytest
 import torch
 from token_batches import OLD, by_ratio, doubles, drawn, gradient
 
-from uec.algorithm.losses.aggregation import StepSize, token_weights
-from uec.algorithm.losses.cispo import cispo
-from uec.algorithm.losses.covariance import clip_cov, kl_cov
-from uec.algorithm.losses.gspo import gspo
-from uec.algorithm.losses.objective import objective
-from uec.algorithm.losses.ppo import ppo_clip
+from uec.algorithm.losses.objective import StepSize, objective, token_weights
+from uec.algorithm.losses.policy import cispo, clip_cov, gspo, kl_cov, ppo_clip
 from uec.algorithm.losses.token_batch import LOG_RATIO_MAX, TokenBatch
-from uec.config import Loss
+from uec.config.schema import Loss
 
 AGGREGATIONS = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
 

@@ -9,18 +9,18 @@ import torch
 from model_folders import model_folder
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from uec.config import Config, Model
-from uec.models.memory.engine import engine_parts
-from uec.models.memory.gpus import gpu_estimates, smallest_gpu
-from uec.models.memory.host import host_estimate
-from uec.models.memory.learner import learner_parts, micro_batch_tokens
-from uec.models.memory.load import most, usual
-from uec.models.memory.parts import GIB, MIB, Part
-from uec.models.memory.report import memory_report
-from uec.models.memory.shape import Blocks, Shape, shape_of
+from uec.config.schema import Config, Model
+from uec.memory.engine import engine_parts
+from uec.memory.gpus import gpu_estimates, smallest_gpu
+from uec.memory.host import host_estimate
+from uec.memory.learner import learner_parts, micro_batch_tokens
+from uec.memory.load import most, usual
+from uec.memory.parts import GIB, MIB, Part
+from uec.memory.report import memory_report
+from uec.memory.shape import Blocks, Shape, shape_of
 from uec.models.policy import Policy
 from uec.models.rows import Layout
-from uec.platform import detect
+from uec.system.platform import detect
 from uec.types import Continuation
 
 SEVEN = 7_615_616_512

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from memory_run import PROJECT, SHORT, big_model, measured, predicted
 
-from uec.models.memory.load import most, usual
+from uec.memory.load import most, usual
 
 NEAR = 0.2
 

@@ -14,14 +14,11 @@ from oracle.values import load
 from torch import Tensor
 
 from uec.algorithm.entropy import Gradients, token_scores
-from uec.algorithm.losses.aggregation import StepSize, token_weights
-from uec.algorithm.losses.behaviour import truncated_weights
-from uec.algorithm.losses.covariance import mark, token_covariance
-from uec.algorithm.losses.kl import kl_estimate
-from uec.algorithm.losses.load import BUILTIN
-from uec.algorithm.losses.objective import objective
+from uec.algorithm.losses.objective import StepSize, objective, token_weights
+from uec.algorithm.losses.policy import BUILTIN, mark, token_covariance
+from uec.algorithm.losses.terms import kl_estimate, truncated_weights
 from uec.algorithm.losses.token_batch import TokenBatch
-from uec.config import Loss
+from uec.config.schema import Loss
 
 CASES, VERL, TRL = cases(), load("verl"), load("trl")
 BOTH = ("graded", "binary")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uec.rewards.overlong import overlong_punishment
+from uec.rewards.graders import overlong_punishment
 
 
 @pytest.mark.parametrize(

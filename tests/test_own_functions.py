@@ -6,13 +6,12 @@ import torch
 from token_batches import by_ratio
 
 from uec.algorithm.advantage import load_estimator
-from uec.algorithm.losses.aggregation import StepSize
-from uec.algorithm.losses.load import METRICS, load_policy_loss
-from uec.algorithm.losses.objective import objective
-from uec.config import Loss
+from uec.algorithm.losses.objective import StepSize, objective
+from uec.algorithm.losses.policy import METRICS, load_policy_loss
+from uec.config.schema import Loss
+from uec.config.validate import validate
 from uec.errors import BadInput, RunFailed
-from uec.models.tally import TOKEN_MEANS
-from uec.validate import validate
+from uec.models.metric_sums import TOKEN_MEANS
 
 LOSSES = """
 def good(batch, settings):

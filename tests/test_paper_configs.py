@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from uec.config_file import load_config
+from uec.config.file import load_config
 
 
 @pytest.fixture

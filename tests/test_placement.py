@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from actors.runtime.supervisor import Crew, Member, Supervisor
-from uec.config import Config
+from uec.config.schema import Config
 from uec.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.e2e

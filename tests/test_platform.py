@@ -2,9 +2,9 @@
 
 import pytest
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import BadInput
-from uec.platform import Platform, detect
+from uec.system.platform import Platform, detect
 
 
 def config(**changes: object) -> Config:

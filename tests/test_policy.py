@@ -20,7 +20,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from uec.config import Model
+from uec.config.schema import Model
 from uec.errors import BadInput
 from uec.models.microbatch import collate
 from uec.models.policy import Policy, load_model, score_sequences, verify, without_dropout

@@ -13,8 +13,8 @@ import tiny_vlm
 from PIL import Image, ImageOps
 from transformers import AutoProcessor
 
-from uec.config import Config, Model
-from uec.config import Image as ImageConfig
+from uec.config.schema import Config, Model
+from uec.config.schema import Image as ImageConfig
 from uec.data.image import open_image
 from uec.data.prompts import load_dataset
 from uec.errors import BadInput, RunFailed

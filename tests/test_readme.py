@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from uec.config_file import load_config
+from uec.config.file import load_config
+from uec.config.validate import validate
 from uec.tracking.metrics import METRICS
-from uec.validate import validate
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uec.algorithm.replay import Entry, ReplayStore, admits, capacity, draw_rows, is_due
-from uec.config import Config, Replay
+from uec.config.schema import Config, Replay
 from uec.types import Kind
 
 

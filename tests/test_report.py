@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.report_runs import HOSTILE, make_report_run, response, write_rows
-from uec.cli import main
+from uec.commands.cli import main
 from uec.errors import BadInput
 from uec.report.charts import LAYOUT, sections
 from uec.report.curves import MOST_POINTS, band, curves

@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser import chromium, show
 from tests.report_runs import HOSTILE, make_report_run
-from uec.cli import main
+from uec.commands.cli import main
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from uec.algorithm.advantage import BUILTIN, Advantages, Rewards
 from uec.algorithm.advantage import group as group_advantages
 from uec.algorithm.retention import Retained, Sampled, advantages, balanced, keep_exploration, keep_regular, overlong_positive, retain
-from uec.config import Config, Exploration, Retention
+from uec.config.schema import Config, Exploration, Retention
 from uec.types import Group, Kind
 
 ONE_OF_TWENTY = [1.0] + [0.0] * 19  # A = 4.2485 for the success, -.2236 for the others (worked out in test_advantage.py)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uec.config import Config, Model, Reward
+from uec.config.schema import Config, Model, Reward
 from uec.tracking.rollouts import Page
 from uec.types import Kind, Prompt, Rollout, Score
 
@@ -21,7 +21,7 @@ ID = {word: i for i, word in enumerate(WORDS)}
 
 GRADER = """
 import os, time
-from uec.rewards.exact import score as exact
+from uec.rewards.graders import exact
 
 def score(response, answer, do="", **row):
     if do == "hang":

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from uec.rewards import boxed, exact, format
-from uec.rewards.box import last_box
+from uec.rewards.graders import boxed, exact, format, last_box
 
 GSM8K = [json.loads(line) for line in (Path(__file__).parent / "data" / "gsm8k_sample.jsonl").read_text(encoding="utf-8").splitlines()]
 GOLD = [re.findall(r"####\s*(.+)", row["answer"])[-1] for row in GSM8K]
@@ -35,19 +34,19 @@ WRITTEN = [
 @pytest.mark.parametrize(("problem", "response", "box", "right"), WRITTEN)
 def test_written_responses_to_gsm8k_problems_are_graded_as_a_person_would(problem: int, response: str, box: str, right: bool) -> None:
     question = GSM8K[problem]["question"]
-    assert exact.score(response, GOLD[problem], question=question) == right
-    assert boxed.score(f"{response} \\boxed{{{box}}}", GOLD[problem], question=question) == right
+    assert exact(response, GOLD[problem], question=question) == right
+    assert boxed(f"{response} \\boxed{{{box}}}", GOLD[problem], question=question) == right
 
 
 def test_each_gsm8k_problem_is_solved_by_its_own_solution_and_by_no_other_problems_answer() -> None:
     assert len(GSM8K) == 50
     for row, gold, other in zip(GSM8K, GOLD, GOLD[1:] + GOLD[:1], strict=True):
-        assert exact.score(row["answer"], gold) == 1.0
-        assert exact.score(row["answer"], row["answer"]) == 1.0, "the raw column is a reference, too"
-        assert boxed.score(f"\\boxed{{{gold}}}", gold) == 1.0
+        assert exact(row["answer"], gold) == 1.0
+        assert exact(row["answer"], row["answer"]) == 1.0, "the raw column is a reference, too"
+        assert boxed(f"\\boxed{{{gold}}}", gold) == 1.0
         if float(other.replace(",", "")) != float(gold.replace(",", "")):
-            assert exact.score(row["answer"], other) == 0.0
-            assert boxed.score(f"\\boxed{{{other}}}", gold) == 0.0
+            assert exact(row["answer"], other) == 0.0
+            assert boxed(f"\\boxed{{{other}}}", gold) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_each_gsm8k_problem_is_solved_by_its_own_solution_and_by_no_other_proble
     ],
 )
 def test_exact_finds_the_final_answer_and_compares_numbers_by_value(response: str, answer: str, right: bool) -> None:
-    assert exact.score(response, answer) == right
+    assert exact(response, answer) == right
 
 
 @pytest.mark.parametrize(
@@ -110,11 +109,11 @@ def test_exact_finds_the_final_answer_and_compares_numbers_by_value(response: st
     ],
 )
 def test_boxed_compares_mathematics_not_texts(content: str, answer: str, right: bool) -> None:
-    assert boxed.score(f"so it is \\boxed{{{content}}}.", answer) == right
+    assert boxed(f"so it is \\boxed{{{content}}}.", answer) == right
 
 
 def test_an_answer_without_a_box_is_wrong() -> None:
-    assert boxed.score("The answer is 18", "18") == 0.0
+    assert boxed("The answer is 18", "18") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -167,4 +166,4 @@ def test_finding_a_box_takes_one_pass_over_any_text(text: str) -> None:
     ],
 )
 def test_format_wants_a_thought_and_then_a_box(response: str, formed: float) -> None:
-    assert format.score(response, "18") == {"format": formed}
+    assert format(response, "18") == {"format": formed}

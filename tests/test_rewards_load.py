@@ -5,11 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uec.config import Reward
+from uec.config.schema import Reward
 from uec.errors import BadInput, RunFailed
-from uec.rewards.errors import refuse_errors
-from uec.rewards.load import absolute_names, load_reward
-from uec.rewards.parts import GradingError, read_parts, weigh
+from uec.rewards.reward_function import GradingError, absolute_names, load_reward, read_parts, refuse_errors, weigh
 from uec.types import Score
 
 USER_FILE = '''

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from uec.config import Reward
+from uec.config.schema import Reward
 from uec.errors import BadInput, RunFailed
 from uec.rewards.pool import Grade, GradingPool
 from uec.rewards.wire import Task

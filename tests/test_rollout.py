@@ -18,8 +18,8 @@ import torch
 
 from actors.weights.shm import ShmPublisher
 from actors.workers.rollout import RolloutActor, environment
-from uec.config import Config
-from uec.config_file import load_config
+from uec.config.file import load_config
+from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.types import Continuation, Kind, Prompt, Publication, Request, Rollout
 

@@ -10,10 +10,11 @@ import ray
 from actors.programs.doctor import RoundTrip, handful, some
 from actors.runtime.supervisor import Supervisor
 from actors.workers.rollout import RolloutActor
-from uec.data.prompts import Dataset, load_dataset
+from uec.data.dataset import Dataset
+from uec.data.prompts import load_dataset
 from uec.doctor.check import Check, Status
 from uec.models.source import load_tokenizer
-from uec.platform import detect
+from uec.system.platform import detect
 from uec.tracking.tracker import Tracker
 from uec.types import Prompt, Publication
 

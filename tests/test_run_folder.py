@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from uec.atomic import atomic_write
-from uec.config import Config
-from uec.config_file import load_config
+from uec.config.file import load_config
+from uec.config.schema import Config
 from uec.errors import BadInput
 from uec.run_folder import RunFolder
+from uec.system.files import atomic_write
 
 CONFIG = Path("configs/llm.yaml")
 
@@ -113,7 +113,7 @@ def test_overwrite_does_not_follow_a_link(make, tmp_path: Path) -> None:
 
 def test_two_processes_cannot_write_to_one_run(make, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from uec.config_file import load_config; from uec.run_folder import RunFolder\n"
+        "import sys; from pathlib import Path; from uec.config.file import load_config; from uec.run_folder import RunFolder\n"
         "cfg = load_config(sys.argv[1], sys.argv[2:]); RunFolder.prepare(cfg, Path('a.yaml')).open(cfg)"
     )
     folder = opened(make("run.name=a"))

@@ -10,7 +10,7 @@ from examples import group
 
 from actors.driver.sampling import sample_prompts, sample_rounds
 from uec.algorithm.retention import Sampled
-from uec.config import Config, DynamicSampling, Train
+from uec.config.schema import Config, DynamicSampling, Train
 from uec.data.order import PromptOrder
 from uec.types import Group, Kind
 

@@ -7,8 +7,8 @@ import pytest
 from examples import rollout, trajectory
 
 from actors.workers.replay import ReplayActor
-from uec.config import Config
-from uec.config import Replay as ReplayConfig
+from uec.config.schema import Config
+from uec.config.schema import Replay as ReplayConfig
 from uec.types import Admission, Kind, Replayed, Rollout, Trajectory
 
 

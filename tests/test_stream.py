@@ -21,8 +21,8 @@ from actors.driver.rollout_log import RolloutLog
 from actors.driver.rollouts import RolloutStream
 from actors.driver.weight_sync import WeightExchange
 from actors.runtime.supervisor import Member, Post, Supervisor
-from uec.config import Config
-from uec.data.prompts import Dataset
+from uec.config.schema import Config
+from uec.data.dataset import Dataset
 from uec.run_folder import RunFolder
 from uec.tracking.tracker import Tracker
 from uec.types import Group, Kind, Outcome, Progress, Prompt, Request, Rollout, Score, Verdict

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from uec.config import Config, Model, Train
+from uec.config.schema import Config, Model, Train
 from uec.tracking.board import Board, Progress
 from uec.tracking.figures import count, decimal, duration, share
 from uec.tracking.plain import cells, engine_rates, fitted

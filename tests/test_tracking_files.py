@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import BadInput, RunFailed
 from uec.tracking.jsonl import JsonlSink
 from uec.tracking.metrics_file import read_metrics

@@ -6,12 +6,12 @@ import pytest
 from examples import group
 
 from uec.algorithm.advantage import group as group_advantages
+from uec.algorithm.difficulty import outcome
 from uec.algorithm.retention import Rolled, Sampled, retain
-from uec.config import Config
-from uec.spent import EngineUse, Spent
+from uec.config.schema import Config
 from uec.tracking.metrics import describe
-from uec.tracking.step import engine_metrics, outcome, rollout_metrics
-from uec.types import Group, Kind, Outcome
+from uec.tracking.step import engine_metrics, rollout_metrics
+from uec.types import EngineUse, Group, Kind, Outcome, Spent
 
 
 def at(made: Group, temperature: float, version: int = 1) -> Group:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.tracking.summary import Line, Summary, compare, plain, show, summarise
 from uec.tracking.tracker import make_tracker
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from uec.config import Config, Wandb
+from uec.config.schema import Config, Wandb
 from uec.errors import BadInput
 from uec.tracking.tracker import make_tracker
 

@@ -255,7 +255,7 @@ def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_
     from actors.driver.rollout_log import RolloutLog
     from actors.driver.weight_sync import WeightExchange
     from actors.runtime.supervisor import Supervisor
-    from uec.config_file import load_config
+    from uec.config.file import load_config
     from uec.data.embedded import write_images
     from uec.data.prompts import load_dataset
     from uec.models.processor import load_processor

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from uec.config_file import load_config
+from uec.config.file import load_config
+from uec.config.validate import check_cluster, check_context, check_disk, notes, validate
 from uec.errors import BadInput
-from uec.validate import check_cluster, check_context, check_disk, notes, validate
 
 
 def complaint(make_config, *overrides: str) -> str:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from uec.cli import main
+from uec.commands.cli import main
+from uec.config.validate import validate
+from uec.config.validate_algorithm import POLICY_LOSSES
 from uec.errors import BadInput
-from uec.validate import validate
-from uec.validate_algorithm import POLICY_LOSSES
 
 
 def complaint(make_config, *overrides: str) -> str:
@@ -194,7 +194,7 @@ def test_every_estimator_goes_with_every_aggregation_and_loss(make_config, algor
 
 
 def test_the_names_of_the_losses_are_those_that_can_be_loaded() -> None:
-    from uec.algorithm.losses.load import BUILTIN
+    from uec.algorithm.losses.policy import BUILTIN
 
     assert tuple(BUILTIN) == POLICY_LOSSES
 

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2Config, Qwen2ForCausalLM
 
-from uec.config import Image as ImageConfig
-from uec.config import Learner, Model
+from uec.config.schema import Image as ImageConfig
+from uec.config.schema import Learner, Model
 from uec.errors import BadInput, RunFailed
-from uec.models.engine import _groups, freeze, trained, vision_tower
+from uec.models.deepspeed_engine import _groups, freeze, trained, vision_tower
 from uec.models.policy import Policy, load_model, score_sequences, verify
 from uec.models.processor import Processor, load_processor
 from uec.models.rows import Layout, Rows

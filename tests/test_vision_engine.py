@@ -20,10 +20,10 @@ from transformers import AutoModelForImageTextToText
 
 from actors.weights.shm import ShmPublisher
 from actors.workers.rollout import RolloutActor, environment
-from uec.config import Model
-from uec.config_file import load_config
+from uec.config.file import load_config
+from uec.config.schema import Model
 from uec.errors import RunFailed
-from uec.models.engine import freeze, trained, vision_tower
+from uec.models.deepspeed_engine import freeze, trained, vision_tower
 from uec.models.vocabulary import vocabulary_size
 from uec.types import Continuation, ImageFeatures, Kind, Publication, Request, Rollout
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from actors.workers.learner import LearnerActor
-from uec.config import Config
-from uec.config_file import load_config
+from uec.config.file import load_config
+from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.models.packing import Length, plan
 from uec.types import Continuation, ImageFeatures, Kind, Plan, Rollout, Sample

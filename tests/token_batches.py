@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uec.algorithm.losses.aggregation import StepSize
-from uec.algorithm.losses.load import PolicyLoss
-from uec.algorithm.losses.objective import objective
+from uec.algorithm.losses.objective import StepSize, objective
+from uec.algorithm.losses.policy import PolicyLoss
 from uec.algorithm.losses.token_batch import TokenBatch
-from uec.config import Loss
+from uec.config.schema import Loss
 
 OLD = -2.0
 """log pi_old of every token of `by_ratio`."""

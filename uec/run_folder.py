@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from uec.atomic import sync_folder
-from uec.config import Config
-from uec.config_file import SAVED_HEADER, save_config
+from uec.config.file import SAVED_HEADER, save_config
+from uec.config.schema import Config
 from uec.errors import BadInput
+from uec.system.files import sync_folder
 
 UNFINISHED = ".unfinished-"
 REPLACED = ".replaced-"

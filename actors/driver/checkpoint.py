@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from actors.runtime.supervisor import Supervisor, awaited
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import BadInput, RunFailed
 from uec.run_folder import RunFolder
 

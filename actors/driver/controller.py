@@ -17,15 +17,15 @@ from actors.driver.weight_sync import WeightExchange
 from actors.runtime.supervisor import Supervisor
 from uec.algorithm.advantage import load_estimator
 from uec.algorithm.batch import BatchBuffer
-from uec.algorithm.pulse import Pulse
+from uec.algorithm.difficulty import outcome
+from uec.algorithm.exploration import Pulse, round_sizes
 from uec.algorithm.replay import admits
 from uec.algorithm.retention import Rolled, Sampled, retain
-from uec.algorithm.rounds import round_sizes
-from uec.config import Config
+from uec.config.schema import Config
+from uec.data.dataset import Dataset
 from uec.data.order import PromptOrder
-from uec.data.prompts import Dataset
-from uec.rewards.errors import refuse_errors
-from uec.tracking.step import outcome, rollout_metrics
+from uec.rewards.reward_function import refuse_errors
+from uec.tracking.step import rollout_metrics
 from uec.tracking.tracker import Tracker
 from uec.types import Group, Interrupted, Kind, Outcome, Trajectory, Verdict
 

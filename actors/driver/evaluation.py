@@ -5,7 +5,7 @@ from statistics import fmean
 
 from actors.driver.learner_group import LearnerGroup, example
 from actors.driver.rollouts import RolloutStream
-from uec.config import Config
+from uec.config.schema import Config
 from uec.eval.figures import RIGHT
 from uec.eval.pass_at_k import mean_pass_at_k
 from uec.tracking.tracker import Tracker

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 
 from actors.runtime.supervisor import Member, Supervisor, awaited
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.models.packing import packs, plan
 from uec.models.source import load_config

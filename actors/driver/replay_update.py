@@ -8,7 +8,7 @@ from actors.driver.learner_group import Example, LearnerGroup, Updated
 from actors.driver.rollout_log import RolloutLog
 from actors.runtime.supervisor import Supervisor, awaited
 from uec.algorithm.replay import draw_rows, is_due
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.types import Admission, Replayed, Trajectory
 

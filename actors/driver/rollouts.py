@@ -16,10 +16,9 @@ from actors.driver.dispatch import Balance, Coalesced
 from actors.driver.image_cache import AT_ONCE
 from actors.driver.timing import Activity
 from actors.runtime.supervisor import Member, Supervisor
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.spent import Spent
-from uec.types import Group, Kind, Request, Score, Trajectory
+from uec.types import Group, Kind, Request, Score, Spent, Trajectory
 
 
 class _BundleLost(Exception):

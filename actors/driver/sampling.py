@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from actors.driver.image_cache import ImageStore
+from uec.algorithm.exploration import enough, joined
 from uec.algorithm.retention import Sampled
-from uec.algorithm.rounds import enough, joined
-from uec.config import Config
+from uec.config.schema import Config
 from uec.data.order import PromptOrder
 from uec.types import Group, Kind
 
@@ -20,7 +20,7 @@ async def sample_rounds(
     until: str,
     solved_at: float,
 ) -> Group:
-    """A prompt's responses, `rounds` of them one after the other, until there are enough (see uec.algorithm.rounds)."""
+    """A prompt's responses, `rounds` of them one after the other, until there are enough (see uec.algorithm.exploration)."""
     group = await sample(prompt, rounds[0], temperature, kind)
     for n in rounds[1:]:
         if enough(group, until, solved_at):

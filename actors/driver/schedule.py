@@ -1,7 +1,6 @@
 """When a step of the run is due: evaluation, checkpoint, and how far rollouts may begin ahead of one."""
 
-
-from uec.config import Config
+from uec.config.schema import Config
 
 
 def is_due(step: int, every: int) -> bool:

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from actors.runtime.supervisor import Member
-from uec.spent import EngineUse, Spent
-from uec.types import Kind, Request
+from uec.types import EngineUse, Kind, Request, Spent
 
 
 @dataclass(slots=True)

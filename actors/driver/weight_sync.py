@@ -14,9 +14,9 @@ import numpy as np
 import ray
 
 from actors.runtime.supervisor import Member, Supervisor, awaited
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.platform import Platform
+from uec.system.platform import Platform
 from uec.types import Continuation, Group, Logprobs, Prompt, Publication, Tokens
 
 PROBE_SEQUENCES = 8

@@ -21,19 +21,20 @@ from actors.driver.rollouts import RolloutStream
 from actors.driver.weight_sync import PROBE_SEQUENCES, WeightExchange, gap, probe_sequences, tolerance
 from actors.runtime.cluster import Resources, connect
 from actors.runtime.supervisor import Supervisor
-from uec.config import Config
+from uec.config.schema import Config
+from uec.config.validate import check_cluster
+from uec.data.dataset import Dataset
 from uec.data.embedded import write_images
-from uec.data.prompts import Dataset, load_dataset
+from uec.data.prompts import load_dataset
 from uec.doctor import ray_state
 from uec.doctor.check import Check, Status, fail, mib, note, ok
 from uec.errors import BadInput, RunFailed
 from uec.models.processor import load_processor
 from uec.models.source import load_tokenizer
-from uec.platform import Platform, detect
-from uec.rewards.load import absolute_names, load_reward
+from uec.rewards.reward_function import absolute_names, load_reward
+from uec.system.platform import Platform, detect
 from uec.tracking.tracker import Tracker
 from uec.types import Group, Kind, Logprobs, Prompt
-from uec.validate import check_cluster
 
 GROUPS = 8
 RESPONSES = 8  # a group, at most

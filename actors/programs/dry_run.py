@@ -10,16 +10,16 @@ from rich.console import Console
 
 from actors.programs.train import dropped, prepare
 from actors.runtime.cluster import local_cpus
-from uec.config import Config
-from uec.data.prompts import Dataset
+from uec.config.schema import Config
+from uec.config.validate import check_cluster, check_disk, notes
+from uec.data.dataset import Dataset
 from uec.doctor.devices import free_memory
 from uec.doctor.ray_state import would_join
 from uec.errors import BadInput
-from uec.models.memory.report import memory_report
+from uec.memory.report import memory_report
 from uec.models.source import resolve_model
-from uec.platform import gpu_bytes, gpu_count
 from uec.run_folder import RunFolder
-from uec.validate import check_cluster, check_disk, notes
+from uec.system.platform import gpu_bytes, gpu_count
 
 
 def dry_run(cfg: Config, config_path: str) -> int:

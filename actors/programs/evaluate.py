@@ -20,9 +20,11 @@ from actors.driver.rollouts import RolloutStream
 from actors.runtime.cluster import Resources, connect, place_model
 from actors.runtime.signals import STATUS, listen
 from actors.runtime.supervisor import Crew, Supervisor, awaited
-from uec.config import Config
+from uec.config.schema import Config
+from uec.config.validate import check_cluster, check_context
+from uec.data.dataset import Dataset
 from uec.data.embedded import write_images
-from uec.data.prompts import Dataset, load_held_out
+from uec.data.prompts import load_held_out
 from uec.errors import BadInput, RunFailed
 from uec.eval.benchmarks import instead_of
 from uec.eval.console import evaluation_sink
@@ -33,14 +35,13 @@ from uec.eval.parts import by_column
 from uec.eval.predictions import Prediction, Predictions
 from uec.eval.report import console, plural
 from uec.eval.settings import Candidate
-from uec.job import outside_copy
 from uec.models.processor import load_processor
 from uec.models.source import context_length, load_tokenizer, resolve_model
-from uec.platform import detect
-from uec.rewards.load import absolute_names, load_reward
+from uec.rewards.reward_function import absolute_names, load_reward
+from uec.system.platform import detect
+from uec.system.ray_job import outside_copy
 from uec.tracking.tracker import Tracker
 from uec.types import Group, Kind, Prompt, Rollout
-from uec.validate import check_cluster, check_context
 
 NOTHING = "data.eval: there is no file or folder"
 """How the message begins that a data set's name leads to nothing."""

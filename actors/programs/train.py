@@ -15,19 +15,20 @@ from actors.driver.weight_sync import WeightExchange, tolerance
 from actors.runtime.cluster import connect, place_model
 from actors.runtime.signals import STATUS, listen
 from actors.runtime.supervisor import Supervisor
-from uec.config import Config
+from uec.config.schema import Config
+from uec.config.validate import check_cluster, check_context, check_disk, notes
+from uec.data.dataset import Dataset
 from uec.data.embedded import write_images
-from uec.data.prompts import Dataset, load_dataset
-from uec.imports import absolute_name
-from uec.job import copy_around, place_runs, refuse_copy, stop_note
+from uec.data.prompts import load_dataset
 from uec.models.processor import load_processor
 from uec.models.source import context_length, load_tokenizer, resolve_model
-from uec.platform import Platform, detect
-from uec.rewards.load import absolute_names, load_reward
+from uec.rewards.reward_function import absolute_names, load_reward
 from uec.run_folder import RunFolder
+from uec.system.platform import Platform, detect
+from uec.system.ray_job import copy_around, place_runs, refuse_copy, stop_note
+from uec.system.user_code import absolute_name
 from uec.tracking.tracker import Tracker, make_tracker
 from uec.types import Interrupted
-from uec.validate import check_cluster, check_context, check_disk, notes
 
 
 def train(cfg: Config, config_path: str) -> int:
@@ -117,6 +118,6 @@ def _say_how_to_resume(folder: RunFolder, controller: Controller) -> None:
     if latest is None:
         print(f"uec: stopped by {name} before the first checkpoint; {folder.path} holds nothing to resume from", file=sys.stderr)
         return
-    modules = {"train.py": "python -m launch.train", "cli.py": "python -m uec.cli train"}
+    modules = {"train.py": "python -m launch.train", "cli.py": "python -m uec.commands.cli train"}
     program = modules.get(Path(sys.argv[0]).name, f"{sys.argv[0]} train")
     print(f"uec: stopped by {name}, checkpoint {latest}. To go on:\n     {program} {folder.config} run.resume=auto", file=sys.stderr)

@@ -9,12 +9,12 @@ from typing import Any
 import ray
 from ray._raylet import GcsClient
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.doctor.check import Status
 from uec.doctor.ray_state import TOKEN_FILE, cluster, token, would_join
 from uec.errors import BadInput
-from uec.job import copy_around
 from uec.models.source import absolute_path
+from uec.system.ray_job import copy_around
 
 COPY = f"Copy the head node's ~/{TOKEN_FILE} to the same place here (mode 600), or set RAY_AUTH_TOKEN to it"
 

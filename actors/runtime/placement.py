@@ -6,7 +6,7 @@ from typing import Any
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from uec.config import Config
+from uec.config.schema import Config
 
 HALF = 0.5
 """Of a GPU in Ray's count: a whole device that two actors see."""

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 from uec.errors import EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM
-from uec.surroundings import silence
+from uec.system.process_env import silence
 
 STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGHUP: EXIT_SIGHUP}
 """Exit status of what ended for a signal."""

@@ -25,9 +25,9 @@ from actors.workers.replay import ReplayActor
 from actors.workers.reward import RewardActor
 from actors.workers.rollout import RolloutActor
 from actors.workers.rollout import environment as rollout_environment
-from uec import caches
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
+from uec.system.process_env import compiler_caches_in_force
 from uec.tracking.tracker import Tracker
 from uec.types import Prompt, Publication
 
@@ -144,7 +144,7 @@ class Supervisor:
             options |= self._pairs.options(post.pair)
         if self.namespace is not None:
             options["namespace"] = self.namespace
-        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **caches.in_force(), **post.environment}}
+        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **compiler_caches_in_force(), **post.environment}}
         if post.concurrency > 1:
             options["max_concurrency"] = post.concurrency
         return ray.remote(logged(post.actor, self.logs / f"{member.name}.log")).options(**options).remote(*post.args)

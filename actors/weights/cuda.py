@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from actors.weights.shm import packed_size
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.platform import Platform
+from uec.system.platform import Platform
 from uec.types import Publication
 
 if TYPE_CHECKING:

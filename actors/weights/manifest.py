@@ -1,8 +1,7 @@
 """What a version of the weights must hold: the names, shapes and dtypes of the parameters that a learner publishes."""
 
-
 from actors.weights.shm import packed_size
-from uec.config import Model
+from uec.config.schema import Model
 from uec.errors import RunFailed
 from uec.types import Publication
 
@@ -11,7 +10,7 @@ def expected_parameters(model: Model) -> dict[str, list[int]]:
     """Names and shapes of the parameters that a learner publishes: those of the transformers model that it trains, tied ones once."""
     import torch
 
-    from uec.models.engine import freeze
+    from uec.models.deepspeed_engine import freeze
     from uec.models.source import auto_class, load_config
 
     config = load_config(model)

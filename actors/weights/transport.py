@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.weights.manifest import check, expected_parameters
 from actors.weights.shm import ShmPublisher, check_file
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.platform import Platform, detect
+from uec.system.platform import Platform, detect
 from uec.types import Publication
 
 if TYPE_CHECKING:

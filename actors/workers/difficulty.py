@@ -3,7 +3,7 @@
 from typing import Any
 
 from uec.algorithm.difficulty import PromptHistory, classify
-from uec.config import Config
+from uec.config.schema import Config
 from uec.types import Outcome, Progress, Verdict
 
 

@@ -1,6 +1,6 @@
 """ImageActor: decodes and preprocesses the images of prompts, once for every engine and learner that needs them."""
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.data.image import open_images
 from uec.errors import RunFailed
 from uec.types import ImageFeatures, Prompt

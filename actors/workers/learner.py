@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import ray
 
 from actors.weights.transport import make_publisher
-from uec import onednn
-from uec.config import Config
-from uec.platform import Platform, detect
+from uec.config.schema import Config
+from uec.system.platform import Platform, detect
+from uec.system.process_env import ONEDNN_CACHES
 from uec.types import Continuation, ImageFeatures, Logprobs, Plan, Publication, Rollout
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
         "MALLOC_TOP_PAD_": str(64 << 20),
-        **onednn.CACHES,
+        **ONEDNN_CACHES,
     }
 
 
@@ -65,8 +65,8 @@ class LearnerActor:
         clock.append(time.perf_counter())
         import torch
 
-        from uec.algorithm.losses.load import load_policy_loss
-        from uec.models.engine import make_engine, make_reference
+        from uec.algorithm.losses.policy import load_policy_loss
+        from uec.models.deepspeed_engine import make_engine, make_reference
         from uec.models.policy import verify
         from uec.models.update import PolicyUpdate
 
@@ -131,7 +131,7 @@ class LearnerActor:
 
     def publish(self, version: int) -> Publication | None:
         """Hand the weights to the exchange under this version; rank 0 returns what to tell the engines."""
-        from uec.models.engine import gathered, trained
+        from uec.models.deepspeed_engine import gathered, trained
 
         publication = self.publisher.publish(version, gathered(trained(self.policy.hf)))
         self.version = self._shared = version
@@ -144,14 +144,14 @@ class LearnerActor:
 
     def save(self, folder: str) -> None:
         """Write the exact training state to a folder that all ranks see."""
-        from uec.models.engine import trained
+        from uec.models.deepspeed_engine import trained
         from uec.models.state import save_state
 
         save_state(Path(folder), self.engine, list(trained(self.policy.hf)), self.steps_done, self.version)
 
     def load(self, folder: str) -> None:
         """Go on from what `save` wrote, also with another number of ranks or ZeRO stage. Raises BadInput for another model's."""
-        from uec.models.engine import trained
+        from uec.models.deepspeed_engine import trained
         from uec.models.state import load_state
 
         self.publisher.wait()
@@ -160,7 +160,7 @@ class LearnerActor:
 
     def save_hf(self, folder: str) -> None:
         """Write the policy so that plain transformers loads it, tokenizer, processor and chat template included."""
-        from uec.models.engine import gathered
+        from uec.models.deepspeed_engine import gathered
         from uec.models.export import save_pretrained
 
         hf = self.policy.hf
@@ -169,7 +169,7 @@ class LearnerActor:
 
     def _load(self, platform: Platform) -> "Policy":
         from uec.algorithm.entropy import Gradients
-        from uec.models.engine import freeze
+        from uec.models.deepspeed_engine import freeze
         from uec.models.linear import with_onednn
         from uec.models.policy import Policy, load_model
         from uec.models.processor import load_processor

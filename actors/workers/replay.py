@@ -8,8 +8,8 @@ from typing import cast
 import numpy as np
 
 from uec.algorithm.replay import Entry, ReplayStore, capacity
-from uec.algorithm.rollout_file import load_rollouts, save_rollouts
-from uec.config import Config
+from uec.config.schema import Config
+from uec.system.rollout_file import load_rollouts, save_rollouts
 from uec.types import Admission, Kind, Logprobs, Replayed, Rollout, Score, Trajectory
 
 STORE = "replay.safetensors"

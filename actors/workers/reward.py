@@ -4,12 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.eval.predictions import Prediction
 from uec.models.source import load_decoder
-from uec.rewards.extract import extractor
-from uec.rewards.overlong import overlong_punishment
+from uec.rewards.graders import extractor, overlong_punishment
 from uec.rewards.pool import Grade, GradingPool
 from uec.rewards.wire import Task
 from uec.tracking.rollouts import Page, write_rollouts

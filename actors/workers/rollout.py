@@ -15,14 +15,14 @@ from actors.engines.vllm.async_llm import AsyncEngine
 from actors.engines.vllm.in_process import InActorEngine
 from actors.engines.vllm.job import Engine, Job, Pictures, Stream, engine_arguments
 from actors.weights import transport
-from uec import onednn
-from uec.config import Config
+from uec.config.schema import Config
 from uec.data.image import open_images
 from uec.errors import RunFailed
 from uec.models.processor import Processor, load_processor
 from uec.models.source import context_length, load_tokenizer, resolve_model
 from uec.models.vocabulary import stop_tokens, vocabulary_size
-from uec.platform import detect
+from uec.system.platform import detect
+from uec.system.process_env import ONEDNN_CACHES
 from uec.types import Continuation, ImageFeatures, Kind, Logprobs, Prompt, Publication, Request, Rollout
 
 BUNDLE_INTERVAL_S = 0.02  # what finishes sooner after a bundle joins the next: a message costs about a millisecond
@@ -36,7 +36,7 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines that bind themselves all take the same cores
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if cfg.rollout.tensor_parallel > 1 else "0",  # on CPU, 1 forbids the executor "uni"
         "VLLM_NO_USAGE_STATS": "1",
-        **onednn.CACHES,
+        **ONEDNN_CACHES,
     }
     if cfg.weights.backend == "ipc" or cfg.cluster.placement == "colocated":
         variables["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # AsyncLLM pickles CUDA handles on their way to its own child process

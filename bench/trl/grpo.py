@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from bench.turns import Block
-from uec.config import Config
-from uec.rewards.load import load_reward
+from uec.config.schema import Config
+from uec.rewards.reward_function import load_reward
 
 ENDLESS = 1_000_000
 

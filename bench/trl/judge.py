@@ -3,9 +3,9 @@
 import torch
 from transformers import AutoModelForCausalLM
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.models.source import load_decoder, load_tokenizer
-from uec.rewards.load import load_reward
+from uec.rewards.reward_function import load_reward
 from uec.types import Prompt
 
 

@@ -11,7 +11,7 @@ from bench.figure import Figure, Target, compared
 from bench.steps import train_steps
 from bench.trl.environment import ready
 from bench.turns import Block, in_turns
-from uec.config import Config
+from uec.config.schema import Config
 from uec.types import Prompt
 
 THREADS = 2

@@ -19,7 +19,7 @@ from bench.figure import Figure, Target
 from bench.steps import AHEAD, in_blocks_of
 from bench.task import default_config
 from bench.trl.sides import both, steps_in_turns
-from uec.config import Config
+from uec.config.schema import Config
 
 PROMPTS, LONGEST = 16, 256
 STEPS, PAIRS = 12, 3

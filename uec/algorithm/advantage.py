@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uec.errors import RunFailed
-from uec.imports import load_function
-from uec.locate import locate
+from uec.system.user_code import load_function, locate
 
 Advantages = NDArray[np.float64]
 Rewards = NDArray[np.float64]

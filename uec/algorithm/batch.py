@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.types import Trajectory
 
 

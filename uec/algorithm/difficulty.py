@@ -1,11 +1,12 @@
 """Which prompts are difficult, what is known of each, and how a difficult one is explored (2604.14646)."""
 
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
-from uec.algorithm.exploration_temperature import exploration_temperature
-from uec.config import Config
-from uec.types import Kind, Outcome, Progress, Verdict
+from uec.algorithm.exploration import exploration_temperature
+from uec.config.schema import Config
+from uec.types import Group, Kind, Outcome, Progress, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +76,11 @@ def classify(outcome: Outcome, history: PromptHistory, cfg: Config, progress: Pr
     if not (difficult and cfg.exploration.enabled and progress.exploring):
         return Verdict(difficult=difficult, n=0, temperature=cfg.rollout.temperature)
     return Verdict(difficult=True, n=cfg.exploration.n, temperature=exploration_temperature(record.difficult, progress, cfg.exploration))
+
+
+def outcome(group: Group, solved_at: float) -> Outcome:
+    """What the DifficultyActor has to know of a finished group."""
+    n = len(group.trajectories)
+    return Outcome(
+        group.request.prompt, group.request.kind, n, group.right(solved_at), fmean([t.score.accuracy for t in group.trajectories])
+    )

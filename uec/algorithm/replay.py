@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from uec.config import Config, Replay
+from uec.config.schema import Config, Replay
 from uec.types import Kind, Rollout, Trajectory
 
 STREAM = 2

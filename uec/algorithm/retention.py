@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uec.algorithm.advantage import Advantages, Estimator, as_rewards
-from uec.config import Config, Exploration, Retention
-from uec.spent import Spent
-from uec.types import Group, Trajectory
+from uec.config.schema import Config, Exploration, Retention
+from uec.types import Group, Spent, Trajectory
 
 Mask = NDArray[np.bool_]
 

@@ -21,9 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what was asked for."""
-    from uec.config_explain import explain
-    from uec.config_file import resolve_config
-    from uec.terminal import show
+    from uec.config.explain import explain
+    from uec.config.file import resolve_config
+    from uec.system.terminal import show
 
     parts = explain(arguments.field or "", resolve_config(arguments.file, []) if arguments.file else None)
     show(*parts)

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from uec.config import Config
+    from uec.config.schema import Config
     from uec.doctor.report import Report
 
 NAME = "doctor"
@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Report; returns 1 if a line is red."""
-    from uec.surroundings import prepare_driver
+    from uec.system.process_env import prepare_driver
 
     prepare_driver()
     from uec.doctor.checks import guarded, machine_checks

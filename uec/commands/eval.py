@@ -45,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then sample, grade and report."""
     from uec.eval.settings import Asked, settle
-    from uec.surroundings import prepare_driver
+    from uec.system.process_env import prepare_driver
 
     prepare_driver()
     models, overrides = _apart(arguments.models)

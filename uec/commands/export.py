@@ -26,14 +26,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, copy, write the card."""
-    from uec.config_file import load_config
+    from uec.config.file import load_config
+    from uec.eval.target import CONFIG, find_target
     from uec.export.card import read_course, write_card
     from uec.export.folder import check_place, write_model
     from uec.export.tokenizer import is_rebuilt
     from uec.models.source import is_vision_language
     from uec.models.source import load_config as read_model_config
-    from uec.models.target import CONFIG, find_target
-    from uec.surroundings import prepare_driver
+    from uec.system.process_env import prepare_driver
 
     prepare_driver()
     target = find_target(arguments.checkpoint, arguments.step)

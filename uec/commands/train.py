@@ -37,9 +37,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then train."""
-    from uec.config_file import load_config
-    from uec.surroundings import prepare_driver
-    from uec.validate import validate
+    from uec.config.file import load_config
+    from uec.config.validate import validate
+    from uec.system.process_env import prepare_driver
 
     if arguments.print_config:
         return _print_config(arguments.config, arguments.overrides)
@@ -59,13 +59,13 @@ def _print_config(path: str, overrides: list[str]) -> int:
     """What is refused is printed, too: the origins tell where it comes from. BadInput follows then."""
     from rich.text import Text
 
-    from uec.config_file import resolve_config
-    from uec.config_print import DEFAULT, commented, lines
-    from uec.terminal import show
-    from uec.validate import validate
+    from uec.config.file import resolve_config
+    from uec.config.print import DEFAULT, commented, lines
+    from uec.config.validate import validate
+    from uec.system.terminal import show
 
     resolved = resolve_config(path, overrides)
-    text = Text(f"# All settings, and where each comes from; {DEFAULT}: uec/config.py. A config file itself.\n", "dim")
+    text = Text(f"# All settings, and where each comes from; {DEFAULT}: uec/config/schema.py. A config file itself.\n", "dim")
     all_lines = list(lines(resolved))
     for line, (yaml, comment) in zip(all_lines, commented(all_lines), strict=True):
         given = line.origin not in (None, DEFAULT)

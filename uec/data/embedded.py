@@ -11,7 +11,7 @@ from uec.errors import BadInput
 from uec.types import Prompt
 
 if TYPE_CHECKING:
-    from uec.data.prompts import Dataset
+    from uec.data.dataset import Dataset
 
 
 def file_name(content: bytes) -> str:

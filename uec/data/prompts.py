@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uec.config import Config, Data
+from uec.config.schema import Config, Data
+from uec.data.dataset import Dataset
 from uec.data.decode import decode
 from uec.data.embedded import file_name
 from uec.data.image import Source, find_pictures, holds_bytes
@@ -28,18 +29,6 @@ Extract = Callable[[Any, str], str]
 TOKENISED_AT_ONCE = 2000
 
 
-@dataclass(frozen=True)
-class Dataset:
-    train: list[Prompt]  # indices 0 .. n-1
-    eval: list[Prompt]  # indices go on behind train's; empty where data.eval is not given
-    dropped_train: int  # rows left out for having more than data.max_prompt_tokens
-    dropped_eval: int
-    embedded: dict[str, bytes] = field(default_factory=dict)
-    """Pictures that came as bytes, by the name that their prompts have for them until `write_images`."""
-
-    @property
-    def has_pictures(self) -> bool:
-        return any(prompt.images for prompt in [*self.train, *self.eval])
 
 
 @dataclass(frozen=True)

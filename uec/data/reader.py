@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from uec.config import Data
+from uec.config.schema import Data
 from uec.data.source import Row
 from uec.data.template import IMAGE, Messages, place_pictures, split_at_pictures, to_messages, to_text
 from uec.errors import BadInput

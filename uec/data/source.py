@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from uec.errors import BadInput
-from uec.hub import is_offline, why_unreachable
+from uec.system.hub import is_offline, why_unreachable
 
 Row = dict[str, Any]
 

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from uec.config import Data
+from uec.config.schema import Data
 from uec.data.source import Row
 from uec.errors import BadInput
 

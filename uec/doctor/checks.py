@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from uec.caches import environment
-from uec.config import Config
+from uec.config.schema import Config
 from uec.doctor import devices, native, places, ray_state, versions
 from uec.doctor.check import Check, fail
+from uec.system.process_env import compiler_caches
 
 
 def machine_checks(cfg: Config) -> Iterator[Check]:
@@ -22,7 +22,7 @@ def machine_checks(cfg: Config) -> Iterator[Check]:
         ("shared memory", lambda: places.shared_memory(cfg, size, cuda)),
         ("open files", devices.open_files),
         ("disk", lambda: places.run_folder(cfg)),
-        ("cache", lambda: places.cache_folder(environment())),
+        ("cache", lambda: places.cache_folder(compiler_caches())),
         ("torchvision", native.torchvision),
         ("deepspeed op", lambda: native.deepspeed_operator(cuda)),
         ("hub", lambda: places.hub(cfg)),

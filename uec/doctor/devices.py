@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.doctor.check import Check, fail, mib, note, ok
 from uec.doctor.versions import gpu_packages
 

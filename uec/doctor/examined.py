@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from uec.config import Config
-from uec.config_file import PROJECT, load_config
+from uec.config.file import PROJECT, load_config
+from uec.config.schema import Config
+from uec.config.validate import validate
 from uec.errors import BadInput
-from uec.validate import validate
 
 DEFAULT = PROJECT / "configs/llm.yaml"
 

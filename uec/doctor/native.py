@@ -57,7 +57,7 @@ def deepspeed_operator(cuda: bool) -> Check:
 
 
 def extensions_folder() -> Path:
-    """Where torch builds extensions: what uec/caches.py has set, or else torch's own place."""
+    """Where torch builds extensions: what uec/system/process_env.py has set, or else torch's own place."""
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
     if given:
         return Path(given)

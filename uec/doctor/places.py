@@ -9,12 +9,12 @@ import tempfile
 import threading
 from pathlib import Path
 
-from uec.config import Config
+from uec.config.schema import Config
+from uec.config.validate import check_context, check_disk
 from uec.doctor.check import Check, fail, mib, note, ok
 from uec.errors import BadInput
-from uec.hub import is_offline, why_unreachable
 from uec.models.source import context_length, load_config, load_tokenizer, resolve_model
-from uec.validate import check_context, check_disk
+from uec.system.hub import is_offline, why_unreachable
 
 SHARED_MEMORY = Path("/dev/shm")
 HUB_PATIENCE_S = 8.0  # a resolver that gets no answer is slower than any connection
@@ -51,7 +51,7 @@ def run_folder(cfg: Config) -> Check:
 
 
 def cache_folder(environment: dict[str, str]) -> Check:
-    """Compiled code has a place that stays; by the variables that uec/caches.py gives, or the user's own."""
+    """Compiled code has a place that stays; by the variables that uec/system/process_env.py gives, or the user's own."""
     place = Path(environment.get("TORCHINDUCTOR_CACHE_DIR") or os.environ.get("TORCHINDUCTOR_CACHE_DIR") or Path.home() / ".cache")
     there = place
     while not there.exists():

@@ -4,7 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.doctor.check import Check, fail, note, ok
 
 TOKEN_FILE = Path(".ray") / "auth_token"  # in the home folder

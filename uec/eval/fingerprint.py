@@ -7,11 +7,11 @@ from typing import Any
 
 import xxhash
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import BadInput
-from uec.imports import is_path
 from uec.models.source import resolve_model
-from uec.rewards.load import list_names
+from uec.rewards.reward_function import list_names
+from uec.system.user_code import is_path
 from uec.types import Prompt
 
 ENDS = 1 << 20  # bytes at either end of a weights file that are looked at

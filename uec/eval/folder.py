@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from uec.atomic import atomic_write
 from uec.errors import BadInput
 from uec.eval.fingerprint import Words, refuse_other
 from uec.eval.predictions import Predictions
 from uec.eval.settings import Candidate
+from uec.system.files import atomic_write
 from uec.types import Prompt
 
 SETTINGS = "settings.json"

@@ -8,8 +8,8 @@ from uec.eval.fingerprint import of_settings
 from uec.eval.predictions import Predictions
 from uec.eval.report import Report, plural
 from uec.eval.settings import Candidate
-from uec.rewards.extract import extractor
-from uec.rewards.load import list_names
+from uec.rewards.graders import extractor
+from uec.rewards.reward_function import list_names
 from uec.types import Prompt
 
 

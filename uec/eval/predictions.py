@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from uec.atomic import atomic_write
 from uec.errors import BadInput
+from uec.system.files import atomic_write
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from uec.atomic import atomic_write
 from uec.eval.estimate import Estimate
 from uec.eval.figures import Figure, Part
+from uec.system.files import atomic_write
 from uec.tracking.figures import MISSING
 
 UNITS = {"entropy": "nats", "response length": "tokens"}

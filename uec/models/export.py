@@ -11,7 +11,7 @@ def save_pretrained(folder: Path, hf: Any, processing: Any, parameters: Iterator
     """Write the model to `folder`, and its tokenizer or processor, `processing`. All ranks go through `parameters`, only the one that
     `writes` keeps and saves them.
 
-    Parameters come one by one (see uec.models.engine.gathered) and are collected in host memory.
+    Parameters come one by one (see uec.models.deepspeed_engine.gathered) and are collected in host memory.
     """
     collected = {}
     for name, tensor in parameters:

@@ -1,4 +1,4 @@
-"""DeepSpeed's communication operator for CPUs, which torch compiles on first use and then keeps (see uec/caches.py)."""
+"""DeepSpeed's communication operator for CPUs, which torch compiles on first use and then keeps (see uec/system/process_env.py)."""
 
 import fcntl
 import os

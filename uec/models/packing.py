@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from uec.config import Learner
+from uec.config.schema import Learner
 from uec.models.source import full_attention
 
 Ints = NDArray[np.int64]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from uec.algorithm.entropy import NO_MORE, Gradients, TokenScores, rows_per_chunk, token_scores
-from uec.config import Model
+from uec.config.schema import Model
 from uec.errors import BadInput
 from uec.models.attention import Blocks, takes_blocks, use_blocks
 from uec.models.linear import linear

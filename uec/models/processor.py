@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from uec.config import Image as ImageConfig
-from uec.config import Model
+from uec.config.schema import Image as ImageConfig
+from uec.config.schema import Model
 from uec.errors import BadInput, RunFailed
 from uec.models.source import is_vision_language, load_config, locate_model
 from uec.types import ImageFeatures, Prompt, Tokens

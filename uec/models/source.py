@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uec.config import Model
+from uec.config.schema import Model
 from uec.errors import BadInput
-from uec.hub import why_unreachable
+from uec.system.hub import why_unreachable
 from uec.types import Tokens
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from uec.errors import BadInput, RunFailed
-from uec.models.engine import Named
+from uec.models.deepspeed_engine import Named
 
 FORMAT = 1
 FILE_BYTES = 1 << 30

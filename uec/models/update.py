@@ -11,18 +11,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from uec.algorithm.entropy import TokenScores, covariance_sums
-from uec.algorithm.entropy_figures import entropy_sums
-from uec.algorithm.losses.aggregation import StepSize
-from uec.algorithm.losses.behaviour import behaviour_weights
-from uec.algorithm.losses.covariance import mark, token_covariance
-from uec.algorithm.losses.load import MARKING, PolicyLoss
-from uec.algorithm.losses.objective import objective
+from uec.algorithm.losses.objective import StepSize, objective
+from uec.algorithm.losses.policy import MARKING, PolicyLoss, mark, token_covariance
+from uec.algorithm.losses.terms import behaviour_weights
 from uec.algorithm.losses.token_batch import TokenBatch
-from uec.config import Config, Learner
+from uec.config.schema import Config, Learner
 from uec.errors import RunFailed
+from uec.models.metric_sums import COVARIANCE, Tally, entropy_sums
 from uec.models.microbatch import MicroBatch, collate
 from uec.models.rows import Layout
-from uec.models.tally import COVARIANCE, Tally
 from uec.types import ImageFeatures, Logprobs, Plan, Rollout
 
 STALE_CAP = 2.0

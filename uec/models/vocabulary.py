@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from uec.config import Model
+from uec.config.schema import Model
 from uec.models.source import locate_model
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.report.run_data import RunData, flat
 
 UNSET = "-"
@@ -28,7 +28,7 @@ def between(runs: Sequence[RunData]) -> list[Difference]:
 
 
 def from_defaults(runs: Sequence[RunData]) -> list[Difference]:
-    """The fields that one of the runs has otherwise than `uec/config.py` does."""
+    """The fields that one of the runs has otherwise than `uec/config/schema.py` does."""
     return [found for found in _all(runs) if any(value != found.default for value in found.values)]
 
 

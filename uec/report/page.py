@@ -8,12 +8,12 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from uec.atomic import atomic_write
 from uec.errors import BadInput
 from uec.report.differences import between, from_defaults
 from uec.report.head import head
 from uec.report.page_data import as_script, page_data
 from uec.report.run_data import RunData
+from uec.system.files import atomic_write
 
 HERE = Path(__file__).parent
 STYLES = ("vendor/uPlot-1.6.32.min.css", "page/page.css")

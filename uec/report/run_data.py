@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from uec.config import Difficulty
-from uec.config_file import SAVED_HEADER
-from uec.config_schema import fields, is_section
+from uec.config.fields import fields, is_section
+from uec.config.file import SAVED_HEADER
+from uec.config.schema import Difficulty
 from uec.errors import BadInput
 from uec.report.jsonl import damaged, read_lines
 from uec.tracking.jsonl import EVENTS_FILE

@@ -7,11 +7,10 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from uec.config import Reward
+from uec.config.schema import Reward
 from uec.errors import RunFailed
-from uec.rewards.load import list_names
-from uec.rewards.parts import ACCURACY, GradingError, weigh
 from uec.rewards.process import GradingProcess
+from uec.rewards.reward_function import ACCURACY, GradingError, list_names, weigh
 from uec.rewards.wire import Result, Task
 
 # A thread may be waiting for a process that is still loading; it ends by itself.

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from uec.config import Reward
+from uec.config.schema import Reward
 from uec.errors import BadInput, RunFailed
 from uec.rewards.wire import LONGEST_LINE, POSITION, PROGRESS_BYTES, STARTED, Result, Task, frame
 

@@ -17,10 +17,9 @@ import time
 from typing import Any, BinaryIO
 
 from uec.errors import BadInput
-from uec.locate import locate
-from uec.rewards.load import RewardFunction, load_reward
-from uec.rewards.parts import GradingError
+from uec.rewards.reward_function import GradingError, RewardFunction, load_reward
 from uec.rewards.wire import LENGTH, LONGEST_ERROR, POSITION, PROGRESS_BYTES, STARTED
+from uec.system.user_code import locate
 
 # Results are sent together if they are made faster than this: a write a response would cost more than its grading.
 FLUSH_S = 0.002

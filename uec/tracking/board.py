@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from uec.algorithm.replay import capacity
-from uec.config import Config
+from uec.config.schema import Config
 from uec.tracking.bars import Part, Pen, fill_bar, legend, split_bar
 from uec.tracking.figures import count, decimal, duration, seconds, share
 from uec.tracking.plain import engine_rates, pass_keys, solved

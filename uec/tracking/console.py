@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.tracking.board import Board, Progress
 from uec.tracking.figures import duration, seconds
 from uec.tracking.plain import PlainConsole, evaluation_line

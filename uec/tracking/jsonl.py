@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.tracking.metrics_file import METRICS_FILE, cut, encode
 from uec.tracking.sink import Sink

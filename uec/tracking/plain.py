@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uec.algorithm.replay import capacity
-from uec.config import Config
-from uec.surroundings import silence
+from uec.config.schema import Config
+from uec.system.process_env import silence
 from uec.tracking.figures import MISSING, count, decimal, duration, share
 from uec.tracking.sink import Sink
 from uec.tracking.summary import Summary, plain

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.tracking.summary import Summary
 
 

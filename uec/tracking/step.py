@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from uec.algorithm.retention import Retained, Rolled, uniform
-from uec.spent import EngineUse
-from uec.types import Group, Outcome
+from uec.types import EngineUse
 
 EACH_ENGINE = 8  # engines up to which each has a figure of its own
 
@@ -69,9 +68,3 @@ def engine_metrics(engines: Sequence[EngineUse]) -> dict[str, float]:
     return metrics
 
 
-def outcome(group: Group, solved_at: float) -> Outcome:
-    """What the DifficultyActor has to know of a finished group."""
-    n = len(group.trajectories)
-    return Outcome(
-        group.request.prompt, group.request.kind, n, group.right(solved_at), fmean([t.score.accuracy for t in group.trajectories])
-    )

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import BadInput
 from uec.tracking.sink import Sink
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.tracking.metrics import finite
 from uec.tracking.sink import Sink
 from uec.tracking.summary import Course, Summary, read_course

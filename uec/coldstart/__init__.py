@@ -1,1 +1,0 @@
-"""Supervised training of the small start checkpoints that ship with the project."""

@@ -1,0 +1,272 @@
+"""What no single type can say: ranges, fields in conflict, and what model, cluster and disk allow.
+
+Nothing is corrected silently: each message names the fields with their values, and the way out.
+"""
+
+import functools
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from uec.algorithm.replay import capacity
+from uec.config.fields import range_in_words
+from uec.config.schema import Config
+from uec.config.validate_algorithm import algorithm_conflicts
+from uec.errors import BadInput
+
+SMALL_ACTOR_CPUS = 0.01
+"""CPUs that Ray reserves for the replay and for the difficulty actor, each."""
+
+
+def validate(cfg: Config) -> None:
+    """Check the config by itself. BadInput holds every problem found, one a line."""
+    problems = list(_out_of_range(cfg, ""))
+    if not problems:  # conflicts are computed from values that make sense
+        parts = (_rollout_conflicts, algorithm_conflicts, _training_conflicts, _image_conflicts, _run_conflicts)
+        problems = [problem for part in parts for problem in part(cfg)]
+    if problems:
+        raise BadInput("\n".join(problems))
+
+
+def notes(cfg: Config) -> list[str]:
+    """What is allowed but perhaps not meant; to be said once at the start."""
+    said = []
+    longest = cfg.data.max_prompt_tokens + cfg.rollout.max_tokens
+    if cfg.learner.micro_batch_tokens < longest:
+        said.append(
+            f"{_given(cfg, 'learner.micro_batch_tokens')} is less than the longest sequence, data.max_prompt_tokens + rollout.max_tokens = "
+            f"{longest}: a longer one is forwarded alone, and takes the memory that it takes"
+        )
+    bound = _largest_advantage(cfg)
+    if cfg.replay.enabled and cfg.replay.min_advantage >= bound:
+        said.append(
+            f"{_given(cfg, 'replay.min_advantage')} is never exceeded: in groups of this size no advantage is above {bound:.3g}, "
+            "so the replay store stays empty"
+        )
+    return said
+
+
+def check_context(cfg: Config, context_length: int) -> None:
+    """The longest prompt and response have to fit into the model's context (tokens)."""
+    excess = cfg.data.max_prompt_tokens + cfg.rollout.max_tokens - context_length
+    if excess > 0:
+        raise BadInput(
+            f"{_given(cfg, 'data.max_prompt_tokens')} + {_given(cfg, 'rollout.max_tokens')} do not fit into the context of "
+            f"{_given(cfg, 'model.path')}, {context_length} tokens; lower them by {excess} together"
+        )
+
+
+def check_cluster(cfg: Config, cpus: float, gpus: float, pictures: bool = False) -> None:
+    """The actors have to fit into all the CPUs and GPUs of the cluster: Ray would wait for the rest for ever.
+
+    `pictures`: the data has some, so that there are ImageActors.
+    """
+    rollout, learner, reward = cfg.rollout, cfg.learner, cfg.reward
+    problems = []
+    wanted = rollout.engines * rollout.cpus + learner.ranks * learner.cpus + reward.workers * reward.cpus + 2 * SMALL_ACTOR_CPUS
+    shares = [("rollout.engines", "rollout.cpus"), ("learner.ranks", "learner.cpus"), ("reward.workers", "reward.cpus")]
+    if pictures:
+        wanted += cfg.data.image.workers * cfg.data.image.cpus
+        shares.append(("data.image.workers", "data.image.cpus"))
+    if wanted > cpus + 1e-6:
+        asked = ", ".join(f"{_given(cfg, number)} x {_given(cfg, share)}" for number, share in shares)
+        problems.append(
+            f"the run wants {wanted:g} CPUs and the cluster has {cpus:g}: {asked}, and {2 * SMALL_ACTOR_CPUS:g} for replay and difficulty; "
+            "lower the numbers or the shares"
+        )
+    for_engines, for_learners = rollout.engines * rollout.tensor_parallel, learner.ranks
+    colocated = cfg.cluster.placement == "colocated"
+    wanted_gpus = max(for_engines, for_learners) if colocated else for_engines + for_learners
+    if gpus and wanted_gpus > gpus:
+        problems.append(
+            f"the run wants {wanted_gpus} GPUs and the cluster has {gpus:g}: {_given(cfg, 'rollout.engines')} x "
+            f"{_given(cfg, 'rollout.tensor_parallel')}, {_given(cfg, 'learner.ranks')}, {_given(cfg, 'cluster.placement')}; "
+            f"lower them{'' if colocated else ', or share the GPUs with cluster.placement=colocated'}"
+        )
+    if problems:
+        raise BadInput("\n".join(problems))
+
+
+def check_disk(cfg: Config, folder: Path) -> None:
+    """The run folder, or where it will be made, takes a file and has room for the checkpoints."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place, prefix=".uec-"):
+            pass
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        raise BadInput(f"{_given(cfg, 'run.dir')}: cannot write to {place} ({error.strerror}); give a folder that is writable") from error
+    need = (cfg.checkpoint.keep + 1) * _checkpoint_bytes(cfg)
+    if free < need:
+        raise BadInput(
+            f"{_given(cfg, 'run.dir')}: {place} has {free >> 20} MiB free, and {_given(cfg, 'checkpoint.keep')} and the next checkpoint "
+            f"take about {need >> 20} MiB; make room, keep fewer, or use another disk"
+        )
+
+
+def _checkpoint_bytes(cfg: Config) -> int:
+    """About 16 bytes a parameter: float32 weights, AdamW's two moments, the policy itself. A minimum for a model that is not here yet."""
+    weights = sum(file.stat().st_size for file in Path(cfg.model.path).glob("*.safetensors"))
+    return 8 * weights + (16 << 20)  # a parameter has 2 bytes in most files
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether it can be a folder's name and stays inside its parent."""
+    return 0 < len(os.fsencode(name)) <= 200 and not name.startswith((".", "-")) and all(c.isalnum() or c in "._+=@-" for c in name)
+
+
+def _given(cfg: Config, key: str) -> str:
+    """A field with its value, as one would give it on the command line."""
+    value = functools.reduce(getattr, key.split("."), cfg)
+    return f"{key}={str(value).lower() if isinstance(value, bool) else f'{value:g}' if isinstance(value, float) else value}"
+
+
+# --- ranges
+
+
+def _out_of_range(section: Any, prefix: str) -> Iterator[str]:
+    for spec in fields(section):
+        key, value = prefix + spec.name, getattr(section, spec.name)
+        if is_dataclass(value):
+            yield from _out_of_range(value, f"{key}.")
+        elif isinstance(value, list):
+            for i, item in enumerate(value):
+                yield from _wrong(f"{key}[{i}]", item, spec.metadata)
+        elif isinstance(value, dict):
+            for name, item in value.items():
+                yield from _wrong(f"{key}.{name}", item, spec.metadata)
+        elif value is not None:
+            yield from _wrong(key, value, spec.metadata)
+
+
+def _wrong(key: str, value: Any, limits: Any) -> Iterator[str]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{key}={value} is not a finite number"
+        return
+    choices = limits.get("choices")
+    if choices and value not in choices:
+        yield f"{key}={value!r} is none of {', '.join(choices)}"
+    holds = {"ge": lambda b: value >= b, "gt": lambda b: value > b, "le": lambda b: value <= b, "lt": lambda b: value < b}
+    bounds = {name: limits[name] for name in holds if limits.get(name) is not None}
+    if any(not holds[name](bound) for name, bound in bounds.items()):
+        yield f"{key}={value} must be {range_in_words(limits)}"
+
+
+# --- fields in conflict
+
+
+def _rollout_conflicts(cfg: Config) -> Iterator[str]:
+    temperature = _given(cfg, "exploration.temperature")
+    if cfg.exploration.enabled and cfg.exploration.temperature <= cfg.rollout.temperature:
+        yield (
+            f"{temperature} must be above {_given(cfg, 'rollout.temperature')}: exploration samples hotter than regular rollouts; "
+            "raise it, or set exploration.enabled=false"
+        )
+    if cfg.rollout.max_batched_tokens < cfg.rollout.max_num_seqs:
+        yield (
+            f"{_given(cfg, 'rollout.max_batched_tokens')} is less than {_given(cfg, 'rollout.max_num_seqs')}: each running sequence needs "
+            "a token a step; raise the first or lower the second"
+        )
+    if cfg.rollout.top_k == 0:
+        yield "rollout.top_k=0 leaves no token to sample; -1 switches it off"
+    if "" in cfg.rollout.stop:
+        yield "rollout.stop holds an empty text, which would end every response at once; remove it"
+    backend, placement = _given(cfg, "weights.backend"), _given(cfg, "cluster.placement")
+    if cfg.weights.backend == "ipc" and cfg.cluster.placement == "separate":
+        yield f"{backend} needs engine and learner on one GPU, and {placement} keeps them on different ones; use nccl or auto"
+    if cfg.weights.backend == "nccl" and cfg.cluster.placement == "colocated":
+        yield f"{backend} needs engine and learner on different GPUs, and {placement} puts them on one; use ipc or auto"
+    if cfg.cluster.placement == "colocated" and (cfg.rollout.tensor_parallel > 1 or cfg.rollout.engines != cfg.learner.ranks):
+        yield (
+            f"{placement} puts an engine and a learner rank on each GPU: {_given(cfg, 'rollout.engines')} and "
+            f"{_given(cfg, 'learner.ranks')} have to be equal and {_given(cfg, 'rollout.tensor_parallel')} has to be 1; "
+            "or use cluster.placement=separate"
+        )
+    if not cfg.data.chat and cfg.data.system is not None:
+        yield (
+            f"{_given(cfg, 'data.system')} is a chat message, and data.chat=false applies no chat template; "
+            "remove it, put the text into data.template, or set data.chat=true"
+        )
+
+
+def _training_conflicts(cfg: Config) -> Iterator[str]:
+    train, learner, replay = cfg.train, cfg.learner, cfg.replay
+    batch = train.prompts_per_step * cfg.rollout.n
+    if batch % learner.ranks:
+        yield (
+            f"{_given(cfg, 'train.prompts_per_step')} x {_given(cfg, 'rollout.n')} = {batch} trajectories cannot be divided by "
+            f"{_given(cfg, 'learner.ranks')}; make the product a multiple of it"
+        )
+    if len(learner.betas) != 2:
+        yield f"{_given(cfg, 'learner.betas')} must be two numbers, e.g. [0.9, 0.95]"
+    updates = train.steps + (train.steps // replay.every if replay.enabled else 0)
+    if learner.warmup_steps > updates * learner.optimizer_steps:
+        yield (
+            f"{_given(cfg, 'learner.warmup_steps')} is more than the run's {updates * learner.optimizer_steps} optimizer steps "
+            f"({_given(cfg, 'train.steps')}, {_given(cfg, 'learner.optimizer_steps')}); lower it: the full learning rate is never reached"
+        )
+    if not replay.enabled:
+        return
+    size = f"replay.capacity={capacity(cfg)}" + ("" if replay.capacity else " (2 x train.prompts_per_step x rollout.n)")
+    if replay.rows is not None and replay.rows > capacity(cfg):
+        yield f"{_given(cfg, 'replay.rows')} is more than {size} can hold; lower it or raise capacity"
+    if replay.min_rows > capacity(cfg):
+        yield f"{_given(cfg, 'replay.min_rows')} is more than {size} can hold, so replay would never run; lower it or raise capacity"
+    if replay.source == "exploration" and not cfg.exploration.enabled:
+        yield "replay.source=exploration with exploration.enabled=false admits nothing; set replay.source=all or replay.enabled=false"
+
+
+def _image_conflicts(cfg: Config) -> Iterator[str]:
+    data, image = cfg.data, cfg.data.image
+    least, most = _given(cfg, "data.image.min_pixels"), _given(cfg, "data.image.max_pixels")
+    if image.min_pixels is not None and image.max_pixels is not None and image.min_pixels > image.max_pixels:
+        yield f"{least} is more than {most}: no picture can be both; lower the first or raise the second"
+    if data.image_key is not None and data.image_key in (data.prompt_key, data.answer_key):
+        other = "data.prompt_key" if data.image_key == data.prompt_key else "data.answer_key"
+        yield f"{_given(cfg, 'data.image_key')} and {_given(cfg, other)} are the same column; give each its own"
+    if data.image_key is None and image.root is not None:
+        yield f"{_given(cfg, 'data.image.root')} has no pictures to find while data.image_key is not set; set it, or remove the root"
+
+
+def _run_conflicts(cfg: Config) -> Iterator[str]:
+    run, evaluation = cfg.run, cfg.eval
+    if run.name is not None and not is_plain_name(run.name):
+        yield (
+            f"run.name={run.name!r} must be one folder's name, of letters, digits and . _ + = @ - (not a dot or dash first); "
+            "run.dir says where the folder is made"
+        )
+    if run.resume == "auto" and run.name is None:
+        yield "run.resume=auto goes on with the run that run.name names, and it is not set; set it, or start from the run's config.yaml"
+    if run.resume != "never" and run.overwrite:
+        yield f"{_given(cfg, 'run.resume')} keeps the run's folder and run.overwrite=true deletes it; choose one"
+    if not evaluation.k:
+        yield "eval.k is empty; name at least one, e.g. [1]"
+    elif max(evaluation.k) > evaluation.n:
+        yield f"{_given(cfg, 'eval.k')}: pass@{max(evaluation.k)} needs as many samples, and {_given(cfg, 'eval.n')}; raise n or shorten k"
+    if evaluation.every and cfg.data.eval is None:
+        yield f"{_given(cfg, 'eval.every')} has nothing to evaluate on: data.eval is not set; set it, or eval.every=0"
+    for sink in sorted({sink for sink in cfg.tracking if cfg.tracking.count(sink) > 1}):
+        yield f"tracking names {sink} twice; leave one out"
+
+
+def _largest_advantage(cfg: Config) -> float:
+    """That of one success among failures, by the estimator, for parts of the reward between 0 and 1; infinity if it is not of groups."""
+    largest = sum(cfg.reward.weights.values()) + (cfg.reward.overlong_share is not None)  # less what the worst response gets
+    bounds = {
+        "group": lambda n: (n - 1) / math.sqrt(n),  # whatever the rewards: by the unbiased deviation
+        "centred": lambda n: largest * (n - 1) / n,
+        "rloo": lambda n: largest,
+    }
+    if cfg.advantage.estimator not in bounds:
+        return math.inf
+    sizes = [] if cfg.replay.source == "exploration" else [cfg.rollout.n]
+    if cfg.exploration.enabled:
+        sizes.append(cfg.exploration.n + (cfg.rollout.n if cfg.exploration.group == "joint" else 0))
+    return max((bounds[cfg.advantage.estimator](n) for n in sizes), default=0.0)

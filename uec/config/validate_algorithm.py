@@ -1,0 +1,133 @@
+"""Parts of an algorithm that do not go together: each message names the fields and the way out."""
+
+from collections.abc import Iterator
+
+from uec.algorithm.advantage import BUILTIN as ESTIMATORS
+from uec.algorithm.advantage import load_estimator
+from uec.config.schema import Config
+from uec.errors import BadInput
+
+POLICY_LOSSES = ("ppo_clip", "gspo", "cispo", "clip_cov", "kl_cov")
+"""As in uec.algorithm.losses.policy, which imports torch: bad input need not wait for that."""
+GROUP_BASELINES = ("group", "centred", "rloo", "batch_with_baseline")
+"""Estimators that give a group of one response an advantage of 0."""
+SEQUENCE_CLIP = 0.05
+"""A wider clip range is none for the ratio of a whole response, a geometric mean over its tokens."""
+
+
+def algorithm_conflicts(cfg: Config) -> Iterator[str]:
+    """Every problem, as a line."""
+    yield from _names(cfg)
+    yield from _exploration(cfg)
+    yield from _sampling(cfg)
+    yield from _loss(cfg)
+    yield from _replay(cfg)
+
+
+def _names(cfg: Config) -> Iterator[str]:
+    if cfg.advantage.estimator not in ESTIMATORS:
+        try:
+            load_estimator(cfg.advantage.estimator)
+        except BadInput as error:
+            yield str(error)
+    if cfg.loss.policy not in POLICY_LOSSES:
+        from uec.algorithm.losses.policy import load_policy_loss
+
+        try:
+            load_policy_loss(cfg.loss.policy)
+        except BadInput as error:
+            yield str(error)
+
+
+def _exploration(cfg: Config) -> Iterator[str]:
+    exploration = cfg.exploration
+    until = exploration.until
+    if isinstance(until, bool) or not (until == "auto" or isinstance(until, (int, float)) and 0 < until <= 1):
+        yield f"exploration.until={until!r} must be a share of the run, above 0 and at most 1, or auto"
+    if not exploration.enabled:
+        if exploration.correction != "none":
+            yield (
+                f"exploration.correction={exploration.correction} with exploration.enabled=false corrects nothing; "
+                "set exploration.correction=none, or enable exploration"
+            )
+        return
+    if exploration.schedule != "constant" and exploration.temperature_end is None:
+        yield f"exploration.schedule={exploration.schedule} has no end: set exploration.temperature_end, or schedule=constant"
+    if exploration.schedule == "constant" and exploration.temperature_end is not None:
+        yield (
+            f"exploration.temperature_end={exploration.temperature_end:g} does nothing with exploration.schedule=constant; "
+            "choose linear, failures or entropy, or remove it"
+        )
+    if exploration.temperature_end is not None and exploration.temperature_end < cfg.rollout.temperature:
+        yield (
+            f"exploration.temperature_end={exploration.temperature_end:g} is below rollout.temperature={cfg.rollout.temperature:g}: "
+            "exploration would end colder than regular rollouts; raise it"
+        )
+    if exploration.rounds > exploration.n:
+        yield f"exploration.rounds={exploration.rounds} is more than exploration.n={exploration.n}: a round needs a response; lower it"
+    alone = exploration.rounds == exploration.n and exploration.group == "own"
+    if cfg.advantage.estimator in GROUP_BASELINES and alone:
+        yield (
+            f"exploration.rounds={exploration.rounds} of exploration.n={exploration.n} can leave a single response, for which "
+            f"advantage.estimator={cfg.advantage.estimator} has no baseline; lower the rounds, or set exploration.group=joint"
+        )
+    if exploration.keep == "positive" and exploration.threshold != type(exploration)().threshold:
+        yield (
+            f"exploration.threshold={exploration.threshold:g} does nothing with exploration.keep=positive; "
+            "set exploration.keep=informative, or remove the threshold"
+        )
+
+
+def _sampling(cfg: Config) -> Iterator[str]:
+    if cfg.dynamic_sampling.enabled and cfg.retention.min_abs_advantage is None:
+        yield (
+            "dynamic_sampling.enabled=true replaces the groups that retention.min_abs_advantage=null would keep; "
+            "set min_abs_advantage to 0, or dynamic_sampling.enabled=false"
+        )
+    if cfg.dynamic_sampling.enabled and int(cfg.dynamic_sampling.max_prompts * cfg.train.prompts_per_step) <= cfg.train.prompts_per_step:
+        yield (
+            f"dynamic_sampling.max_prompts={cfg.dynamic_sampling.max_prompts:g} times train.prompts_per_step={cfg.train.prompts_per_step} "
+            "leaves no prompt to replace one with; raise it, or set dynamic_sampling.enabled=false"
+        )
+    most = cfg.rollout.n * cfg.rollout.rounds
+    if cfg.retention.subset is not None and cfg.retention.subset > most:
+        yield f"retention.subset={cfg.retention.subset} is more than rollout.n x rollout.rounds = {most}; lower it"
+    if cfg.rollout.until == "balanced" and cfg.rollout.rounds == 1:
+        yield "rollout.until=balanced does nothing with rollout.rounds=1; raise rounds, or set rollout.until=right"
+
+
+def _loss(cfg: Config) -> Iterator[str]:
+    loss = cfg.loss
+    if loss.policy == "gspo" and max(loss.clip_low, loss.clip_high) > SEQUENCE_CLIP:
+        yield (
+            f"loss.policy=gspo with loss.clip_low={loss.clip_low:g}, loss.clip_high={loss.clip_high:g}: these are a token ratio's; a whole "
+            f"response's needs at most {SEQUENCE_CLIP:g}, the paper has 3e-4 and 4e-4"
+        )
+    if loss.policy == "gspo" and loss.dual_clip is not None:
+        yield f"loss.policy=gspo has no dual clip, and loss.dual_clip={loss.dual_clip:g}; set loss.dual_clip=null"
+    if loss.policy in ("cispo", "kl_cov") and loss.dual_clip is not None:
+        yield f"loss.policy={loss.policy} has no dual clip, and loss.dual_clip={loss.dual_clip:g}; set loss.dual_clip=null"
+    if loss.policy == "clip_cov" and loss.cov_range is None:
+        yield "loss.policy=clip_cov draws its tokens from loss.cov_range, and that is null; set e.g. [1.0, 5.0]"
+    if loss.policy == "kl_cov" and loss.cov_range is not None:
+        yield f"loss.policy=kl_cov takes the tokens of highest covariance, and loss.cov_range={loss.cov_range}; set it to null"
+    if loss.cov_range is not None and (len(loss.cov_range) != 2 or loss.cov_range[0] >= loss.cov_range[1]):
+        yield f"loss.cov_range={loss.cov_range} must be two numbers, the lower first, e.g. [1.0, 5.0]"
+    if loss.kl_in == "reward" and loss.kl_coef == 0:
+        yield "loss.kl_in=reward with loss.kl_coef=0 has no KL: no reference model is loaded; raise loss.kl_coef, or set loss.kl_in=loss"
+    if loss.kl_in == "loss" and loss.kl_estimator == "k1" and loss.kl_coef > 0:
+        yield (
+            "loss.kl_estimator=k1 with loss.kl_in=loss has a gradient whose mean is zero: it pulls nowhere; "
+            "take k2 or k3, or loss.kl_in=reward"
+        )
+
+
+def _replay(cfg: Config) -> Iterator[str]:
+    replay = cfg.replay
+    if not replay.enabled:
+        return
+    if replay.max_age is not None and replay.max_age < replay.every - 1:
+        yield (
+            f"replay.max_age={replay.max_age} with replay.every={replay.every}: what the first steps of every {replay.every} admit is too "
+            f"old before it can be drawn; raise max_age to {replay.every - 1} or lower every"
+        )

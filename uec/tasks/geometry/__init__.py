@@ -1,0 +1,1 @@
+"""Geometry: read a length, angle or area off a drawn figure."""
