@@ -22,8 +22,8 @@ if [ ! -e "$stamp" ] || ! "$env/bin/python" -c '' 2>/dev/null; then
 fi
 
 export OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES= HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-cd "$here/.."
+cd "$here/../.."
 for package in verl trl; do
     say "computing $package.json"
-    "$env/bin/python" -W ignore -m "oracle.${package}_values"
+    "$env/bin/python" -W ignore -m "tests.oracle.${package}_values"
 done

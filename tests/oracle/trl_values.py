@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from oracle.inputs import ROWS, TOKENS, Batch, cases, logits
-from oracle.values import Values, entry, write
 from torch import Tensor
 from trl import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import entropy_from_logits, selective_log_softmax
+
+from tests.oracle.inputs import ROWS, TOKENS, Batch, cases, logits
+from tests.oracle.values import Values, entry, write
 
 GROUP = 4
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo")

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from oracle.inputs import digest
+from tests.oracle.inputs import digest
 
 FOLDER = Path(__file__).parent
 Values = dict[str, dict[str, Any]]

@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
-from oracle.inputs import TOKENS, Batch, cases, logits
-from oracle.values import Values, entry, write
 from torch import Tensor
 from verl.trainer.config import AlgoConfig
 from verl.trainer.ppo import core_algos, rollout_corr_helper
 from verl.utils import torch_functional
 from verl.workers.config import ActorConfig, PolicyLossConfig
+
+from tests.oracle.inputs import TOKENS, Batch, cases, logits
+from tests.oracle.values import Values, entry, write
 
 LOSS_CASES = ("graded", "binary")
 NO_DUAL_CLIP = 1e9

@@ -1,0 +1,111 @@
+"""Who gets which GPU: Ray's own bookkeeping, of GPUs that are not there, with actors that only say what they were given."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+
+from actors.runtime.supervisor import Crew, Member, Supervisor
+from uec.config.schema import Config
+from uec.tracking.tracker import Tracker
+
+pytestmark = pytest.mark.e2e
+
+
+class Asked:
+    """In the place of an engine, a rank or another actor."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    async def gpus(self) -> list[int]:
+        return ray.get_gpu_ids()
+
+    async def address(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]), prepend=os.pathsep)  # where Ray's workers find Asked
+        ray.init(address="local", num_cpus=4, num_gpus=4, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+def given(cfg: Config, folder: Path, crew: Crew, kill: str | None = None) -> dict[str, list[int]]:
+    """The GPUs of each actor of a crew; `kill`: one that dies before it is asked, and is replaced."""
+    supervisor = Supervisor(cfg, "cuda", folder, Tracker([]), crew, namespace=f"{folder.name}-{crew.name}")
+    found: dict[str, list[int]] = {}
+
+    def asking(member: Member) -> Callable[[ray.actor.ActorHandle], object]:
+        async def ask(actor: ray.actor.ActorHandle) -> None:
+            found[member.name] = await actor.gpus.remote()
+
+        return ask
+
+    async def run() -> None:
+        for member in supervisor.members:
+            member.post = replace(member.post, actor=Asked)
+            member.start = asking(member)
+        await supervisor.start([])
+        for member in supervisor.members:
+            if member.name == kill:
+                found.pop(kill)
+                await supervisor.revive(member, member.handle, RuntimeError("for the test"))
+        await supervisor.stop()
+
+    asyncio.run(run())
+    return found
+
+
+@pytest.fixture
+def four_pairs(make_config: Callable[..., Config]) -> Config:
+    shares = ("rollout.cpus=0.5", "learner.cpus=0.25", "reward.cpus=0.1")
+    return make_config("cluster.placement=colocated", "rollout.engines=4", "learner.ranks=4", "learner.zero_stage=2", *shares)
+
+
+def all_free() -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if ray.available_resources().get("GPU") == 4:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_colocated_each_engine_shares_a_gpu_with_the_rank_of_its_number(four_pairs: Config, tmp_path: Path) -> None:
+    found = given(four_pairs, tmp_path, Crew.TRAINING)
+    engines = [found[f"rollout-{i}"] for i in range(4)]
+    assert engines == [found[f"learner-{i}"] for i in range(4)]
+    assert sorted(engines) == [[0], [1], [2], [3]]
+    assert found["replay"] == []
+    assert all_free()
+
+
+def test_an_engine_that_is_replaced_comes_back_to_its_ranks_gpu(four_pairs: Config, tmp_path: Path) -> None:
+    found = given(four_pairs, tmp_path, Crew.TRAINING, kill="rollout-2")
+    assert found["rollout-2"] == found["learner-2"]
+    assert all_free()
+
+
+def test_an_evaluations_engines_have_gpus_of_their_own_and_so_have_its_learners(four_pairs: Config, tmp_path: Path) -> None:
+    for crew, name in ((Crew.SAMPLING, "rollout"), (Crew.SCORING, "learner")):
+        found = given(four_pairs, tmp_path, crew)
+        assert sorted(found[f"{name}-{i}"] for i in range(4)) == [[0], [1], [2], [3]]
+        assert all_free()
+
+
+def test_apart_a_tensor_parallel_engine_has_all_its_gpus(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    cfg = make_config("rollout.tensor_parallel=2", "learner.ranks=2", "learner.zero_stage=2", "rollout.cpus=0.5")
+    found = given(cfg, tmp_path, Crew.TRAINING)
+    assert sorted(found["rollout-0"] + found["learner-0"] + found["learner-1"]) == [0, 1, 2, 3]

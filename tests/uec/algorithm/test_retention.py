@@ -1,0 +1,249 @@
+"""Selective retention: hand-computed cases and properties."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.examples import group
+from uec.algorithm.advantage import BUILTIN, Advantages, Rewards
+from uec.algorithm.advantage import group as group_advantages
+from uec.algorithm.retention import Retained, Sampled, advantages, balanced, keep_exploration, keep_regular, overlong_positive, retain
+from uec.config.schema import Config, Exploration, Retention
+from uec.types import Group, Kind
+
+ONE_OF_TWENTY = [1.0] + [0.0] * 19  # A = 4.2485 for the success, -.2236 for the others (worked out in test_advantage.py)
+
+
+def config(
+    group: str = "own",
+    keep: str = "positive",
+    threshold: float = 1.0,
+    min_abs: float | None = 0.0,
+    drop: bool = True,
+    subset: int | None = None,
+) -> Config:
+    return Config(
+        exploration=Exploration(group=group, keep=keep, threshold=threshold),
+        retention=Retention(min_abs_advantage=min_abs, drop_overlong_positive=drop, subset=subset),
+    )
+
+
+def exploration_group(rewards: list[float], truncated: list[bool] | None = None) -> Group:
+    return group(rewards, Kind.EXPLORATION, truncated)
+
+
+def sampled(regular: Group, exploration: Group | None = None) -> Sampled:
+    return Sampled(regular, exploration, difficult=exploration is not None)
+
+
+def kept(regular: Group, exploration: Group | None, cfg: Config) -> Retained:
+    """What is kept of one prompt, the only one of its step, with GRPO's advantages."""
+    [retained] = retain([sampled(regular, exploration)], cfg, group_advantages)
+    return retained
+
+
+def of_one(values: list[float]) -> Advantages:
+    [advantages_G] = group_advantages([np.array(values, dtype=np.float64)])
+    return advantages_G
+
+
+def test_regular_responses_with_any_advantage_are_kept() -> None:
+    retained = kept(group([1, 0, 0, 0]), None, config())
+    assert [round(t.advantage, 4) for t in retained.kept] == [1.5, -0.5, -0.5, -0.5]
+    assert (retained.regular, retained.exploration, retained.overlong_dropped) == (4, 0, 0)
+
+
+def test_the_released_threshold_drops_small_regular_advantages() -> None:
+    # [0, .5, .52, 1]: mean .505, squares .255025 + .000025 + .000225 + .245025 = .5003, / 3 = .16677, std .40837
+    # A = -1.2366, -.0122, .0367, 1.2121; |A| > .05 keeps the outer two
+    retained = kept(group([0, 0.5, 0.52, 1]), None, config(min_abs=0.05))
+    assert [round(t.advantage, 4) for t in retained.kept] == [-1.2366, 1.2121]
+
+
+def test_without_a_threshold_regular_responses_without_advantage_are_kept_too() -> None:
+    retained = kept(group([0.3] * 8), None, config(min_abs=None))
+    assert [t.advantage for t in retained.kept] == [0.0] * 8
+
+
+def test_a_group_without_spread_keeps_nothing() -> None:
+    assert kept(group([0.3] * 8), None, config()).kept == []
+    assert sampled(group([0.3] * 8)).uninformative and not sampled(group([0.3] * 7 + [0.4])).uninformative
+
+
+def test_a_prompt_is_informative_if_only_its_exploration_is_right() -> None:
+    assert not sampled(group([0, 0]), exploration_group([0, 1])).uninformative
+    assert sampled(group([0, 0]), exploration_group([0, 0])).uninformative
+
+
+def test_exploration_keeps_only_what_is_better_than_its_own_group() -> None:
+    retained = kept(group([0] * 8), exploration_group(ONE_OF_TWENTY), config())
+    assert [t.kind for t in retained.kept] == [Kind.EXPLORATION]
+    assert retained.kept[0].advantage == pytest.approx(4.2485, abs=1e-4)
+    assert retained.kept[0].score.reward == 1.0
+    assert (retained.regular, retained.exploration) == (0, 1)
+
+
+def test_the_two_sided_filter_with_threshold_one_keeps_only_the_success() -> None:
+    assert keep_exploration(of_one(ONE_OF_TWENTY), Exploration(keep="informative", threshold=1.0)).sum() == 1
+
+
+def test_the_two_sided_filter_keeps_strong_failures_too() -> None:
+    # 19 right of 20 is the mirror image: A = .2236 for each success, -4.2485 for the failure
+    mask_H = keep_exploration(of_one([0.0] + [1.0] * 19), Exploration(keep="informative", threshold=1.0))
+    assert mask_H.tolist() == [True] + [False] * 19
+
+
+def test_a_joint_group_gives_regular_failures_a_negative_advantage() -> None:
+    # 0 0 | 0 1 are four rewards with one success: A = -.5, -.5 | -.5, 1.5; positive-only drops the exploration failure
+    retained = kept(group([0, 0]), exploration_group([0, 1]), config(group="joint"))
+    assert [(t.kind, round(t.advantage, 4)) for t in retained.kept] == [
+        (Kind.REGULAR, -0.5),
+        (Kind.REGULAR, -0.5),
+        (Kind.EXPLORATION, 1.5),
+    ]
+
+
+def test_a_joint_group_without_exploration_is_normalised_within_g() -> None:
+    assert kept(group([1, 0, 0, 0]), None, config(group="joint")) == kept(group([1, 0, 0, 0]), None, config())
+
+
+def test_overlong_positives_are_dropped_and_counted_and_overlong_negatives_stay() -> None:
+    truncated = [True, False, True, False]
+    retained = kept(group([1, 1, 0, 0], truncated=truncated), None, config())
+    assert [t.score.slot for t in retained.kept] == [1, 2, 3]
+    assert (retained.regular, retained.overlong_dropped) == (3, 1)
+    kept_all = kept(group([1, 1, 0, 0], truncated=truncated), None, config(drop=False))
+    assert (kept_all.regular, kept_all.overlong_dropped) == (4, 0)
+
+
+def test_an_overlong_exploration_success_is_dropped() -> None:
+    retained = kept(group([0] * 8), exploration_group([1, 0, 0, 0], [True, False, False, False]), config())
+    assert retained.kept == [] and retained.exploration == 0 and retained.overlong_dropped == 1
+
+
+def test_an_overlong_response_that_would_not_be_kept_anyway_is_not_counted() -> None:
+    # [0, .5, .52, 1] again: .52 has A = .0367, below the threshold
+    assert kept(group([0, 0.5, 0.52, 1], truncated=[False, False, True, False]), None, config(min_abs=0.05)).overlong_dropped == 0
+
+
+def test_all_responses_truncated_without_reward_is_a_normal_event() -> None:
+    retained = kept(group([0] * 4, truncated=[True] * 4), exploration_group([0] * 6, [True] * 6), config())
+    assert retained.kept == [] and retained.overlong_dropped == 0
+
+
+def test_difficulty_reads_accuracy_but_advantages_read_the_reward() -> None:
+    # a bonus for format spreads an all-wrong group: it is trained on
+    assert len(kept(group([0.1, 0, 0, 0]), None, config()).kept) == 4
+
+
+def test_overlong_mask_needs_all_three() -> None:
+    advantages_N = np.array([1.0, 1.0, -1.0, 0.0])
+    truncated_N = np.array([True, False, True, True])
+    assert overlong_positive(advantages_N, truncated_N, Retention()).tolist() == [True, False, False, False]
+    assert not overlong_positive(advantages_N, truncated_N, Retention(drop_overlong_positive=False)).any()
+
+
+# --- several prompts
+
+
+def test_a_step_without_prompts_keeps_nothing_and_asks_no_estimator() -> None:
+    # All were uninformative under dynamic sampling: the mean over no response would be NaN.
+    def of_ones_own(rewards: list[Rewards]) -> list[Advantages]:
+        pytest.fail("asked about no response")
+
+    for estimator in (*BUILTIN.values(), of_ones_own):
+        assert retain([], config(), estimator) == []
+
+
+@pytest.mark.parametrize("which", ["own", "joint"])
+def test_the_estimator_sees_each_group_and_never_an_empty_one(which: str) -> None:
+    seen: list[list[float]] = []
+
+    def estimator(rewards: list[Rewards]) -> list[Advantages]:
+        seen.extend(r.tolist() for r in rewards)
+        return [r.copy() for r in rewards]
+
+    prompts = [sampled(group([1, 0])), sampled(group([0, 0]), exploration_group([0, 1, 0])), sampled(group([0, 1]))]
+    found = advantages(prompts, config(which), estimator)
+    assert seen == ([[1, 0], [0, 0], [0, 1, 0], [0, 1]] if which == "own" else [[1, 0], [0, 0, 0, 1, 0], [0, 1]])
+    assert [(a.tolist(), b.tolist()) for a, b in found] == [([1, 0], []), ([0, 0], [0, 1, 0]), ([0, 1], [])]
+
+
+def test_batch_advantages_run_over_the_groups_of_all_prompts() -> None:
+    # [1, 0] and [1, 1]: .5, -1.5, .5, .5 (worked out in test_advantage.py)
+    found = retain([sampled(group([1, 0])), sampled(group([1, 1]))], config(), BUILTIN["batch"])
+    assert [[round(t.advantage, 4) for t in each.kept] for each in found] == [[0.5, -1.5], [0.5, 0.5]]
+
+
+# --- a balanced subset
+
+
+@pytest.mark.parametrize(
+    ("rewards", "n", "slots"),
+    [
+        ([1, 1, 1, 0, 0, 0], 4, [0, 1, 3, 4]),  # enough of both: two of each, the first ones
+        ([0, 1, 1, 1, 1, 1], 4, [0, 1, 2, 3]),  # one wrong: three right
+        ([1, 0, 0, 0, 0, 0], 4, [0, 1, 2, 3]),  # one right: three wrong
+        ([1, 1, 0, 0, 0], 3, [0, 2, 3]),  # an odd number: the odd one is wrong
+        ([1, 0, 1], 4, [0, 1, 2]),  # fewer than asked for: all of them
+        ([0, 0, 0, 0], 2, [0, 1]),
+        ([1, 1, 1, 1], 2, [0, 1]),
+    ],
+)
+def test_a_balanced_subset_is_half_right_and_half_wrong_as_far_as_there_are(rewards: list[float], n: int, slots: list[int]) -> None:
+    assert [t.score.slot for t in balanced(group(rewards).trajectories, n, solved_at=0.01)] == slots
+
+
+def test_a_subset_keeps_the_advantages_of_all_samples_and_does_not_touch_exploration() -> None:
+    # six of eight right: centred .25 and -.75; with n = 4 there are the two wrong and the first two right ones
+    [retained] = retain([sampled(group([1] * 6 + [0] * 2), exploration_group([1, 0, 0, 0, 0, 0]))], config(subset=4), BUILTIN["centred"])
+    assert [t.advantage for t in retained.kept[:4]] == [0.25, 0.25, -0.75, -0.75]
+    assert (retained.regular, retained.exploration) == (4, 1)
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=20), st.integers(2, 12))
+def test_a_balanced_subset_is_as_large_and_as_even_as_can_be(rewards: list[float], n: int) -> None:
+    chosen = balanced(group(rewards).trajectories, n, solved_at=0.01)
+    rights, wrongs = sum(t.score.reward > 0 for t in chosen), sum(t.score.reward == 0 for t in chosen)
+    assert len(chosen) == min(n, len(rewards))
+    assert rights >= min(n // 2, rewards.count(1.0)) and wrongs >= min(n // 2, rewards.count(0.0))
+
+
+# --- properties
+
+rewards = st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0]), min_size=2, max_size=20)
+
+
+@given(
+    rewards,
+    st.none() | rewards,
+    st.sampled_from(["own", "joint"]),
+    st.sampled_from(["positive", "informative"]),
+    st.sampled_from([0.0, 0.05]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.booleans(),
+    st.sampled_from(sorted(BUILTIN)),
+    st.data(),
+)
+def test_retention_never_keeps_a_zero_advantage(regular, explored, which, keep, min_abs, threshold, drop, name, data) -> None:
+    estimator = BUILTIN[name]
+    cfg = config(which, keep, threshold, min_abs, drop)
+    flags = data.draw(st.lists(st.booleans(), min_size=len(regular), max_size=len(regular)))
+    exploration = None if explored is None else exploration_group(explored, [flags[0]] * len(explored))
+    [retained] = retain([sampled(group(regular, truncated=flags), exploration)], cfg, estimator)
+    assert all(t.advantage != 0 and np.isfinite(t.advantage) for t in retained.kept)
+    assert len(retained.kept) == retained.regular + retained.exploration
+    assert not (drop and any(t.score.truncated and t.advantage > 0 for t in retained.kept))
+    for kind in (Kind.REGULAR, Kind.EXPLORATION):  # each once, in the group's order
+        slots = [t.score.slot for t in retained.kept if t.kind == kind]
+        assert all(a < b for a, b in pairwise(slots))
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=30), st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_threshold_never_keeps_more(advantages, a, b) -> None:
+    low, high = sorted((a, b))
+    array = np.array(advantages)
+    assert not (keep_regular(array, Retention(min_abs_advantage=high)) & ~keep_regular(array, Retention(min_abs_advantage=low))).any()
