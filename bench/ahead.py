@@ -6,7 +6,7 @@ A block rolled ahead begins and ends without rollouts in stock, as at a checkpoi
 import asyncio
 from pathlib import Path
 
-from actors.driver.prefetch import RolloutsAhead
+from actors.driver.prefetch import RolloutPrefetcher
 from bench.crew import crew
 from bench.figure import Figure, Target, compared
 from bench.steps import AHEAD, in_blocks_of, train_steps
@@ -25,7 +25,7 @@ async def _measure(scratch: Path, pairs: int, steps: int) -> list[Figure]:
     async with crew(default_config(*AHEAD, *in_blocks_of(steps)), scratch) as controller:
         await controller.exchange.start()
         one_ahead = controller.ahead
-        on_policy = RolloutsAhead(controller.roll, 0, last=lambda: 0)
+        on_policy = RolloutPrefetcher(controller.roll, 0, last=lambda: 0)
 
         async def ahead(k: int) -> Block:
             controller.ahead = one_ahead

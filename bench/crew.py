@@ -17,10 +17,10 @@ from actors.driver.rollout_log import RolloutLog
 from actors.driver.weight_sync import WeightExchange, tolerance
 from actors.runtime.cluster import connect
 from actors.runtime.logs import logged
-from actors.runtime.supervisor import Post, Supervisor
+from actors.runtime.supervisor import ActorSpec, Supervisor
 from bench.processes import cpu_seconds, tree
 from bench.turns import Block
-from uec.algorithm.retention import Sampled
+from uec.algorithm.retention import PromptRollouts
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
 from uec.data.embedded import write_images
@@ -115,7 +115,7 @@ def features_of(cfg: Config, dataset: Dataset, processor: Processor | None) -> d
     return {p.index: processor.features(p, open_images(p, cfg.data.image)) for p in dataset.train if p.images}
 
 
-async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Sampled], Block]:
+async def explore(controller: Controller, prompts: list[int]) -> tuple[list[PromptRollouts], Block]:
     """Steps 1 to 4 of the algorithm for some prompts, as Controller.step does them; and what they took."""
     everyone_regular = asyncio.Barrier(len(prompts))
     begin = time.perf_counter()
@@ -124,7 +124,7 @@ async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Samp
     return explored, Block(seconds, sum(t.score.response_tokens for prompt in explored for t in prompt.trajectories))
 
 
-def create(post: Post, log: Path) -> Any:
+def create(post: ActorSpec, log: Path) -> Any:
     """One actor of a run, by itself."""
     environment = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **post.environment}}
     actor = ray.remote(logged(post.actor, log)).options(

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.late_engine import DIFFICULT_EVERY, LateEngine, Skew
 from uec.config.schema import Config
-from uec.types import Continuation, Kind, Logprobs, Plan, Prompt, Publication, Request, Rollout, Score
+from uec.types import Continuation, Kind, Logprobs, Plan, Prompt, Request, Rollout, Score, WeightUpdate
 
 if TYPE_CHECKING:
     from actors.runtime.supervisor import Supervisor
@@ -86,8 +86,8 @@ class LateLearner:
         time.sleep(max(0.0, begin + busy_s - time.perf_counter()))
         return {"policy/entropy": 1.0, "policy/loss": 0.0, BUSY_S: busy_s}, old_logprobs
 
-    def publish(self, version: int) -> Publication | None:
-        return Publication(version, "none", [], [], [], 0) if self._rank == 0 else None
+    def publish(self, version: int) -> WeightUpdate | None:
+        return WeightUpdate(version, "none", [], [], [], 0) if self._rank == 0 else None
 
     def score(self, sequences: list[Continuation]) -> tuple[list[Logprobs], list[Logprobs]]:
         zeros = [np.zeros(len(one.tokens), np.float32) for one in sequences]
@@ -116,7 +116,7 @@ class Host:
         async for bundle in (await self._engine(number)).generate(requests):
             yield bundle
 
-    async def update_weights(self, number: int, publication: Publication) -> None:
+    async def update_weights(self, number: int, publication: WeightUpdate) -> None:
         await (await self._engine(number)).update_weights(publication)
 
     async def score(self, number: int, sequences: list[Continuation]) -> list[Logprobs]:

@@ -16,7 +16,7 @@ from operator import itemgetter
 import numpy as np
 
 from uec.config.schema import Config
-from uec.types import Continuation, Kind, Logprobs, Outcome, Progress, Prompt, Publication, Request, Rollout, Verdict
+from uec.types import Continuation, Kind, Logprobs, Outcome, Progress, Prompt, Request, Rollout, Verdict, WeightUpdate
 
 BUNDLE_INTERVAL_S = 0.02  # as RolloutActor's
 DIFFICULT_EVERY = 3  # prompts: about the share of the default task
@@ -63,7 +63,7 @@ class LateEngine:
         self._prompts = {prompt.index: prompt for prompt in prompts}
         return {}
 
-    async def update_weights(self, publication: Publication) -> None:
+    async def update_weights(self, publication: WeightUpdate) -> None:
         self._version = publication.version
 
     async def score(self, sequences: list[Continuation]) -> list[Logprobs]:

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from uec.config.file import SAVED_HEADER, save_config
+from uec.config.file import SAVED_HEADER, config_text
 from uec.config.schema import Config
 from uec.errors import BadInput
-from uec.system.files import sync_folder
+from uec.system.files import atomic_write, sync_folder
 
 UNFINISHED = ".unfinished-"
 REPLACED = ".replaced-"
@@ -188,6 +188,11 @@ class RunFolder:
         folder = self.path.is_dir() and not self.path.is_symlink()
         if not folder or not (self._is_ours() or {path.name for path in self.path.iterdir()} <= {".lock"}):
             raise BadInput(f"{self.path} was not made by a run (no config.yaml of one); delete it by hand, or choose another run.name")
+
+
+def save_config(cfg: Config, path: str | Path) -> None:
+    """Write every setting, atomically, so that `load_config` gives the same again."""
+    atomic_write(path, config_text(cfg, path))
 
 
 def step_of(checkpoint: Path) -> int:

@@ -186,7 +186,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Publication:
+class WeightUpdate:
     """A version of the weights, ready to be taken by every engine."""
 
     version: int

@@ -3,11 +3,11 @@
 import asyncio
 
 from actors.driver.checkpoint import Checkpoints
-from actors.driver.dispatch import Coalesced
+from actors.driver.dispatch import BatchedCalls
 from actors.driver.evaluation import Evaluation
 from actors.driver.learner_group import LearnerGroup, example
-from actors.driver.prefetch import RolloutsAhead
-from actors.driver.replay_update import EntropyStabiliser
+from actors.driver.prefetch import RolloutPrefetcher
+from actors.driver.replay_update import ReplayUpdates
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.rollouts import RolloutStream
 from actors.driver.sampling import sample_prompts, sample_rounds
@@ -20,7 +20,7 @@ from uec.algorithm.batch import BatchBuffer
 from uec.algorithm.difficulty import outcome
 from uec.algorithm.exploration import Pulse, round_sizes
 from uec.algorithm.replay import admits
-from uec.algorithm.retention import Rolled, Sampled, retain
+from uec.algorithm.retention import PromptRollouts, StepRollouts, retain
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
 from uec.data.order import PromptOrder
@@ -44,17 +44,17 @@ class Controller:
         self.tracker = tracker
         self.stream = RolloutStream(supervisor)
         self.pulse = Pulse(cfg)
-        self.judge = Coalesced[Outcome, Verdict](
+        self.judge = BatchedCalls[Outcome, Verdict](
             lambda outcomes: supervisor.call(supervisor.difficulty, "classify", outcomes, self.pulse.progress)
         )
         self.estimator = load_estimator(cfg.advantage.estimator)
         self.learners = LearnerGroup(cfg, supervisor)
-        self.stabiliser = EntropyStabiliser(cfg, supervisor, self.learners, log)
+        self.stabiliser = ReplayUpdates(cfg, supervisor, self.learners, log)
         self.batch = BatchBuffer(cfg)
         self.order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle)
         self.steps_done = 0
         self.started = False
-        self.ahead = RolloutsAhead(
+        self.ahead = RolloutPrefetcher(
             self.roll, cfg.train.max_staleness, last=lambda: 0 if self.interrupted else next_checkpoint(self.steps_done, cfg)
         )
         self.evaluation = Evaluation(cfg, dataset.eval, self.stream, self.learners, tracker)
@@ -100,14 +100,14 @@ class Controller:
         self.pulse.end_step(metrics)
         return metrics | clock.metrics() | {"weights/version": float(self.exchange.version)}
 
-    async def roll(self, step: int) -> Rolled:
+    async def roll(self, step: int) -> StepRollouts:
         """Steps 1 to 4: with `train.max_staleness` above 0, while an earlier step is learned from."""
         before = self.stream.spent()
         self.pulse.begin_step(step - 1)
         prompts = await sample_prompts(self.explore, self.order, self.cfg, self.supervisor.images)
-        return Rolled(prompts, self.pulse.progress.exploring, self.stream.spent() - before)
+        return StepRollouts(prompts, self.pulse.progress.exploring, self.stream.spent() - before)
 
-    async def explore(self, prompt: int, everyone_regular: asyncio.Barrier | None = None) -> Sampled:
+    async def explore(self, prompt: int, everyone_regular: asyncio.Barrier | None = None) -> PromptRollouts:
         """Steps 1 to 4 for one prompt: groups stream, so that a difficult prompt is explored while others are still at work."""
         cfg, solved_at = self.cfg, self.cfg.difficulty.solved_at
         rollout, exploration = cfg.rollout, cfg.exploration
@@ -121,7 +121,7 @@ class Controller:
             rounds = round_sizes(verdict.n, exploration.rounds)
             explored = await self.sample(prompt, rounds, verdict.temperature, Kind.EXPLORATION, "right")  # 4
             await self.judge(outcome(explored, solved_at))
-        return Sampled(regular, explored, verdict.difficult)
+        return PromptRollouts(regular, explored, verdict.difficult)
 
     async def sample(self, prompt: int, rounds: list[int], temperature: float, kind: Kind, until: str) -> Group:
         solved_at = self.cfg.difficulty.solved_at

@@ -10,14 +10,14 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from actors.runtime.supervisor import Member
+    from actors.runtime.supervisor import ActorSlot
 
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-class Coalesced(Generic[Item, Answer]):
+class BatchedCalls(Generic[Item, Answer]):
     """`await coalesced(item)` gives the answer to `item`; `call` gets all items of a turn and answers in their order."""
 
     def __init__(self, call: Callable[[list[Item]], Awaitable[list[Answer]]]) -> None:
@@ -61,11 +61,11 @@ SLACK = 4
 class Balance:
     """Keeps count of the members' `outstanding`; a choice takes time that hardly grows with their number."""
 
-    def __init__(self, members: Sequence["Member"]) -> None:
+    def __init__(self, members: Sequence["ActorSlot"]) -> None:
         self._members = members
         self._sweep()
 
-    def give(self, work: int) -> "Member":
+    def give(self, work: int) -> "ActorSlot":
         """The member with the least outstanding, the first of equals, which now has `work` more."""
         while (least := self._heap[0])[0] != self._members[least[1]].outstanding:
             heappop(self._heap)
@@ -74,7 +74,7 @@ class Balance:
         heapreplace(self._heap, (member.outstanding, least[1]))
         return member
 
-    def take_back(self, member: "Member", work: int) -> None:
+    def take_back(self, member: "ActorSlot", work: int) -> None:
         """It has `work` less to do (negative: more)."""
         member.outstanding -= work
         heappush(self._heap, (member.outstanding, self._places[member]))

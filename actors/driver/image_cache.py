@@ -16,7 +16,7 @@ from uec.errors import RunFailed
 from uec.types import Prompt
 
 if TYPE_CHECKING:
-    from actors.runtime.supervisor import Member, Supervisor
+    from actors.runtime.supervisor import ActorSlot, Supervisor
 
 AT_ONCE = 8
 """Prompts of one call: few enough that the first are ready early."""
@@ -31,7 +31,7 @@ class _Asked:
 
     features: Any  # reference
     done: Any  # reference to a None, or to what went wrong, once the call has ended
-    worker: "Member"
+    worker: "ActorSlot"
     handle: Any  # of the worker that was asked
 
 

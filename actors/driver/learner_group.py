@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 
-from actors.runtime.supervisor import Member, Supervisor, awaited
+from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.models.packing import packs, plan
@@ -110,7 +110,7 @@ class LearnerGroup:
             data.append([*bundles, *images])
         return plans, data, places
 
-    async def _answer(self, rank: Member, answer: Any) -> dict[str, float]:
+    async def _answer(self, rank: ActorSlot, answer: Any) -> dict[str, float]:
         try:
             return await awaited(answer)
         except ray.exceptions.RayError as error:

@@ -7,24 +7,24 @@ are at most k versions older than those that it trains. With k = 0 nothing begin
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from uec.algorithm.retention import Rolled
+from uec.algorithm.retention import StepRollouts
 
 
-class RolloutsAhead:
+class RolloutPrefetcher:
     """The steps that were begun and not yet taken."""
 
-    def __init__(self, sample: Callable[[int], Awaitable[Rolled]], max_staleness: int, last: Callable[[], int]) -> None:
+    def __init__(self, sample: Callable[[int], Awaitable[StepRollouts]], max_staleness: int, last: Callable[[], int]) -> None:
         """`sample` does a step's rollouts; `last` says up to which step they may begin."""
         self._sample = sample
         self._max_staleness = max_staleness
         self._last = last
         self._learned = 0
-        self._begun: dict[int, asyncio.Future[Rolled]] = {}
+        self._begun: dict[int, asyncio.Future[StepRollouts]] = {}
 
     def __len__(self) -> int:
         return len(self._begun)
 
-    async def take(self, step: int) -> Rolled:
+    async def take(self, step: int) -> StepRollouts:
         """The rollouts of the first step that was not learned from yet. Raises what made them fail."""
         self._learned = step - 1
         if step not in self._begun:
@@ -42,7 +42,7 @@ class RolloutsAhead:
     def _begin(self, step: int) -> None:
         rollouts = self._begun[step] = asyncio.ensure_future(self._sample(step))
 
-        def ended(rollouts: asyncio.Future[Rolled]) -> None:
+        def ended(rollouts: asyncio.Future[StepRollouts]) -> None:
             if not rollouts.cancelled() and rollouts.exception() is None:
                 self._go_on(step + 1)
 

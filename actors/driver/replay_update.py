@@ -7,7 +7,7 @@ import ray
 from actors.driver.learner_group import Example, LearnerGroup, Updated
 from actors.driver.rollout_log import RolloutLog
 from actors.runtime.supervisor import Supervisor, awaited
-from uec.algorithm.replay import draw_rows, is_due
+from uec.algorithm.replay import is_due
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.types import Admission, Replayed, Trajectory
@@ -15,7 +15,7 @@ from uec.types import Admission, Replayed, Trajectory
 REPORTED = ("loss", "clip_frac", "ratio_mean", "grad_norm")
 
 
-class EntropyStabiliser:
+class ReplayUpdates:
     """Admits high-advantage trajectories to the shared store, and trains on a draw from it now and then."""
 
     def __init__(self, cfg: Config, supervisor: Supervisor, learners: LearnerGroup, log: RolloutLog) -> None:
@@ -49,7 +49,7 @@ class EntropyStabiliser:
         if not is_due(step, self.size, self.cfg.replay):
             return {}
         replay = self.supervisor.replay
-        drawn, bundle = replay.handle.draw.options(num_returns=2).remote(step, draw_rows(self.cfg))
+        drawn, bundle = replay.handle.draw.options(num_returns=2).remote(step, self.cfg.replay_rows())
         try:
             records: list[Replayed] = await awaited(drawn)
         except ray.exceptions.RayError as error:

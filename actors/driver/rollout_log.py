@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from actors.runtime.supervisor import Supervisor, awaited
-from uec.algorithm.retention import Retained, Sampled
+from uec.algorithm.retention import KeptResponses, PromptRollouts
 from uec.errors import RunFailed
 from uec.run_folder import RunFolder
 from uec.tracking.rollouts import Page, write_replayed
@@ -24,7 +24,7 @@ class RolloutLog:
         self.enabled = enabled
         self._writing: Any = None
 
-    async def write(self, step: int, sampled: list[Sampled], retained: list[Retained]) -> None:
+    async def write(self, step: int, sampled: list[PromptRollouts], retained: list[KeptResponses]) -> None:
         """Have every response of a step written, with what was kept and its advantage; waits for the file before."""
         if not self.enabled:
             return

@@ -12,10 +12,10 @@ from typing import Any
 
 import ray
 
-from actors.driver.dispatch import Balance, Coalesced
+from actors.driver.dispatch import Balance, BatchedCalls
 from actors.driver.image_cache import AT_ONCE
 from actors.driver.timing import Activity
-from actors.runtime.supervisor import Member, Supervisor
+from actors.runtime.supervisor import ActorSlot, Supervisor
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.types import Group, Kind, Request, Score, Spent, Trajectory
@@ -44,7 +44,7 @@ class RolloutStream:
         self._open: dict[int, _Open] = {}
         self._engines = Balance(supervisor.engines)
         self._graders = Balance(supervisor.graders)
-        self._submit = Coalesced[Request, asyncio.Future[Group]](self._dispatch)
+        self._submit = BatchedCalls[Request, asyncio.Future[Group]](self._dispatch)
         self._streams: set[asyncio.Task[None]] = set()
         self._portions = asyncio.Semaphore(_portions_at_once(supervisor.cfg))
         self._failure: BaseException | None = None
@@ -67,7 +67,7 @@ class RolloutStream:
         """Hand each request to the engine with the least to do, in one message an engine, and in more where images are not ready."""
         if self._failure is not None:
             raise self._failure
-        shares: dict[Member, list[Request]] = {}
+        shares: dict[ActorSlot, list[Request]] = {}
         for request in requests:
             shares.setdefault(self._engines.give(request.n), []).append(request)
             self._open[request.group] = _Open(request, asyncio.get_running_loop().create_future())
@@ -88,7 +88,7 @@ class RolloutStream:
         self._streams.add(task)
         task.add_done_callback(self._ended)
 
-    async def _follow_later(self, engine: Member, requests: list[Request]) -> None:
+    async def _follow_later(self, engine: ActorSlot, requests: list[Request]) -> None:
         """For requests whose images are still to be processed. Not all at once: those of a large evaluation would fill the object store."""
         async with self._portions:
             await self._follow(engine, requests)
@@ -102,7 +102,7 @@ class RolloutStream:
                     group.complete.set_exception(error)
             self._open.clear()
 
-    async def _follow(self, engine: Member, requests: list[Request]) -> None:
+    async def _follow(self, engine: ActorSlot, requests: list[Request]) -> None:
         """Have the requests answered by this engine; if it fails, replace it and issue unfinished groups again, whole."""
         self._activity.sent(engine, requests)
         while requests:
@@ -118,7 +118,7 @@ class RolloutStream:
                     self._engines.take_back(engine, -len(again))
                     again.clear()
 
-    async def _generate(self, engine: Member, handle: Any, requests: list[Request], images: list[Any]) -> BaseException | None:
+    async def _generate(self, engine: ActorSlot, handle: Any, requests: list[Request], images: list[Any]) -> BaseException | None:
         """Grade all that an engine yields for the requests; the engine's failure, if there was one."""
         gradings = []
         async for bundle in handle.generate.options(num_returns="streaming").remote(requests, *images):
@@ -132,7 +132,7 @@ class RolloutStream:
                 raise result
         return lost
 
-    async def _grade(self, engine: Member, bundle: Any) -> None:
+    async def _grade(self, engine: ActorSlot, bundle: Any) -> None:
         """Have an engine's bundle graded; a grader that dies is replaced and the bundle graded again."""
         scores: list[Score] | None = None
         graded: Any = None

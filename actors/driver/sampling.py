@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from actors.driver.image_cache import ImageStore
 from uec.algorithm.exploration import enough, joined
-from uec.algorithm.retention import Sampled
+from uec.algorithm.retention import PromptRollouts
 from uec.config.schema import Config
 from uec.data.order import PromptOrder
 from uec.types import Group, Kind
@@ -30,8 +30,8 @@ async def sample_rounds(
 
 
 async def sample_prompts(
-    explore: Callable[[int, asyncio.Barrier | None], Awaitable[Sampled]], order: PromptOrder, cfg: Config, images: ImageStore
-) -> list[Sampled]:
+    explore: Callable[[int, asyncio.Barrier | None], Awaitable[PromptRollouts]], order: PromptOrder, cfg: Config, images: ImageStore
+) -> list[PromptRollouts]:
     """Steps 1 to 4 of the algorithm for a step's prompts, side by side. The next step's images are processed meanwhile.
 
     With `dynamic_sampling` (DAPO, 2503.14476) an uninformative prompt is replaced at once by the next of the data, until there are
@@ -41,7 +41,7 @@ async def sample_prompts(
     spare = int(cfg.dynamic_sampling.max_prompts * count) - count if cfg.dynamic_sampling.enabled else 0
     everyone_regular = asyncio.Barrier(count)
 
-    async def place(prompt: int) -> list[Sampled]:
+    async def place(prompt: int) -> list[PromptRollouts]:
         nonlocal spare
         visits = [await explore(prompt, everyone_regular)]
         while spare > 0 and visits[-1].uninformative:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from actors.runtime.supervisor import Member
+from actors.runtime.supervisor import ActorSlot
 from uec.types import EngineUse, Kind, Request, Spent
 
 
@@ -25,7 +25,7 @@ class _Use:
 class Activity:
     """Told of messages, groups and bundles as they come and go. An evaluation's are no rollouts: they only count as engines' work."""
 
-    def __init__(self, engines: Sequence[Member], now: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, engines: Sequence[ActorSlot], now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
         self._at = now()
         self._seconds = {"generate": 0.0, "explore": 0.0, "reward": 0.0}
@@ -44,7 +44,7 @@ class Activity:
             self._advance()
             self._groups -= 1
 
-    def sent(self, engine: Member, requests: Sequence[Request]) -> None:
+    def sent(self, engine: ActorSlot, requests: Sequence[Request]) -> None:
         """A message of requests goes to an engine."""
         now, use = self._advance(), self._uses[engine]
         if not use.messages:
@@ -52,7 +52,7 @@ class Activity:
         use.messages += 1
         self._messages[_kind(requests)] += 1
 
-    def answered(self, engine: Member, requests: Sequence[Request]) -> None:
+    def answered(self, engine: ActorSlot, requests: Sequence[Request]) -> None:
         """The same message's last response is out, or the engine failed."""
         now, use = self._advance(), self._uses[engine]
         use.messages -= 1
@@ -60,7 +60,7 @@ class Activity:
             use.seconds += now - use.since
         self._messages[_kind(requests)] -= 1
 
-    def graded(self, engine: Member, tokens: int) -> None:
+    def graded(self, engine: ActorSlot, tokens: int) -> None:
         """A bundle of an engine's, of so many response tokens, was graded."""
         self._uses[engine].tokens += tokens
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import ray
 
-from actors.runtime.supervisor import Member, Supervisor, awaited
+from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.system.platform import Platform
-from uec.types import Continuation, Group, Logprobs, Prompt, Publication, Tokens
+from uec.types import Continuation, Group, Logprobs, Prompt, Tokens, WeightUpdate
 
 PROBE_SEQUENCES = 8
 PROBE_TOKENS = 64
@@ -128,11 +128,11 @@ class WeightExchange:
                 self._repeated = publication.version
                 await asyncio.gather(*(self._give(engine, publication) for engine in self.supervisor.engines))
 
-    async def _publish(self) -> Publication:
+    async def _publish(self) -> WeightUpdate:
         async with self._exchanging:
             return await self._publish_alone()
 
-    async def _publish_alone(self) -> Publication:
+    async def _publish_alone(self) -> WeightUpdate:
         timeout_s = self.cfg.weights.timeout_s
         supervisor = self.supervisor
         calls = (supervisor.call(rank, "publish", self.version, timeout_s=timeout_s) for rank in supervisor.learners)
@@ -142,7 +142,7 @@ class WeightExchange:
         await asyncio.gather(*(self._give(engine, publication) for engine in supervisor.engines))
         return publication
 
-    async def _give(self, engine: Member, publication: Publication) -> None:
+    async def _give(self, engine: ActorSlot, publication: WeightUpdate) -> None:
         """An engine that fails on the way is replaced, and the new one starts from this publication."""
         handle: Any = engine.handle
         try:

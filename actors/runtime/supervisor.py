@@ -29,7 +29,7 @@ from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.system.process_env import compiler_caches_in_force
 from uec.tracking.tracker import Tracker
-from uec.types import Prompt, Publication
+from uec.types import Prompt, WeightUpdate
 
 MAX_RESTARTS = 3
 CLOSE_TIMEOUT_S = 5.0
@@ -44,7 +44,7 @@ class Crew(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class ActorSpec:
     """What an actor is and needs."""
 
     actor: type
@@ -57,11 +57,11 @@ class Post:
 
 
 @dataclass(eq=False)
-class Member:
+class ActorSlot:
     """An actor by its name; the handle changes when it is replaced."""
 
     name: str
-    post: Post
+    post: ActorSpec
     start: Callable[[ActorHandle], Awaitable[Any]]
     handle: ActorHandle | None = None
     restarts: int = 0
@@ -93,7 +93,7 @@ class Supervisor:
         self.logs = logs
         self.tracker = tracker
         self.namespace = namespace
-        self.publication: Publication | None = None  # what a replaced engine has to be given
+        self.publication: WeightUpdate | None = None  # what a replaced engine has to be given
         self._prompts: Any = None
         self._rendezvous: Any = None
         rollout, learner = cfg.rollout, cfg.learner
@@ -102,9 +102,9 @@ class Supervisor:
         # Engines and ranks of an evaluation are never up together: there is nothing to share.
         self._pairs = Pairs(cfg) if gpus and trains and cfg.cluster.placement == "colocated" else None
         self.engines = [
-            Member(
+            ActorSlot(
                 f"rollout-{i}",
-                Post(
+                ActorSpec(
                     RolloutActor, (cfg, i), rollout.cpus, gpus * rollout.tensor_parallel, i if self._pairs else None,
                     concurrency=10_000, environment=rollout_environment(cfg, i),
                 ),  # fmt: skip
@@ -113,9 +113,9 @@ class Supervisor:
             for i in range(rollout.engines if samples else 0)
         ]
         self.learners = [
-            Member(
+            ActorSlot(
                 f"learner-{i}",
-                Post(
+                ActorSpec(
                     LearnerActor, (cfg, i) if trains else (cfg, i, True), learner.cpus, gpus, i if self._pairs else None,
                     environment=learner_environment(cfg, i),
                 ),  # fmt: skip
@@ -124,20 +124,20 @@ class Supervisor:
             for i in range(learner.ranks if crew is not Crew.SAMPLING else 0)
         ]
         self.graders = [
-            Member(f"reward-{i}", Post(RewardActor, (cfg, i), cfg.reward.cpus, concurrency=1000), self._start_with_prompts)
+            ActorSlot(f"reward-{i}", ActorSpec(RewardActor, (cfg, i), cfg.reward.cpus, concurrency=1000), self._start_with_prompts)
             for i in range(cfg.reward.workers if samples else 0)
         ]
-        self.image_workers: list[Member] = []  # only where there are images
+        self.image_workers: list[ActorSlot] = []  # only where there are images
         self.images = ImageStore(self)
-        self.difficulty = Member("difficulty", Post(DifficultyActor, (cfg,), cpus=0.01), _ready)
-        self.replay = Member("replay", Post(ReplayActor, (cfg,), cpus=0.01), _ready)
+        self.difficulty = ActorSlot("difficulty", ActorSpec(DifficultyActor, (cfg,), cpus=0.01), _ready)
+        self.replay = ActorSlot("replay", ActorSpec(ReplayActor, (cfg,), cpus=0.01), _ready)
         self._keepers = [self.difficulty, self.replay] if trains else []
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[ActorSlot]:
         return [*self.engines, *self.learners, *self.graders, *self.image_workers, *self._keepers]
 
-    def _create(self, member: Member, name: str) -> ActorHandle:
+    def _create(self, member: ActorSlot, name: str) -> ActorHandle:
         post = member.post
         options: dict[str, Any] = {"name": name, "num_cpus": post.cpus, "num_gpus": post.gpus}
         if self._pairs is not None and post.pair is not None:
@@ -188,11 +188,11 @@ class Supervisor:
                 if (error := task.exception()) is not None:
                     raise RunFailed(self.account(starts[task], error)) from error
 
-    def _image_worker(self, rank: int) -> Member:
-        post = Post(ImageActor, (self.cfg, rank), self.cfg.data.image.cpus, environment=image_environment())
-        return Member(f"image-{rank}", post, self._start_with_prompts)
+    def _image_worker(self, rank: int) -> ActorSlot:
+        post = ActorSpec(ImageActor, (self.cfg, rank), self.cfg.data.image.cpus, environment=image_environment())
+        return ActorSlot(f"image-{rank}", post, self._start_with_prompts)
 
-    def _not_started(self, members: list[Member]) -> str:
+    def _not_started(self, members: list[ActorSlot]) -> str:
         names = ", ".join(member.name for member in members)
         free, total = ray.available_resources(), ray.cluster_resources()
         have = ", ".join(f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU") if kind in total)
@@ -201,13 +201,13 @@ class Supervisor:
             "Lower rollout.cpus, learner.cpus or their number, free the cluster, or raise the timeout."
         )
 
-    def account(self, member: Member, error: BaseException) -> str:
+    def account(self, member: ActorSlot, error: BaseException) -> str:
         """Which actor failed, why, and where to read on."""
         path = self.logs / f"{member.name}.log"
         last = tail(path)
         return f"{member.name} failed: {reason(error)}" + (f"\nlast lines of {path}:\n{last}" if last else "")
 
-    async def revive(self, member: Member, failed: ActorHandle, error: BaseException) -> None:
+    async def revive(self, member: ActorSlot, failed: ActorHandle, error: BaseException) -> None:
         """Replace an engine or grader that failed; the new one has the current weights before anything is asked of it."""
         async with member.lock:
             if member.handle is not failed:
@@ -224,7 +224,7 @@ class Supervisor:
                 raise RunFailed(f"{member.name} could not be restarted: {self.account(member, again)}") from again
             self.tracker.event(f"{member.name} is back")
 
-    async def call(self, member: Member, method: str, *args: Any, timeout_s: float | None = None) -> Any:
+    async def call(self, member: ActorSlot, method: str, *args: Any, timeout_s: float | None = None) -> Any:
         """Call an actor whose death ends the run, naming it."""
         try:
             return await asyncio.wait_for(awaited(getattr(member.handle, method).remote(*args)), timeout_s)

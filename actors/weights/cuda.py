@@ -15,7 +15,7 @@ from actors.weights.shm import packed_size
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.system.platform import Platform
-from uec.types import Publication
+from uec.types import WeightUpdate
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ class NcclPublisher:
             self._trainer.shutdown()
             self._trainer = None
 
-    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Publication | None:
+    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> WeightUpdate | None:
         """Start to broadcast the parameters, in the order and with the names of the model's own."""
         import torch
         from vllm.distributed.weight_transfer.base import ParamMeta
@@ -102,7 +102,7 @@ class NcclPublisher:
         dtypes, shapes = [self._dtype] * len(self._expected), list(self._expected.values())
         workers = self.cfg.rollout.engines * self.cfg.rollout.tensor_parallel
         init = {"master_address": self._address, "master_port": self._port, "rank_offset": 1, "world_size": 1 + workers, "packed": True}
-        return Publication(
+        return WeightUpdate(
             version, "nccl", list(self._expected), dtypes, shapes, packed_size(dtypes, shapes),
             handles={"connection": {"group": self._group, "init": init}},
         )  # fmt: skip
@@ -154,7 +154,7 @@ class IpcPublisher:
         self._trainer: Any = None
         self._held: list[torch.Tensor] = []
 
-    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Publication | None:
+    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> WeightUpdate | None:
         """Make handles of the parameters on every rank; rank 0 returns those of all devices."""
         from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
         from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
@@ -171,7 +171,7 @@ class IpcPublisher:
             return None
         sent = self._outbox.update
         dtypes, shapes = sent["dtype_names"], sent["shapes"]
-        return Publication(
+        return WeightUpdate(
             version, "ipc", sent["names"], dtypes, shapes, packed_size(dtypes, shapes),
             handles={"connection": {"group": "ipc", "init": self._outbox.init}, "parameters": sent["ipc_handles"]},
         )  # fmt: skip

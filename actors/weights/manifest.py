@@ -1,12 +1,12 @@
 """What a version of the weights must hold: the names, shapes and dtypes of the parameters that a learner publishes."""
 
 from actors.weights.shm import packed_size
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.errors import RunFailed
-from uec.types import Publication
+from uec.types import WeightUpdate
 
 
-def expected_parameters(model: Model) -> dict[str, list[int]]:
+def expected_parameters(model: ModelConfig) -> dict[str, list[int]]:
     """Names and shapes of the parameters that a learner publishes: those of the transformers model that it trains, tied ones once."""
     import torch
 
@@ -20,7 +20,7 @@ def expected_parameters(model: Model) -> dict[str, list[int]]:
     return {name: list(parameter.shape) for name, parameter in hf.named_parameters() if parameter.requires_grad}
 
 
-def check(publication: Publication, expected: dict[str, list[int]]) -> None:
+def check(publication: WeightUpdate, expected: dict[str, list[int]]) -> None:
     """Raise RunFailed unless a publication names every parameter of the model with its shape, and nothing else.
 
     vLLM itself takes an incomplete list without a word, and is lost after a wrong one.

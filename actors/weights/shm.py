@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from uec.errors import RunFailed
-from uec.types import Publication
+from uec.types import WeightUpdate
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ class ShmPublisher:
             (self._folder / "new").rename(self._folder / LOCK)  # there is no lock file that nobody holds and that is not abandoned
             atexit.register(self.close)
 
-    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Publication | None:
+    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> WeightUpdate | None:
         """Write (name, tensor) pairs in their order; a tensor need only live until the next is asked for.
 
         Raises RunFailed, with the sizes, where the shared memory is too small.
@@ -103,7 +103,7 @@ class ShmPublisher:
             os.close(file)
         self._capacity = end
         self._reserve_other(path, end)
-        return Publication(version, "shm", names, dtypes, shapes, end, location=str(path), digest=digest.hexdigest())
+        return WeightUpdate(version, "shm", names, dtypes, shapes, end, location=str(path), digest=digest.hexdigest())
 
     def wait(self) -> None:
         """Nothing goes on behind `publish`."""
@@ -142,7 +142,7 @@ class ShmPublisher:
             os.close(file)
 
 
-def check_file(publication: Publication) -> None:
+def check_file(publication: WeightUpdate) -> None:
     """Raise RunFailed unless the published file is here, and is what was published."""
     path = Path(publication.location)
     if not path.exists():

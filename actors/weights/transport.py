@@ -13,7 +13,7 @@ from actors.weights.shm import ShmPublisher, check_file
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.system.platform import Platform, detect
-from uec.types import Publication
+from uec.types import WeightUpdate
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ def register() -> None:
 class Publisher(Protocol):
     """A learner rank's end. All ranks call it with the same parameters in the same order."""
 
-    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Publication | None:
+    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> WeightUpdate | None:
         """Make a version of the weights ready for the engines; rank 0 returns what to tell them."""
 
     def wait(self) -> None:
@@ -71,7 +71,7 @@ class Receiver:
         if self.backend == "shm":
             await engine.workers("init_weight_transfer_engine", init_info={})
 
-    def check(self, publication: Publication) -> None:
+    def check(self, publication: WeightUpdate) -> None:
         """Raise RunFailed, with the cause, if the publication must not be taken. Leaves the engine alone."""
         if publication.backend != self.backend:
             raise RunFailed(f"weights version {publication.version} come by {publication.backend}, the engine takes {self.backend}")
@@ -79,7 +79,7 @@ class Receiver:
         if self.backend == "shm":
             check_file(publication)
 
-    async def take(self, engine: "Engine", publication: Publication) -> None:
+    async def take(self, engine: "Engine", publication: WeightUpdate) -> None:
         """Load the weights into every worker of an engine in which nothing is running."""
         connection = publication.handles.get("connection")
         if connection is not None and connection["group"] != self._group:
@@ -98,7 +98,7 @@ class Receiver:
         await engine.workers("init_weight_transfer_engine", init_info=init)
         self._group = connection["group"]
 
-    def _update_info(self, publication: Publication) -> dict[str, Any]:
+    def _update_info(self, publication: WeightUpdate) -> dict[str, Any]:
         names, shapes = publication.names, publication.shapes
         if self.backend == "shm":
             return {"location": publication.location, "names": names, "dtypes": publication.dtypes, "shapes": shapes}

@@ -14,7 +14,7 @@ from actors.weights.transport import make_publisher
 from uec.config.schema import Config
 from uec.system.platform import Platform, detect
 from uec.system.process_env import ONEDNN_CACHES
-from uec.types import Continuation, ImageFeatures, Logprobs, Plan, Publication, Rollout
+from uec.types import Continuation, ImageFeatures, Logprobs, Plan, Rollout, WeightUpdate
 
 if TYPE_CHECKING:
     import torch
@@ -129,7 +129,7 @@ class LearnerActor:
         images = {found.prompt: found for found in features}
         return score_sequences(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
 
-    def publish(self, version: int) -> Publication | None:
+    def publish(self, version: int) -> WeightUpdate | None:
         """Hand the weights to the exchange under this version; rank 0 returns what to tell the engines."""
         from uec.models.deepspeed_engine import gathered, trained
 

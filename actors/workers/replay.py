@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from uec.algorithm.replay import Entry, ReplayStore, capacity
+from uec.algorithm.replay import Entry, ReplayStore
 from uec.config.schema import Config
 from uec.system.rollout_file import load_rollouts, save_rollouts
 from uec.types import Admission, Kind, Logprobs, Replayed, Rollout, Score, Trajectory
@@ -22,7 +22,7 @@ class ReplayActor:
 
     def __init__(self, cfg: Config):
         self.cfg = cfg
-        self.store = ReplayStore(capacity(cfg), cfg.run.seed)
+        self.store = ReplayStore(cfg.replay_capacity(), cfg.run.seed)
 
     def size(self) -> int:
         return len(self.store)

@@ -23,7 +23,7 @@ from uec.models.source import context_length, load_tokenizer, resolve_model
 from uec.models.vocabulary import stop_tokens, vocabulary_size
 from uec.system.platform import detect
 from uec.system.process_env import ONEDNN_CACHES
-from uec.types import Continuation, ImageFeatures, Kind, Logprobs, Prompt, Publication, Request, Rollout
+from uec.types import Continuation, ImageFeatures, Kind, Logprobs, Prompt, Request, Rollout, WeightUpdate
 
 BUNDLE_INTERVAL_S = 0.02  # what finishes sooner after a bundle joins the next: a message costs about a millisecond
 WHOLE = 1 << 30  # tokens between two outputs of a response: vLLM then sends its first token, and all others when it ends
@@ -52,7 +52,7 @@ class RolloutActor:
         self.name = f"rollout-{rank}"
         self.version = 0
         self._ids = itertools.count()
-        self._gate = Gate()
+        self._gate = ReadWriteLock()
         self._updating = asyncio.Lock()
         self._broken: RunFailed | None = None
 
@@ -182,7 +182,7 @@ class RolloutActor:
             skip_clone=True,
         )
 
-    async def update_weights(self, publication: Publication) -> None:
+    async def update_weights(self, publication: WeightUpdate) -> None:
         """Take a published version of the weights; every later rollout carries its number.
 
         With `weights.pause=wait` running requests end first. With `keep` they pause and go on with the new weights: such a response's
@@ -285,7 +285,7 @@ class RolloutActor:
             raise self._broken
 
 
-class Gate:
+class ReadWriteLock:
     """Many callers run at once, or one alone."""
 
     def __init__(self) -> None:

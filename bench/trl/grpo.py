@@ -17,7 +17,7 @@ from uec.rewards.reward_function import load_reward
 ENDLESS = 1_000_000
 
 
-class Gate(TrainerCallback):
+class ReadWriteLock(TrainerCallback):
     """Holds the trainer before a step until steps are asked for."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Grpo:
     def __init__(self, cfg: Config, rows: list[dict[str, Any]], threads: int, folder: str) -> None:
         torch.set_num_threads(threads)
         self._tokens = 0
-        self._gate = Gate()
+        self._gate = ReadWriteLock()
         self._grader = load_reward(cfg.reward)
         self._columns = rows[0].keys() - {"prompt", "answer"}
         settings, rollout = cfg.learner, cfg.rollout

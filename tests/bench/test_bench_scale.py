@@ -11,7 +11,7 @@ import pytest
 from actors.driver.dispatch import Balance
 from bench.late_crew import LateGrader, LateLearner, Pace
 from bench.late_engine import LateEngine, Skew, response_lengths
-from uec.types import Kind, Plan, Prompt, Publication, Request, Rollout, Sample
+from uec.types import Kind, Plan, Prompt, Request, Rollout, Sample, WeightUpdate
 
 PLACES_ASKED = 32 * 8 + 11 * 16
 """Responses that an engine is asked for in a step, on average."""
@@ -55,7 +55,7 @@ def test_responses_that_end_close_together_come_in_one_bundle_and_none_waits_for
 
 def test_a_rollout_carries_the_version_that_the_engine_had_taken(make_config):
     engine = LateEngine(make_config(), 0, Skew(0.0, 5.0, 0.0))
-    asyncio.run(engine.update_weights(Publication(3, "none", [], [], [], 0)))
+    asyncio.run(engine.update_weights(WeightUpdate(3, "none", [], [], [], 0)))
     assert {rollout.version for _, rollout in answers(engine, [request(0, 2)])} == {3}
 
 

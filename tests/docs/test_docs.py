@@ -27,7 +27,7 @@ NOT_RUN = {  # what a command begins with: why
     "uec train configs/llm.yaml algorithm=my/file.yaml": "stands for a file of yours",
 }
 OF_THEIR_OWN = ("uec report", "uec eval", "uec export", "uec doctor", "uec train runs/")
-"""Commands whose options have e2e tests of their own, tests/e2e/test_eval.py and so on; those of docs/first-run.md are run as they stand."""
+"""Commands whose options have e2e tests, tests/e2e/test_eval.py and so on; those of docs/first-run.md are run as they stand."""
 
 # Here are neither the hub nor the column names of a user's data: what stands in for them in these configs.
 STAND_IN = [

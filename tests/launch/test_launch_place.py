@@ -63,7 +63,7 @@ def test_the_names_are_those_of_the_ray_that_is_installed() -> None:
 def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_started_with(cluster, make_config, monkeypatch, tmp_path) -> None:
     import ray
 
-    from actors.runtime.supervisor import Member, Post, Supervisor
+    from actors.runtime.supervisor import ActorSlot, ActorSpec, Supervisor
 
     class Surrounded:
         def variable(self, name: str) -> str | None:
@@ -71,7 +71,7 @@ def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_starte
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))  # the cluster runs already
     supervisor = Supervisor(make_config(), "cpu", tmp_path, tracker=None)
-    actor = supervisor._create(Member("surrounded", Post(Surrounded, (), cpus=0.01), start=lambda handle: None), "surrounded")
+    actor = supervisor._create(ActorSlot("surrounded", ActorSpec(Surrounded, (), cpus=0.01), start=lambda handle: None), "surrounded")
     assert ray.get(actor.variable.remote("TORCHINDUCTOR_CACHE_DIR")) == str(tmp_path / "inductor")
     assert ray.get(actor.variable.remote("TORCH_EXTENSIONS_DIR")) == os.environ["TORCH_EXTENSIONS_DIR"]
 

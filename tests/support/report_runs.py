@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from uec.config.file import load_config, save_config
+from uec.config.file import load_config
+from uec.run_folder import save_config
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from uec.config.file import save_config
 from uec.config.schema import Config
+from uec.run_folder import save_config
 
 SHIFT = 0.1
 """Of the final norm's weights of step s: s times this, so that checkpoints differ and stay able to answer."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from uec.algorithm.losses.objective import StepSize, objective
 from uec.algorithm.losses.policy import PolicyLoss
 from uec.algorithm.losses.token_batch import TokenBatch
-from uec.config.schema import Loss
+from uec.config.schema import LossConfig
 
 OLD = -2.0
 """log pi_old of every token of `by_ratio`."""
@@ -85,7 +85,7 @@ def drawn(seed: int, counts: list[int], parts: bool = True) -> Drawn:
     return Drawn(batch, counts, StepSize(tokens, len(counts), longest=6))
 
 
-def shares(data: Drawn, split: list[list[int]], policy_loss: PolicyLoss, settings: Loss) -> tuple[float, Tensor, dict[str, float]]:
+def shares(data: Drawn, split: list[list[int]], policy_loss: PolicyLoss, settings: LossConfig) -> tuple[float, Tensor, dict[str, float]]:
     """What micro-batches of these responses add up to: loss, gradient to the whole's log-probabilities, metric sums."""
     total, gradient_N, sums = 0.0, torch.zeros_like(data.batch.logprobs_N), {}
     for chosen in split:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from uec.config.schema import Config, Exploration
+from uec.config.schema import Config, ExplorationConfig
 from uec.types import Group, Progress
 
 
-def exploration_temperature(failures: int, progress: Progress, exploration: Exploration) -> float:
+def exploration_temperature(failures: int, progress: Progress, exploration: ExplorationConfig) -> float:
     """t' by `exploration.schedule`, between `temperature` and `temperature_end`.
 
     constant (paper): `temperature`. linear: over the run. failures: `temperature_step` for each earlier visit at which the prompt was

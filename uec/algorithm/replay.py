@@ -6,30 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from uec.config.schema import Config, Replay
+from uec.config.schema import ReplayConfig
 from uec.types import Kind, Rollout, Trajectory
 
 STREAM = 2
 """Keeps the draws' random numbers apart from others that are seeded with `run.seed`."""
 
 
-def capacity(cfg: Config) -> int:
-    """s', trajectories: `replay.capacity`, or 2 B G."""
-    return cfg.replay.capacity or 2 * cfg.train.prompts_per_step * cfg.rollout.n
-
-
-def draw_rows(cfg: Config) -> int:
-    """Trajectories of a replay update: `replay.rows`, or B G."""
-    return cfg.replay.rows or cfg.train.prompts_per_step * cfg.rollout.n
-
-
-def admits(trajectory: Trajectory, replay: Replay) -> bool:
+def admits(trajectory: Trajectory, replay: ReplayConfig) -> bool:
     """A > A_0, of a kind that `replay.source` lets in."""
     wanted = replay.source == "all" or trajectory.kind == Kind.EXPLORATION
     return replay.enabled and wanted and trajectory.advantage > replay.min_advantage
 
 
-def is_due(step: int, size: int, replay: Replay) -> bool:
+def is_due(step: int, size: int, replay: ReplayConfig) -> bool:
     """Every `replay.every` steps, counted from 1, once the store holds `replay.min_rows`."""
     return replay.enabled and step % replay.every == 0 and size >= replay.min_rows
 
@@ -57,7 +47,7 @@ class ReplayStore:
         """The oldest entry makes room where the store is full."""
         self.entries.append(entry)
 
-    def draw(self, n: int, step: int, replay: Replay) -> list[Entry]:
+    def draw(self, n: int, step: int, replay: ReplayConfig) -> list[Entry]:
         """n entries that are at most `replay.max_age` steps old, or all where there are fewer; they stay in the store.
 
         Without replacement, by `replay.draw`: uniformly (as released), in proportion to the advantage, or the newest.

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uec.algorithm.advantage import Advantages, Estimator, as_rewards
-from uec.config.schema import Config, Exploration, Retention
+from uec.config.schema import Config, ExplorationConfig, RetentionConfig
 from uec.types import Group, Spent, Trajectory
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class PromptRollouts:
     """All that one prompt gave in a step."""
 
     regular: Group
@@ -36,16 +36,16 @@ def uniform(trajectories: list[Trajectory]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Rolled:
+class StepRollouts:
     """All of a step's rollouts: steps 1 to 4 of the algorithm."""
 
-    prompts: list[Sampled]
+    prompts: list[PromptRollouts]
     exploring: bool
     spent: Spent  # on them
 
 
 @dataclass(frozen=True, slots=True)
-class Retained:
+class KeptResponses:
     """What is kept of one prompt's responses; the counts are of responses, for the `retain/` metrics."""
 
     kept: list[Trajectory]  # with advantages, regular ones first, in their groups' order
@@ -54,26 +54,26 @@ class Retained:
     overlong_dropped: int  # would have been kept, but are truncated with A > 0
 
 
-def keep_regular(advantages_G: Advantages, retention: Retention) -> Mask:
+def keep_regular(advantages_G: Advantages, retention: RetentionConfig) -> Mask:
     """|A| > min_abs_advantage (paper 0, which means A != 0; released code .05); none: all."""
     if retention.min_abs_advantage is None:
         return np.ones(len(advantages_G), dtype=bool)
     return np.abs(advantages_G) > retention.min_abs_advantage
 
 
-def keep_exploration(advantages_H: Advantages, exploration: Exploration) -> Mask:
+def keep_exploration(advantages_H: Advantages, exploration: ExplorationConfig) -> Mask:
     """`positive`: A > 0 (paper). `informative`: |A| > threshold, on both sides (released code)."""
     if exploration.keep == "positive":
         return advantages_H > 0
     return np.abs(advantages_H) > exploration.threshold
 
 
-def overlong_positive(advantages_N: Advantages, truncated_N: Mask, retention: Retention) -> Mask:
+def overlong_positive(advantages_N: Advantages, truncated_N: Mask, retention: RetentionConfig) -> Mask:
     """Truncated with A > 0, where those are to be dropped: reinforcing them teaches the model to ramble."""
     return truncated_N & (advantages_N > 0) & retention.drop_overlong_positive
 
 
-def advantages(prompts: list[Sampled], cfg: Config, estimator: Estimator) -> list[tuple[Advantages, Advantages]]:
+def advantages(prompts: list[PromptRollouts], cfg: Config, estimator: Estimator) -> list[tuple[Advantages, Advantages]]:
     """Advantages of each prompt's regular [G] and exploration [G'] responses; [0] without exploration.
 
     `exploration.group: own` makes the G regular and the G' exploration responses two groups, so the all-wrong regular group of a
@@ -97,7 +97,7 @@ def advantages(prompts: list[Sampled], cfg: Config, estimator: Estimator) -> lis
     return pairs
 
 
-def retain(prompts: list[Sampled], cfg: Config, estimator: Estimator) -> list[Retained]:
+def retain(prompts: list[PromptRollouts], cfg: Config, estimator: Estimator) -> list[KeptResponses]:
     """Advantages and retention of a step's finished groups (algorithm, steps 2, 4 and 5).
 
     With dynamic sampling, uninformative prompts have no part in it: others have taken their place.
@@ -114,7 +114,7 @@ def retain(prompts: list[Sampled], cfg: Config, estimator: Estimator) -> list[Re
             kept_H, dropped_H = _select(prompt.exploration, advantages_H, wanted_H, cfg.retention)
         if cfg.retention.subset is not None:
             kept_G = balanced(kept_G, cfg.retention.subset, cfg.difficulty.solved_at)
-        retained.append(Retained(kept_G + kept_H, len(kept_G), len(kept_H), dropped_G + dropped_H))
+        retained.append(KeptResponses(kept_G + kept_H, len(kept_G), len(kept_H), dropped_G + dropped_H))
     return retained
 
 
@@ -134,7 +134,7 @@ def _rewards(group: Group) -> NDArray[np.float64]:
     return as_rewards([t.score.reward for t in group.trajectories])
 
 
-def _select(group: Group, advantages_N: Advantages, wanted_N: Mask, retention: Retention) -> tuple[list[Trajectory], int]:
+def _select(group: Group, advantages_N: Advantages, wanted_N: Mask, retention: RetentionConfig) -> tuple[list[Trajectory], int]:
     """The wanted trajectories without overlong positives, and how many of the wanted those were."""
     truncated_N = np.array([t.score.truncated for t in group.trajectories], dtype=bool)
     overlong_N = wanted_N & overlong_positive(advantages_N, truncated_N, retention)

@@ -37,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then train."""
+    from uec.algorithm.functions import check_functions
     from uec.config.file import load_config
     from uec.config.validate import validate
     from uec.system.process_env import prepare_driver
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_driver()
     cfg = load_config(arguments.config, arguments.overrides)
     validate(cfg)
+    check_functions(cfg)
     if arguments.dry_run:
         from actors.programs.dry_run import dry_run
 
@@ -59,6 +61,7 @@ def _print_config(path: str, overrides: list[str]) -> int:
     """What is refused is printed, too: the origins tell where it comes from. BadInput follows then."""
     from rich.text import Text
 
+    from uec.algorithm.functions import check_functions
     from uec.config.file import resolve_config
     from uec.config.print import DEFAULT, commented, lines
     from uec.config.validate import validate
@@ -73,4 +76,5 @@ def _print_config(path: str, overrides: list[str]) -> int:
     text.right_crop()
     show(text, wrap=False)
     validate(resolved.config)
+    check_functions(resolved.config)
     return 0

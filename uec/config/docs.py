@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from uec.config import schema as config
+from uec.config import schema as settings
 from uec.config.fields import in_words, inner, range_in_words
 
 
@@ -82,7 +82,7 @@ class Section:
 @functools.cache
 def schema() -> Section:
     """All settings."""
-    return _section(config.Config, "", _docstrings())
+    return _section(settings.Config, "", _docstrings())
 
 
 def find(key: str) -> Field | Section | None:
@@ -118,7 +118,7 @@ def _section(cls: type, key: str, docstrings: dict[str, str]) -> Section:
 def _docstrings() -> dict[str, str]:
     """Of classes and, by Class.name, of fields, for which Python keeps none; each in one line."""
     found = {}
-    for cls in ast.parse(Path(config.__file__).read_text(encoding="utf-8")).body:
+    for cls in ast.parse(Path(settings.__file__).read_text(encoding="utf-8")).body:
         if not isinstance(cls, ast.ClassDef):
             continue
         found[cls.name] = ast.get_docstring(cls) or ""

@@ -21,7 +21,6 @@ from uec.config.presets import PROJECT as PROJECT
 from uec.config.presets import folders, presets
 from uec.config.schema import Config
 from uec.errors import BadInput
-from uec.system.files import atomic_write
 
 SAVED_HEADER = "# uec-rl: all the settings of this run."
 COMMAND_LINE = "command line"
@@ -92,15 +91,15 @@ def resolve_config(path: str | Path, overrides: list[str]) -> Resolved:
     return Resolved(OmegaConf.to_object(tree), origins)  # type: ignore[arg-type]
 
 
-def save_config(cfg: Config, path: str | Path) -> None:
-    """Write every setting, atomically, so that `load_config` gives the same again.
+def config_text(cfg: Config, path: str | Path) -> str:
+    """Every setting as the text of the file `path`, so that `load_config` gives the same again.
 
     How the run was started (`run.overwrite`, `run.resume`) is no part of it: a second start from this file neither deletes nor resumes.
     """
     lasting = dataclasses.replace(cfg, run=dataclasses.replace(cfg.run, overwrite=False, resume="never"))
     body = yaml.dump(dataclasses.asdict(lasting), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
     hint = f"# Go on from the newest checkpoint: uec train {path} run.resume=auto"
-    atomic_write(path, f"{SAVED_HEADER}\n{hint}\n{body}")
+    return f"{SAVED_HEADER}\n{hint}\n{body}"
 
 
 class Dumper(yaml.SafeDumper):

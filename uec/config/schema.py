@@ -33,7 +33,7 @@ def items(*default: Any, ge: float | None = None, lt: float | None = None, choic
 
 
 @dataclass
-class Run:
+class RunConfig:
     """The run's folder, its seed, and how it starts."""
 
     name: str | None = None
@@ -56,7 +56,7 @@ class Run:
 
 
 @dataclass
-class Model:
+class ModelConfig:
     """The policy that is trained."""
 
     path: str = location("???")
@@ -70,7 +70,7 @@ class Model:
 
 
 @dataclass
-class Image:
+class ImageConfig:
     """Pictures of the data, for vision-language models."""
 
     min_pixels: int | None = number(None, ge=1)
@@ -88,7 +88,7 @@ class Image:
 
 
 @dataclass
-class Data:
+class DataConfig:
     """Prompts and reference answers, and how they are put to the model."""
 
     train: str = location("???")
@@ -105,7 +105,7 @@ class Data:
     """Column of the reference answer."""
     image_key: str | None = "images"
     """Column of a row's pictures, for vision-language models: a path, the bytes, or a list of them; a row without is text only."""
-    image: Image = field(default_factory=Image)
+    image: ImageConfig = field(default_factory=ImageConfig)
     answer_regex: str | None = None
     """Cut the reference answer out of its column: the first group of the last match (GSM8K: `####\\s*(.+)`)."""
     template: str | None = None
@@ -121,7 +121,7 @@ class Data:
 
 
 @dataclass
-class Rollout:
+class RolloutConfig:
     """What the engines generate, and with what they do it."""
 
     engines: int = number(1, ge=1)
@@ -173,7 +173,7 @@ class Rollout:
 
 
 @dataclass
-class DynamicSampling:
+class DynamicSamplingConfig:
     """Other prompts in place of those that teach nothing (DAPO)."""
 
     enabled: bool = False
@@ -183,7 +183,7 @@ class DynamicSampling:
 
 
 @dataclass
-class Difficulty:
+class DifficultyConfig:
     """When a response is right, and when a prompt is difficult."""
 
     solved_at: float = number(0.01, gt=0)
@@ -193,7 +193,7 @@ class Difficulty:
 
 
 @dataclass
-class Exploration:
+class ExplorationConfig:
     """More and hotter rollouts for difficult prompts."""
 
     enabled: bool = True
@@ -244,7 +244,7 @@ class Exploration:
 
 
 @dataclass
-class Reward:
+class RewardConfig:
     """How responses are graded."""
 
     fn: Any = open_choice(
@@ -282,7 +282,7 @@ class Reward:
 
 
 @dataclass
-class Retention:
+class RetentionConfig:
     """Which responses are trained on."""
 
     min_abs_advantage: float | None = number(0.0, ge=0)
@@ -295,7 +295,7 @@ class Retention:
 
 
 @dataclass
-class Advantage:
+class AdvantageConfig:
     """From rewards to advantages."""
 
     estimator: str = open_choice(
@@ -314,7 +314,7 @@ class Advantage:
 
 
 @dataclass
-class Loss:
+class LossConfig:
     """What the update minimises."""
 
     policy: str = open_choice(
@@ -372,7 +372,7 @@ class Loss:
 
 
 @dataclass
-class Batch:
+class BatchConfig:
     """When a batch is full."""
 
     accumulate: bool = False
@@ -380,7 +380,7 @@ class Batch:
 
 
 @dataclass
-class Replay:
+class ReplayConfig:
     """The entropy stabiliser: earlier trajectories, trained on again."""
 
     enabled: bool = True
@@ -406,7 +406,7 @@ class Replay:
 
 
 @dataclass
-class Learner:
+class LearnerConfig:
     """The update: DeepSpeed, AdamW, memory."""
 
     ranks: int = number(1, ge=1)
@@ -443,7 +443,7 @@ row for each response. (Models with windows of attention are never packed.)"""
 
 
 @dataclass
-class Train:
+class TrainConfig:
     """Length and width of the training."""
 
     steps: int = number(100, ge=1)
@@ -456,7 +456,7 @@ class Train:
 
 
 @dataclass
-class Eval:
+class EvalConfig:
     """Evaluation on held-out prompts."""
 
     every: int = number(0, ge=0)
@@ -472,7 +472,7 @@ class Eval:
 
 
 @dataclass
-class Checkpoint:
+class CheckpointConfig:
     """When checkpoints are written, and how many stay."""
 
     every: int = number(50, ge=0)
@@ -482,7 +482,7 @@ class Checkpoint:
 
 
 @dataclass
-class Weights:
+class WeightsConfig:
     """The exchange of weights from learner to engines."""
 
     backend: str = choice(
@@ -511,7 +511,7 @@ class Weights:
 
 
 @dataclass
-class Cluster:
+class ClusterConfig:
     """The Ray cluster and its devices."""
 
     address: str = open_choice(
@@ -531,7 +531,7 @@ class Cluster:
 
 
 @dataclass
-class Wandb:
+class WandbConfig:
     """Weights & Biases, where `tracking` has wandb."""
 
     project: str = "uec-rl"
@@ -553,25 +553,25 @@ class Config:
         path=True,
     )
     """The algorithm: a short file of the fields that make it up."""
-    run: Run = field(default_factory=Run)
-    model: Model = field(default_factory=Model)
-    data: Data = field(default_factory=Data)
-    rollout: Rollout = field(default_factory=Rollout)
-    dynamic_sampling: DynamicSampling = field(default_factory=DynamicSampling)
-    difficulty: Difficulty = field(default_factory=Difficulty)
-    exploration: Exploration = field(default_factory=Exploration)
-    reward: Reward = field(default_factory=Reward)
-    advantage: Advantage = field(default_factory=Advantage)
-    retention: Retention = field(default_factory=Retention)
-    batch: Batch = field(default_factory=Batch)
-    replay: Replay = field(default_factory=Replay)
-    loss: Loss = field(default_factory=Loss)
-    learner: Learner = field(default_factory=Learner)
-    train: Train = field(default_factory=Train)
-    eval: Eval = field(default_factory=Eval)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    weights: Weights = field(default_factory=Weights)
-    cluster: Cluster = field(default_factory=Cluster)
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    dynamic_sampling: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)
+    difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     tracking: list[str] = items(
         "console",
         "jsonl",
@@ -583,4 +583,12 @@ class Config:
         },
     )
     """Where metrics go; a list."""
-    wandb: Wandb = field(default_factory=Wandb)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+    def replay_capacity(self) -> int:
+        """s', trajectories that the replay store holds: `replay.capacity`, or 2 B G."""
+        return self.replay.capacity or 2 * self.train.prompts_per_step * self.rollout.n
+
+    def replay_rows(self) -> int:
+        """Trajectories of a replay update: `replay.rows`, or B G."""
+        return self.replay.rows or self.train.prompts_per_step * self.rollout.n

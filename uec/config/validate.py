@@ -13,7 +13,6 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from uec.algorithm.replay import capacity
 from uec.config.fields import range_in_words
 from uec.config.schema import Config
 from uec.config.validate_algorithm import algorithm_conflicts
@@ -214,10 +213,10 @@ def _training_conflicts(cfg: Config) -> Iterator[str]:
         )
     if not replay.enabled:
         return
-    size = f"replay.capacity={capacity(cfg)}" + ("" if replay.capacity else " (2 x train.prompts_per_step x rollout.n)")
-    if replay.rows is not None and replay.rows > capacity(cfg):
+    size = f"replay.capacity={cfg.replay_capacity()}" + ("" if replay.capacity else " (2 x train.prompts_per_step x rollout.n)")
+    if replay.rows is not None and replay.rows > cfg.replay_capacity():
         yield f"{_given(cfg, 'replay.rows')} is more than {size} can hold; lower it or raise capacity"
-    if replay.min_rows > capacity(cfg):
+    if replay.min_rows > cfg.replay_capacity():
         yield f"{_given(cfg, 'replay.min_rows')} is more than {size} can hold, so replay would never run; lower it or raise capacity"
     if replay.source == "exploration" and not cfg.exploration.enabled:
         yield "replay.source=exploration with exploration.enabled=false admits nothing; set replay.source=all or replay.enabled=false"

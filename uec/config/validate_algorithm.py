@@ -2,13 +2,10 @@
 
 from collections.abc import Iterator
 
-from uec.algorithm.advantage import BUILTIN as ESTIMATORS
-from uec.algorithm.advantage import load_estimator
 from uec.config.schema import Config
-from uec.errors import BadInput
 
 POLICY_LOSSES = ("ppo_clip", "gspo", "cispo", "clip_cov", "kl_cov")
-"""As in uec.algorithm.losses.policy, which imports torch: bad input need not wait for that."""
+"""The built-in policy losses. A copy of the names in uec.algorithm.losses.policy, which imports torch."""
 GROUP_BASELINES = ("group", "centred", "rloo", "batch_with_baseline")
 """Estimators that give a group of one response an advantage of 0."""
 SEQUENCE_CLIP = 0.05
@@ -17,26 +14,10 @@ SEQUENCE_CLIP = 0.05
 
 def algorithm_conflicts(cfg: Config) -> Iterator[str]:
     """Every problem, as a line."""
-    yield from _names(cfg)
     yield from _exploration(cfg)
     yield from _sampling(cfg)
     yield from _loss(cfg)
     yield from _replay(cfg)
-
-
-def _names(cfg: Config) -> Iterator[str]:
-    if cfg.advantage.estimator not in ESTIMATORS:
-        try:
-            load_estimator(cfg.advantage.estimator)
-        except BadInput as error:
-            yield str(error)
-    if cfg.loss.policy not in POLICY_LOSSES:
-        from uec.algorithm.losses.policy import load_policy_loss
-
-        try:
-            load_policy_loss(cfg.loss.policy)
-        except BadInput as error:
-            yield str(error)
 
 
 def _exploration(cfg: Config) -> Iterator[str]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from uec.config.schema import Image as ImageConfig
+from uec.config.schema import ImageConfig
 from uec.data.image import Source, open_image
 
 Size = tuple[int, int]

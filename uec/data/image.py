@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from uec.config.schema import Image as ImageConfig
+from uec.config.schema import ImageConfig
 from uec.errors import BadInput
 from uec.types import Prompt
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uec.config.schema import Config, Data
+from uec.config.schema import Config, DataConfig
 from uec.data.dataset import Dataset
 from uec.data.decode import decode
 from uec.data.embedded import file_name
@@ -126,7 +126,7 @@ def _prompts(
 
 
 def _expand(
-    problems: list[_Problem], tokens: list[list[int]], processor: "Processor", data: Data
+    problems: list[_Problem], tokens: list[list[int]], processor: "Processor", data: DataConfig
 ) -> tuple[list[list[int]], list[tuple[tuple[int, int], ...]]]:
     """Each prompt's tokens with all its image tokens, and their spans; every picture is decoded for it."""
     named: dict[Source, str] = {}
@@ -154,13 +154,13 @@ def _name(picture: Source, embedded: dict[str, bytes]) -> str:
     return name
 
 
-def _check_columns(row: Row, data: Data, where: str) -> None:
+def _check_columns(row: Row, data: DataConfig, where: str) -> None:
     for key, field_name in ((data.prompt_key, "data.prompt_key"), (data.answer_key, "data.answer_key")):
         if key not in row:
             raise BadInput(f"{where}: no column {key!r} ({field_name}); there are {', '.join(map(repr, row)) or 'none'}")
 
 
-def _check_no_picture(value: Any, data: Data, where: str) -> None:
+def _check_no_picture(value: Any, data: DataConfig, where: str) -> None:
     if value and not (isinstance(value, dict) and not any(value.values())):
         raise BadInput(
             f"{where}: there is a picture in {data.image_key!r} (data.image_key), and the model reads text only; take a vision-language "
@@ -168,7 +168,7 @@ def _check_no_picture(value: Any, data: Data, where: str) -> None:
         )
 
 
-def _answer_extractor(data: Data) -> Extract:
+def _answer_extractor(data: DataConfig) -> Extract:
     pattern = None
     if data.answer_regex is not None:
         try:

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from uec.config.schema import Data
+from uec.config.schema import DataConfig
 from uec.data.source import Row
 from uec.data.template import IMAGE, Messages, place_pictures, split_at_pictures, to_messages, to_text
 from uec.errors import BadInput
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Reader:
     """Reads rows for one model; without a processor it is a text model."""
 
-    def __init__(self, data: Data, tokenizer: "PreTrainedTokenizerBase", processor: "Processor | None") -> None:
+    def __init__(self, data: DataConfig, tokenizer: "PreTrainedTokenizerBase", processor: "Processor | None") -> None:
         """Raises BadInput if `data` asks for a chat template that the model has not."""
         self.data = data
         self.tokenizer = tokenizer

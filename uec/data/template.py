@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from uec.config.schema import Data
+from uec.config.schema import DataConfig
 from uec.data.source import Row
 from uec.errors import BadInput
 
@@ -43,7 +43,7 @@ def check_template(template: str, columns: set[str], answer_key: str) -> None:
         raise BadInput(f"data.template: {template!r} names neither {{prompt}} nor a column ({there}): all prompts would be equal")
 
 
-def to_messages(value: Any, row: Row, cfg: Data, where: str, with_pictures: bool = False) -> Messages:
+def to_messages(value: Any, row: Row, cfg: DataConfig, where: str, with_pictures: bool = False) -> Messages:
     """Chat messages of a row: of its text, or of its own messages, whose last user turn the template goes around.
 
     Content that is a list of parts becomes text; `with_pictures`: the model reads pictures, too.
@@ -61,7 +61,7 @@ def to_messages(value: Any, row: Row, cfg: Data, where: str, with_pictures: bool
     return messages
 
 
-def to_text(value: Any, row: Row, cfg: Data, where: str) -> str:
+def to_text(value: Any, row: Row, cfg: DataConfig, where: str) -> str:
     """The templated prompt, where no chat template is applied."""
     if not isinstance(value, str):
         _check_messages(value, where, with_pictures=True)

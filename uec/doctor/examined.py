@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from uec.algorithm.functions import check_functions
 from uec.config.file import PROJECT, load_config
 from uec.config.schema import Config
 from uec.config.validate import validate
@@ -20,6 +21,7 @@ def examined(path: str | None, overrides: list[str]) -> Config:
         cfg.data.train = _of_project(cfg.data.train)
         cfg.data.eval = _of_project(cfg.data.eval) if cfg.data.eval else None
     validate(cfg)
+    check_functions(cfg)
     return cfg
 
 

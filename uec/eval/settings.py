@@ -9,6 +9,7 @@ import difflib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from uec.algorithm.functions import check_functions
 from uec.config.file import load_config
 from uec.config.schema import Config
 from uec.config.validate import validate
@@ -143,6 +144,7 @@ def _config(target: Target, base: Path, overrides: list[str], asked: Asked) -> C
     if asked.k is None and not _overridden("eval.k", asked.overrides) and max(cfg.eval.k, default=0) > cfg.eval.n:
         cfg.eval.k = sorted({*(k for k in cfg.eval.k if k <= cfg.eval.n), cfg.eval.n})
     validate(cfg)
+    check_functions(cfg)
     return cfg
 
 

@@ -1,12 +1,12 @@
 """Whether transformers' AutoTokenizer, which vLLM uses too, reads a model's tokenizer as it was saved."""
 
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.models.source import load_tokenizer, resolve_model
 
 AT_ONCE = 1000
 
 
-def is_rebuilt(model: Model) -> bool:
+def is_rebuilt(model: ModelConfig) -> bool:
     """True if AutoTokenizer makes another tokenizer of the same files, as it does by the rules of some architectures' own tokenizer.
 
     Told by what the two make of every token of the vocabulary.

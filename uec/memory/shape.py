@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.models.deepspeed_engine import freeze, vision_tower
 from uec.models.source import auto_class, is_vision_language, load_config
@@ -50,7 +50,7 @@ class Shape:
         return 2 * self.text.layers * self.text.key * width
 
 
-def shape_of(model: Model) -> Shape:
+def shape_of(model: ModelConfig) -> Shape:
     """Count the model's parameters without memory for them (PyTorch's device `meta`). Raises BadInput."""
     import torch
 

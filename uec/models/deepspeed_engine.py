@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uec.config.schema import Learner, Model
+from uec.config.schema import LearnerConfig, ModelConfig
 from uec.errors import BadInput
 from uec.system.platform import Platform
 
@@ -17,7 +17,7 @@ Named = tuple[str, Any]
 GATHER_BYTES = 256 << 20
 
 
-def _config(settings: Learner, platform: Platform) -> dict[str, Any]:
+def _config(settings: LearnerConfig, platform: Platform) -> dict[str, Any]:
     half = platform.dtype == "bfloat16"
     return {
         "train_micro_batch_size_per_gpu": 1,
@@ -36,7 +36,7 @@ def vision_tower(hf: Any) -> nn.Module | None:
     return None if tower in (hf, hf.base_model) else tower
 
 
-def freeze(hf: nn.Module, model: Model) -> None:
+def freeze(hf: nn.Module, model: ModelConfig) -> None:
     """Take the gradients from what `model` says is not trained. Raises BadInput for a model without a vision tower."""
     if model.freeze_vision_tower:
         tower = vision_tower(hf)
@@ -50,7 +50,7 @@ def trained(hf: nn.Module) -> Iterator[Named]:
     return ((name, parameter) for name, parameter in hf.named_parameters() if parameter.requires_grad)
 
 
-def make_engine(policy: nn.Module, settings: Learner, platform: Platform) -> Any:
+def make_engine(policy: nn.Module, settings: LearnerConfig, platform: Platform) -> Any:
     """DeepSpeed's engine; torch.distributed must be up. A client AdamW, for DeepSpeed's own would be compiled first."""
     import deepspeed
 
@@ -62,7 +62,7 @@ def make_engine(policy: nn.Module, settings: Learner, platform: Platform) -> Any
     return engine
 
 
-def _groups(policy: Any, settings: Learner) -> list[dict[str, Any]]:
+def _groups(policy: Any, settings: LearnerConfig) -> list[dict[str, Any]]:
     """AdamW's groups of parameters, each with its share `lr_scale` of the learning rate."""
     tower = vision_tower(policy.hf)
     slow = set() if tower is None else {id(parameter) for parameter in tower.parameters()}
@@ -76,7 +76,7 @@ def _groups(policy: Any, settings: Learner) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def make_reference(policy: nn.Module, settings: Learner, platform: Platform) -> nn.Module:
+def make_reference(policy: nn.Module, settings: LearnerConfig, platform: Platform) -> nn.Module:
     """The frozen start model. Under ZeRO-3 it is partitioned as the policy is, else each rank holds all of it."""
     policy.requires_grad_(False)
     if settings.zero_stage < 3:

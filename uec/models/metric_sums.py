@@ -23,7 +23,7 @@ SUMS = (
 PEAKS = ("gap_max", "forward_s", "backward_s", "optimizer_s")
 
 
-class Tally:
+class MetricSums:
     """One rank's sums, and figures of which the largest over ranks counts. All ranks have the same names, whatever they saw."""
 
     def __init__(self, device: torch.device) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from uec.config.schema import Learner
+from uec.config.schema import LearnerConfig
 from uec.models.source import full_attention
 
 Ints = NDArray[np.int64]
@@ -54,7 +54,7 @@ class Share:
     counts: list[int]  # responses of each optimizer step, over all ranks
 
 
-def packs(settings: Learner, model: Any) -> bool:
+def packs(settings: LearnerConfig, model: Any) -> bool:
     """Whether rows are packed, so that responses to one prompt share it. `model`: its transformers config.
 
     They cannot be where layers differ in how far they look back.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from uec.algorithm.entropy import NO_MORE, Gradients, TokenScores, rows_per_chunk, token_scores
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.models.attention import Blocks, takes_blocks, use_blocks
 from uec.models.linear import linear
@@ -107,7 +107,7 @@ class Head(nn.Module):
         return logits_CV
 
 
-def load_model(settings: Model, path: str, dtype: str) -> nn.Module:
+def load_model(settings: ModelConfig, path: str, dtype: str) -> nn.Module:
     """The model in `path` (a folder or hub name), on CPU, dropout off. Only safetensors are read.
 
     Raises BadInput where transformers cannot make a language model of it.

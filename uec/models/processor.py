@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from uec.config.schema import Image as ImageConfig
-from uec.config.schema import Model
+from uec.config.schema import ImageConfig, ModelConfig
 from uec.errors import BadInput, RunFailed
 from uec.models.source import is_vision_language, load_config, locate_model
 from uec.types import ImageFeatures, Prompt, Tokens
@@ -29,7 +28,7 @@ PROBE = (64, 64)
 """(height, width) of the blank picture that a processor is tried with."""
 
 
-def load_processor(model: Model, image: ImageConfig, tokenizer: "PreTrainedTokenizerBase") -> "Processor | None":
+def load_processor(model: ModelConfig, image: ImageConfig, tokenizer: "PreTrainedTokenizerBase") -> "Processor | None":
     """The model's processor around the `tokenizer` of `load_tokenizer`, with the limits of `data.image`; None for a text model.
 
     Raises BadInput for a vision-language model that has no processor, or none that can be used, and for limits that it cannot keep.
@@ -161,7 +160,7 @@ class Processor:
         return digest.hexdigest()
 
 
-def _load(model: Model, tokenizer: "PreTrainedTokenizerBase") -> Any:
+def _load(model: ModelConfig, tokenizer: "PreTrainedTokenizerBase") -> Any:
     """The family's processor with its own tokenizer replaced, which AutoProcessor may have built by other rules than ours."""
     from transformers import AutoProcessor, ProcessorMixin
 
@@ -180,7 +179,7 @@ def _load(model: Model, tokenizer: "PreTrainedTokenizerBase") -> Any:
         raise BadInput(f"model.path: the processor of {model.path} cannot be loaded: {error}") from error
 
 
-def _set_limits(processor: Any, image: ImageConfig, model: Model) -> None:
+def _set_limits(processor: Any, image: ImageConfig, model: ModelConfig) -> None:
     """data.image.min_pixels and max_pixels, in the families that know an area: there `size` holds areas, elsewhere lengths."""
     if image.min_pixels is None and image.max_pixels is None:
         return

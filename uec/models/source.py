@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.system.hub import why_unreachable
 from uec.types import Tokens
@@ -19,7 +19,7 @@ EMBEDDINGS = ("model.embed_tokens.weight", "model.language_model.embed_tokens.we
 GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
-def resolve_model(model: Model) -> str:
+def resolve_model(model: ModelConfig) -> str:
     """What `from_pretrained` and vLLM take: as `locate_model`, with weights. Raises BadInput."""
     path = locate_model(model)
     if Path(path).is_dir():
@@ -27,7 +27,7 @@ def resolve_model(model: Model) -> str:
     return path
 
 
-def locate_model(model: Model) -> str:
+def locate_model(model: ModelConfig) -> str:
     """Where config.json, tokenizer and processor are, weights or not: the absolute path of a folder, or a name that the hub knows.
 
     Where the hub cannot be asked, a model of its cache is taken by its folder. Raises BadInput.
@@ -42,18 +42,18 @@ def locate_model(model: Model) -> str:
     return _resolve_hub_name(model.path)
 
 
-def absolute_path(model: Model) -> str:
+def absolute_path(model: ModelConfig) -> str:
     """`model.path` for a process that runs in another folder: absolute if it is a folder, and a hub name as it is."""
     folder = Path(model.path).expanduser()
     return str(folder.absolute()) if folder.is_dir() else model.path
 
 
-def load_config(model: Model) -> "PreTrainedConfig":
+def load_config(model: ModelConfig) -> "PreTrainedConfig":
     """config.json. Raises BadInput for what transformers cannot read or does not know."""
     return _read_config(locate_model(model), model)
 
 
-def context_length(model: Model) -> int:
+def context_length(model: ModelConfig) -> int:
     """Most tokens that prompt and response may have together; sys.maxsize where the model sets no limit."""
     text_config = load_config(model).get_text_config()
     length = text_config.to_dict().get(text_config.attribute_map.get("max_position_embeddings", "max_position_embeddings"))
@@ -81,7 +81,7 @@ def full_attention(config: "PreTrainedConfig") -> bool:
     return set(kinds) == {"full_attention"} if kinds else not getattr(text, "sliding_window", None)
 
 
-def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
+def load_tokenizer(model: ModelConfig) -> "PreTrainedTokenizerBase":
     """The tokenizer with its chat template. Raises BadInput if there is none.
 
     A tokenizer that says it is of no special class is loaded as it was saved: for some architectures, Qwen2 among them, AutoTokenizer would
@@ -103,7 +103,7 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_decoder(model: Model) -> Callable[[list[Tokens]], list[str]]:
+def load_decoder(model: ModelConfig) -> Callable[[list[Tokens]], list[str]]:
     """Responses [T] to texts without special tokens, as `load_tokenizer` would decode them.
 
     Where the tokenizer is loaded as it was saved, by the `tokenizers` package alone: transformers and torch are seconds of import
@@ -127,7 +127,7 @@ def _check_config(folder: Path) -> Path:
     return folder
 
 
-def _check_weights(folder: Path, model: Model) -> None:
+def _check_weights(folder: Path, model: ModelConfig) -> None:
     """Files are whole by their headers, and the embedding has the sizes that config.json says."""
     from safetensors import SafetensorError, safe_open
 
@@ -186,7 +186,7 @@ def _resolve_hub_name(name: str) -> str:
     return name
 
 
-def _read_config(path: str, model: Model) -> "PreTrainedConfig":
+def _read_config(path: str, model: ModelConfig) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     try:
@@ -195,7 +195,7 @@ def _read_config(path: str, model: Model) -> "PreTrainedConfig":
         raise BadInput(f"model.path: the config.json of {model.path} cannot be used: {_advise_on_code(error, model)}") from error
 
 
-def _advise_on_code(error: Exception, model: Model) -> str:
+def _advise_on_code(error: Exception, model: ModelConfig) -> str:
     text = str(error).strip()
     if "trust_remote_code" in text and not model.trust_remote_code:
         return "it comes with Python code of its own; if you trust its source, set model.trust_remote_code=true"

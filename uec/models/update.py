@@ -15,9 +15,9 @@ from uec.algorithm.losses.objective import StepSize, objective
 from uec.algorithm.losses.policy import MARKING, PolicyLoss, mark, token_covariance
 from uec.algorithm.losses.terms import behaviour_weights
 from uec.algorithm.losses.token_batch import TokenBatch
-from uec.config.schema import Config, Learner
+from uec.config.schema import Config, LearnerConfig
 from uec.errors import RunFailed
-from uec.models.metric_sums import COVARIANCE, Tally, entropy_sums
+from uec.models.metric_sums import COVARIANCE, MetricSums, entropy_sums
 from uec.models.microbatch import MicroBatch, collate
 from uec.models.rows import Layout
 from uec.types import ImageFeatures, Logprobs, Plan, Rollout
@@ -67,7 +67,7 @@ class PolicyUpdate:
         if not plan.steps:
             return {}, {}
         batches = [[collate(rows, rollouts, plan.samples, self.layout, images) for rows in step] for step in plan.steps]
-        tally = Tally(self.device)
+        tally = MetricSums(self.device)
         old = self._look_back(batches, rollouts, tally, version)
         norms: list[float] = []
         admitted: dict[int, Logprobs] = {}
@@ -90,7 +90,7 @@ class PolicyUpdate:
         metrics["learner/optimizer_steps"] = float(len(batches))
         return metrics, admitted
 
-    def _score(self, batch: MicroBatch, tally: Tally, version: int | None) -> TokenScores:
+    def _score(self, batch: MicroBatch, tally: MetricSums, version: int | None) -> TokenScores:
         """One forward pass, and the comparison of what came out with the engine's figures if `version` is given."""
         tempered = version is not None or self.mismatch_cap is not None or self.cfg.exploration.correction == "tempered"
         scores = self.engine(batch.rows, batch.temperatures_N if tempered else None)
@@ -123,7 +123,7 @@ class PolicyUpdate:
         return Old(logprobs_N, weights_N)
 
     def _look_back(
-        self, batches: list[list[MicroBatch]], rollouts: list[Rollout], tally: Tally, version: int | None
+        self, batches: list[list[MicroBatch]], rollouts: list[Rollout], tally: MetricSums, version: int | None
     ) -> list[list[Old]] | None:
         """Old figures of all micro-batches before the first step moves the weights.
 
@@ -156,7 +156,7 @@ class PolicyUpdate:
         counts = [len(batch.behaviour_N) for batch in step]
         return list(marked_M[begin : begin + len(mine_N)].to(self.device).split(counts))
 
-    def _loss(self, batch: MicroBatch, scores: TokenScores, old: Old, marked_N: Tensor | None, size: StepSize, tally: Tally) -> Tensor:
+    def _loss(self, batch: MicroBatch, scores: TokenScores, old: Old, marked_N: Tensor | None, size: StepSize, tally: MetricSums) -> Tensor:
         """This micro-batch's share of the optimizer step's loss."""
         rows = batch.rows
         reference_N = None
@@ -184,7 +184,7 @@ class PolicyUpdate:
         tally.add(rows=len(rows.counts), response_tokens=len(rows.row_N), tokens=rows.tokens, padded_tokens=rows.ids_BL.numel())
         return loss
 
-    def _backward(self, loss: Tensor, last: bool, number: int, norms: list[float], tally: Tally) -> None:
+    def _backward(self, loss: Tensor, last: bool, number: int, norms: list[float], tally: MetricSums) -> None:
         """Backward pass, and the optimizer step after the last micro-batch."""
         with tally.clock("backward_s"):
             # Said before the backward pass: ZeRO takes the gradients for complete in the last one only.
@@ -200,7 +200,7 @@ class PolicyUpdate:
                 norms.append(_finite(self.engine.get_global_grad_norm(), number))
 
 
-def learning_rate(settings: Learner, done: int) -> float:
+def learning_rate(settings: LearnerConfig, done: int) -> float:
     """Of the optimizer step after `done` others: linear warm-up, then constant."""
     return settings.lr * min(1.0, (done + 1) / max(1, settings.warmup_steps))
 

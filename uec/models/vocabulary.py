@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.models.source import locate_model
 
 
@@ -14,7 +14,7 @@ def vocabulary_size(tokenizer: Any) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def stop_tokens(model: Model, tokenizer: Any) -> list[int]:
+def stop_tokens(model: ModelConfig, tokenizer: Any) -> list[int]:
     """Tokens that end a response: those of the model's generation config, and the tokenizer's end-of-text token."""
     from transformers import GenerationConfig
 

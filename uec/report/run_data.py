@@ -11,7 +11,7 @@ import yaml
 
 from uec.config.fields import fields, is_section
 from uec.config.file import SAVED_HEADER
-from uec.config.schema import Difficulty
+from uec.config.schema import DifficultyConfig
 from uec.errors import BadInput
 from uec.report.jsonl import damaged, read_lines
 from uec.tracking.jsonl import EVENTS_FILE
@@ -48,7 +48,7 @@ class RunData:
     def solved_at(self) -> float:
         """Accuracy from which a response counts as right."""
         value = self.settings.get("difficulty.solved_at")
-        return float(value) if isinstance(value, int | float) else Difficulty().solved_at
+        return float(value) if isinstance(value, int | float) else DifficultyConfig().solved_at
 
     @property
     def seed(self) -> Any:

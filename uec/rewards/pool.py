@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from uec.config.schema import Reward
+from uec.config.schema import RewardConfig
 from uec.errors import RunFailed
 from uec.rewards.process import GradingProcess
 from uec.rewards.reward_function import ACCURACY, GradingError, list_names, weigh
@@ -51,7 +51,7 @@ class GradingPool:
     `output`: the file descriptor that gets what the reward functions print; none: it is dropped.
     """
 
-    def __init__(self, cfg: Reward, output: int | None = None) -> None:
+    def __init__(self, cfg: RewardConfig, output: int | None = None) -> None:
         self._cfg = cfg
         self._output = output
         self._names = " + ".join(list_names(cfg.fn))

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from uec.config.schema import Reward
+from uec.config.schema import RewardConfig
 from uec.errors import BadInput, RunFailed
 from uec.rewards.wire import LONGEST_LINE, POSITION, PROGRESS_BYTES, STARTED, Result, Task, frame
 
@@ -32,7 +32,7 @@ class GradingProcess:
     On Linux it is killed when that thread ends, which is what takes it down with a parent that is killed itself.
     """
 
-    def __init__(self, cfg: Reward, output: int | None = None) -> None:
+    def __init__(self, cfg: RewardConfig, output: int | None = None) -> None:
         """`output`: the file descriptor that gets what the reward functions print; none: it is dropped.
 
         Raises BadInput if the reward functions cannot be loaded, RunFailed if the process does not come up.
@@ -112,7 +112,7 @@ class GradingProcess:
         self._shared.close()
         self._stderr.close()
 
-    def _start(self, cfg: Reward) -> None:
+    def _start(self, cfg: RewardConfig) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         unsent = memoryview(frame(cfg))
         answer: list[Any] = []

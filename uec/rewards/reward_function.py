@@ -9,7 +9,7 @@ from numbers import Real
 from types import ModuleType
 from typing import Any, Protocol
 
-from uec.config.schema import Reward
+from uec.config.schema import RewardConfig
 from uec.errors import BadInput, RunFailed
 from uec.system.user_code import absolute_name, load_module, take_function
 
@@ -152,7 +152,7 @@ class RewardFunction:
         return weigh(self.name, parts, self.weights)
 
 
-def load_reward(cfg: Reward) -> RewardFunction:
+def load_reward(cfg: RewardConfig) -> RewardFunction:
     """Resolve and check `reward.fn` and `reward.weights`; imports the user's code. Raises BadInput."""
     names = list_names(cfg.fn)
     weights = _read_weights(cfg.weights)
@@ -228,7 +228,7 @@ class Graded(Protocol):
     def timed_out(self) -> bool: ...
 
 
-def refuse_errors(scores: Sequence[Graded], reward: Reward, expected: int = 0) -> None:
+def refuse_errors(scores: Sequence[Graded], reward: RewardConfig, expected: int = 0) -> None:
     """Raise RunFailed, naming the first error, if more than `reward.max_error_frac` of a step's gradings failed.
 
     `expected`: gradings that the step will have at the end. With it a step under way can be checked: it is refused as

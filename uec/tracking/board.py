@@ -7,7 +7,6 @@ from pathlib import Path
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from uec.algorithm.replay import capacity
 from uec.config.schema import Config
 from uec.tracking.bars import Part, Pen, fill_bar, legend, split_bar
 from uec.tracking.figures import count, decimal, duration, seconds, share
@@ -196,7 +195,7 @@ class Board:
             kept += f", {overlong:.0f} overlong dropped"
         rows.append(Row(2, _labelled("retained", share(m("retain/kept_frac")), kept)))
         if self._cfg.replay.enabled:
-            size, full = m("replay/size", 0.0), capacity(self._cfg)
+            size, full = m("replay/size", 0.0), self._cfg.replay_capacity()
             used = f", trained on {m('replay/used'):.0f}" if m("replay/used") else ""
             tail = f"  {size:.0f}/{full}{used}"
             bar = fill_bar(size, full, max(4, min(30, pen.width - LABEL - len(tail))), "blue", pen)

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from uec.algorithm.replay import capacity
 from uec.config.schema import Config
 from uec.system.process_env import silence
 from uec.tracking.figures import MISSING, count, decimal, duration, share
@@ -104,7 +103,7 @@ def cells(cfg: Config, step: int, metrics: dict[str, float]) -> list[Cell]:
         line.append(Cell(5, "solved", "solved", f"{solved(metrics)}/{decimal(m('explore/groups'), 0)}", 5))
     line.append(Cell(6, "kept", "kept", share(m("retain/kept_frac")), 5))
     if cfg.replay.enabled:
-        line.append(Cell(10, "replay", "replay", f"{count(m('replay/size'))}/{count(capacity(cfg))}", 9))
+        line.append(Cell(10, "replay", "replay", f"{count(m('replay/size'))}/{count(cfg.replay_capacity())}", 9))
     line.append(Cell(7, "", "", f"{count(m('rollout/tokens_per_s'))} tok/s", 11))
     line.append(Cell(9, "", "", f"v{decimal(m('weights/version'), 0)}", len(str(steps)) + 1))
     return line

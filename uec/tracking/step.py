@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from uec.algorithm.retention import Retained, Rolled, uniform
+from uec.algorithm.retention import KeptResponses, StepRollouts, uniform
 from uec.types import EngineUse
 
 EACH_ENGINE = 8  # engines up to which each has a figure of its own
 
 
-def rollout_metrics(rolled: Rolled, retained: list[Retained], version: int, solved_at: float) -> dict[str, float]:
+def rollout_metrics(rolled: StepRollouts, retained: list[KeptResponses], version: int, solved_at: float) -> dict[str, float]:
     """The metrics of a step's rollouts; a mean over nothing is left out. `retained`: of the prompts that are trained on.
 
     `version`: of the weights that are to be trained.

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from actors.driver.prefetch import RolloutsAhead
+from actors.driver.prefetch import RolloutPrefetcher
 from actors.driver.schedule import next_checkpoint
-from uec.algorithm.retention import Rolled
-from uec.config.schema import Checkpoint, Config, Train
+from uec.algorithm.retention import StepRollouts
+from uec.config.schema import CheckpointConfig, Config, TrainConfig
 from uec.types import Spent
 
 
@@ -23,14 +23,14 @@ class Engine:
     running: int = 0
     most: int = 0
 
-    async def sample(self, step: int) -> Rolled:
+    async def sample(self, step: int) -> StepRollouts:
         self.began.append((step, self.version))
         self.running += 1
         self.most = max(self.most, self.running)
         for _ in range(self.turns):
             await asyncio.sleep(0)
         self.running -= 1
-        return Rolled([], True, Spent(float(step), 0.0, 0.0, 0.0, 0.0, ()))
+        return StepRollouts([], True, Spent(float(step), 0.0, 0.0, 0.0, 0.0, ()))
 
 
 def run(staleness: int, steps: int, sampling: int, learning: int, last: Callable[[int], int] = lambda done: 99) -> Engine:
@@ -38,7 +38,7 @@ def run(staleness: int, steps: int, sampling: int, learning: int, last: Callable
     engine = Engine(sampling)
 
     async def main() -> None:
-        ahead = RolloutsAhead(engine.sample, staleness, lambda: min(steps, last(engine.version)))
+        ahead = RolloutPrefetcher(engine.sample, staleness, lambda: min(steps, last(engine.version)))
         for step in range(1, steps + 1):
             assert (await ahead.take(step)).spent.clock == step
             for _ in range(learning):
@@ -73,11 +73,11 @@ def test_fast_engines_use_all_the_staleness_there_is():
 
 
 def test_nothing_is_sampled_beyond_a_checkpoint_before_it_is_written():
-    cfg = Config(train=Train(steps=10), checkpoint=Checkpoint(every=4))
+    cfg = Config(train=TrainConfig(steps=10), checkpoint=CheckpointConfig(every=4))
     assert [next_checkpoint(done, cfg) for done in range(10)] == [4, 4, 4, 4, 8, 8, 8, 8, 10, 10]
     cfg.checkpoint.every = 0
     assert next_checkpoint(3, cfg) == 10
-    four = Config(train=Train(steps=10), checkpoint=Checkpoint(every=4))
+    four = Config(train=TrainConfig(steps=10), checkpoint=CheckpointConfig(every=4))
     engine = run(2, 10, sampling=1, learning=9, last=lambda done: next_checkpoint(done, four))
     assert (5, 4) in engine.began and (9, 8) in engine.began  # each by the weights of the checkpoint before it
 
@@ -87,7 +87,7 @@ def test_a_run_that_is_to_end_learns_from_what_was_begun_and_begins_no_more():
 
     async def main() -> int:
         nonlocal ended
-        ahead = RolloutsAhead(engine.sample, 2, lambda: 0 if ended else 99)
+        ahead = RolloutPrefetcher(engine.sample, 2, lambda: 0 if ended else 99)
         await ahead.take(1)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -106,15 +106,15 @@ def test_a_run_that_is_to_end_learns_from_what_was_begun_and_begins_no_more():
 def test_what_made_sampling_fail_is_raised_when_the_step_is_taken_and_nothing_follows_it():
     begun = []
 
-    async def sample(step: int) -> Rolled:
+    async def sample(step: int) -> StepRollouts:
         begun.append(step)
         await asyncio.sleep(0)
         if step == 2:
             raise RuntimeError("the engine is gone")
-        return Rolled([], True, Spent(0.0, 0.0, 0.0, 0.0, 0.0, ()))
+        return StepRollouts([], True, Spent(0.0, 0.0, 0.0, 0.0, 0.0, ()))
 
     async def main() -> None:
-        ahead = RolloutsAhead(sample, 4, lambda: 99)
+        ahead = RolloutPrefetcher(sample, 4, lambda: 99)
         await ahead.take(1)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -129,7 +129,7 @@ def test_what_made_sampling_fail_is_raised_when_the_step_is_taken_and_nothing_fo
 def test_closing_gives_up_what_was_begun():
     async def main() -> None:
         engine = Engine(1000)
-        ahead = RolloutsAhead(engine.sample, 1, lambda: 99)
+        ahead = RolloutPrefetcher(engine.sample, 1, lambda: 99)
         taking = asyncio.ensure_future(ahead.take(1))
         await asyncio.sleep(0)
         taking.cancel()

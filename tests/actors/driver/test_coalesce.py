@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from actors.driver.dispatch import Coalesced
+from actors.driver.dispatch import BatchedCalls
 
 
 def test_calls_of_one_turn_leave_as_one_message_and_each_gets_its_own_answer():
@@ -15,7 +15,7 @@ def test_calls_of_one_turn_leave_as_one_message_and_each_gets_its_own_answer():
         return [item * 10 for item in items]
 
     async def main() -> list[int]:
-        square = Coalesced[int, int](call)
+        square = BatchedCalls[int, int](call)
         first = await asyncio.gather(square(1), square(2), square(3))
         return [*first, await square(4)]
 
@@ -30,7 +30,7 @@ def test_a_failed_message_fails_every_call_in_it_and_none_after_it():
         return items
 
     async def main() -> None:
-        echo = Coalesced[int, int](call)
+        echo = BatchedCalls[int, int](call)
         results = await asyncio.gather(echo(1), echo(2), return_exceptions=True)
         assert [str(result) for result in results] == ["no", "no"]
         assert await echo(3) == 3
@@ -46,7 +46,7 @@ def test_an_answer_for_a_cancelled_call_is_dropped():
             await released.wait()
             return items
 
-        echo = Coalesced[int, int](call)
+        echo = BatchedCalls[int, int](call)
         dropped, kept = asyncio.ensure_future(echo(1)), asyncio.ensure_future(echo(2))
         await asyncio.sleep(0)
         dropped.cancel()

@@ -11,7 +11,7 @@ import pytest
 from actors.driver.weight_sync import WeightExchange, gap, probe_sequences
 from uec.errors import RunFailed
 from uec.tracking.tracker import Tracker
-from uec.types import Group, Kind, Prompt, Publication, Request, Score, Trajectory
+from uec.types import Group, Kind, Prompt, Request, Score, Trajectory, WeightUpdate
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Answers:
     learners: list[Name] = field(default_factory=lambda: [Name("learner-0")])
     images: NoImages = field(default_factory=NoImages)
     engines: list[Name] = field(default_factory=lambda: [Name("rollout-0"), Name("rollout-1")])
-    publication: Publication | None = None
+    publication: WeightUpdate | None = None
     tracker: Tracker = field(default_factory=lambda: Tracker([]))
 
     async def call(self, member: Name, method: str, *args: object) -> object:
@@ -90,7 +90,7 @@ class Remote:
         self.name, self.version, self.given = name, 6, 0
         self.handle = SimpleNamespace(update_weights=SimpleNamespace(remote=self._update))
 
-    async def _update(self, publication: Publication) -> None:
+    async def _update(self, publication: WeightUpdate) -> None:
         self.given += 1
         self.version = publication.version
 
@@ -102,7 +102,7 @@ class Remote:
 
 
 def exchange_with(cfg, *engines: Remote) -> WeightExchange:
-    published = Publication(7, "shm", [], [], [], 0)
+    published = WeightUpdate(7, "shm", [], [], [], 0)
     prompts = [Prompt(i, "", np.arange(3, dtype=np.int32), "", {}) for i in range(2)]
     return WeightExchange(cfg, Answers({}, engines=list(engines), publication=published), prompts, tolerance=1e-3, version=7)
 

@@ -9,8 +9,8 @@ import pytest
 
 from actors.driver.sampling import sample_prompts, sample_rounds
 from tests.support.examples import group
-from uec.algorithm.retention import Sampled
-from uec.config.schema import Config, DynamicSampling, Train
+from uec.algorithm.retention import PromptRollouts
+from uec.config.schema import Config, DynamicSamplingConfig, TrainConfig
 from uec.data.order import PromptOrder
 from uec.types import Group, Kind
 
@@ -61,20 +61,20 @@ def test_balanced_rounds_go_on_with_an_easy_prompt_too() -> None:
 
 
 def config(prompts: int = 4, most: float = 3.0, enabled: bool = True) -> Config:
-    return Config(train=Train(prompts_per_step=prompts), dynamic_sampling=DynamicSampling(enabled=enabled, max_prompts=most))
+    return Config(train=TrainConfig(prompts_per_step=prompts), dynamic_sampling=DynamicSamplingConfig(enabled=enabled, max_prompts=most))
 
 
-def sampled(prompt: int, informative: bool) -> Sampled:
+def sampled(prompt: int, informative: bool) -> PromptRollouts:
     rewards = [1.0, 0.0] if informative else [0.0, 0.0]
     made = group(rewards)
     request = type(made.request)(group=prompt, prompt=prompt, n=2, temperature=1.0, kind=Kind.REGULAR)
-    return Sampled(Group(request, made.trajectories), None, difficult=not informative)
+    return PromptRollouts(Group(request, made.trajectories), None, difficult=not informative)
 
 
-def step(cfg: Config, order: PromptOrder, informative: Callable[[int], bool]) -> list[Sampled]:
+def step(cfg: Config, order: PromptOrder, informative: Callable[[int], bool]) -> list[PromptRollouts]:
     """A step's prompts, where generation takes each a different number of turns of the loop."""
 
-    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> Sampled:
+    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> PromptRollouts:
         for _ in range(prompt % 5):
             await asyncio.sleep(0)
         return sampled(prompt, informative(prompt))
@@ -82,7 +82,7 @@ def step(cfg: Config, order: PromptOrder, informative: Callable[[int], bool]) ->
     return asyncio.run(sample_prompts(explore, order, cfg, Images()))
 
 
-def numbers(found: list[Sampled]) -> list[int]:
+def numbers(found: list[PromptRollouts]) -> list[int]:
     return [each.regular.request.prompt for each in found]
 
 
@@ -103,7 +103,7 @@ def in_order() -> PromptOrder:
 def test_the_images_of_this_step_and_then_of_the_next_are_made_ready() -> None:
     images = Images()
 
-    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> Sampled:
+    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> PromptRollouts:
         assert images.wanted == [0, 1, 2, 3, 4, 5, 6, 7]  # before anything is sampled
         return sampled(prompt, True)
 
@@ -168,7 +168,7 @@ def test_a_replacement_does_not_wait_for_the_regular_groups_of_all() -> None:
     """With exploration.stream=false the first prompts meet at a barrier; one more would never find its like."""
     waited: list[tuple[int, bool]] = []
 
-    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> Sampled:
+    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> PromptRollouts:
         waited.append((prompt, everyone_regular is not None))
         if everyone_regular is not None:
             await everyone_regular.wait()
@@ -180,7 +180,7 @@ def test_a_replacement_does_not_wait_for_the_regular_groups_of_all() -> None:
 
 
 def test_a_failure_of_one_prompt_ends_the_step() -> None:
-    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> Sampled:
+    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> PromptRollouts:
         raise RuntimeError(f"prompt {prompt}")
 
     with pytest.raises(RuntimeError, match="prompt 0"):

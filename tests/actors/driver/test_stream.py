@@ -20,7 +20,7 @@ from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.rollouts import RolloutStream
 from actors.driver.weight_sync import WeightExchange
-from actors.runtime.supervisor import Member, Post, Supervisor
+from actors.runtime.supervisor import ActorSlot, ActorSpec, Supervisor
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
 from uec.run_folder import RunFolder
@@ -103,7 +103,7 @@ def staff(cluster: None, make_config, tmp_path: Path) -> Iterator[tuple[Supervis
     [engine], [grader], judge = supervisor.engines, supervisor.graders, supervisor.difficulty
     engine.post = replace(engine.post, actor=LateEngine, environment={"UEC_TEST_FOLDER": str(tmp_path)})
     grader.post = replace(grader.post, actor=TimedGrader)
-    judge.post = Post(Judge, (cfg,), cpus=0.01)
+    judge.post = ActorSpec(Judge, (cfg,), cpus=0.01)
     for number, member in enumerate([engine, grader, judge]):
         member.handle = supervisor._create(member, f"{tmp_path.name}-{number}")
     yield supervisor, cfg
@@ -123,7 +123,7 @@ async def _explore_both(controller: Controller) -> None:
     await asyncio.gather(controller.explore(FAST, barrier), controller.explore(SLOW, barrier))
 
 
-def _times(grader: Member) -> dict[tuple[int, str], float]:
+def _times(grader: ActorSlot) -> dict[tuple[int, str], float]:
     """When the last response of each prompt and kind was graded."""
     return {(prompt, kind): when for prompt, kind, when in ray.get(grader.handle.order.remote())}
 

@@ -21,11 +21,11 @@ from actors.workers.rollout import RolloutActor, environment
 from tests.support import tiny_vlm
 from tests.uec.models.test_vision import Pictured, load, pictured, plain_logprobs
 from uec.config.file import load_config
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.errors import RunFailed
 from uec.models.deepspeed_engine import freeze, trained, vision_tower
 from uec.models.vocabulary import vocabulary_size
-from uec.types import Continuation, ImageFeatures, Kind, Publication, Request, Rollout
+from uec.types import Continuation, ImageFeatures, Kind, Request, Rollout, WeightUpdate
 
 pytestmark = pytest.mark.e2e
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import a test module
@@ -78,12 +78,12 @@ class Learner:
     def __init__(self, folder: Path, frozen: bool) -> None:
         processor = load(folder)
         self.hf = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-        freeze(self.hf, Model(freeze_vision_tower=frozen))
+        freeze(self.hf, ModelConfig(freeze_vision_tower=frozen))
         self.banned, self.vocabulary = processor.vision_tokens(), vocabulary_size(processor.tokenizer)
         self.publisher = ShmPublisher(rank=0)
         self.version = 0
 
-    def learn(self, move: Callable[[str], bool] = lambda name: True) -> Publication:
+    def learn(self, move: Callable[[str], bool] = lambda name: True) -> WeightUpdate:
         """Move the trained weights whose name passes, and publish all."""
         with torch.no_grad():
             for name, parameter in trained(self.hf):

@@ -16,7 +16,7 @@ from uec.doctor.check import Check, Status
 from uec.models.source import load_tokenizer
 from uec.system.platform import detect
 from uec.tracking.tracker import Tracker
-from uec.types import Prompt, Publication
+from uec.types import Prompt, WeightUpdate
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import a test module
 
@@ -29,7 +29,7 @@ class DeafEngine(RolloutActor):
     async def go_deaf(self) -> None:
         self.deaf = True
 
-    async def update_weights(self, publication: Publication) -> None:
+    async def update_weights(self, publication: WeightUpdate) -> None:
         if not self.deaf:
             return await super().update_weights(publication)
         self.version = publication.version

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.runtime.supervisor import Crew, Member, Supervisor
+from actors.runtime.supervisor import ActorSlot, Crew, Supervisor
 from uec.config.schema import Config
 from uec.tracking.tracker import Tracker
 
@@ -47,7 +47,7 @@ def given(cfg: Config, folder: Path, crew: Crew, kill: str | None = None) -> dic
     supervisor = Supervisor(cfg, "cuda", folder, Tracker([]), crew, namespace=f"{folder.name}-{crew.name}")
     found: dict[str, list[int]] = {}
 
-    def asking(member: Member) -> Callable[[ray.actor.ActorHandle], object]:
+    def asking(member: ActorSlot) -> Callable[[ray.actor.ActorHandle], object]:
         async def ask(actor: ray.actor.ActorHandle) -> None:
             found[member.name] = await actor.gpus.remote()
 

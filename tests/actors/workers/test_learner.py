@@ -19,7 +19,7 @@ from torch import Tensor
 
 from actors.workers.learner import LearnerActor
 from uec.config.file import load_config
-from uec.config.schema import Config, Learner
+from uec.config.schema import Config, LearnerConfig
 from uec.errors import BadInput, RunFailed
 from uec.models.packing import Length, plan
 from uec.models.update import learning_rate
@@ -278,9 +278,9 @@ def publication(learner: LearnerActor, shares: list[Plan], rows: list[Rollout]) 
 
 
 def test_the_learning_rate_warms_up_linearly_and_stays():
-    settings = Learner(lr=8.0, warmup_steps=4)
+    settings = LearnerConfig(lr=8.0, warmup_steps=4)
     assert [learning_rate(settings, done) for done in range(6)] == [2.0, 4.0, 6.0, 8.0, 8.0, 8.0]
-    assert learning_rate(Learner(lr=8.0), 0) == 8.0
+    assert learning_rate(LearnerConfig(lr=8.0), 0) == 8.0
 
 
 # One rank.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uec.config.schema import Config, Model, Reward
+from uec.config.schema import Config, ModelConfig, RewardConfig
 from uec.tracking.rollouts import Page
 from uec.types import Kind, Prompt, Rollout, Score
 
@@ -44,8 +44,8 @@ def cfg(tmp_path_factory: pytest.TempPathFactory) -> Config:
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     (folder / "model.safetensors").touch()
     (folder / "mine.py").write_text(GRADER)
-    reward = Reward(fn=f"{folder}/mine.py:score", weights={"accuracy": 0.8, "short": 0.2}, processes=2, timeout_s=3.0, on_error=0.0)
-    return Config(model=Model(path=str(folder)), reward=reward)
+    reward = RewardConfig(fn=f"{folder}/mine.py:score", weights={"accuracy": 0.8, "short": 0.2}, processes=2, timeout_s=3.0, on_error=0.0)
+    return Config(model=ModelConfig(path=str(folder)), reward=reward)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from actors.workers.rollout import RolloutActor, environment
 from uec.config.file import load_config
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.types import Continuation, Kind, Prompt, Publication, Request, Rollout
+from uec.types import Continuation, Kind, Prompt, Request, Rollout, WeightUpdate
 
 pytestmark = pytest.mark.e2e
 
@@ -72,7 +72,7 @@ class Faulty(RolloutActor):
         await task
         return ends
 
-    async def update_amid(self, requests: list[Request], publication: Publication, pause: str) -> list[Rollout]:
+    async def update_amid(self, requests: list[Request], publication: WeightUpdate, pause: str) -> list[Rollout]:
         """Responses to requests that run when an update comes, once the first of them has ended."""
         self.cfg.weights.pause = pause
         rollouts: list[Rollout] = []
@@ -107,7 +107,7 @@ class Learner:
         self.publisher = ShmPublisher(rank=0)
         self.version = 0
 
-    def learn(self) -> Publication:
+    def learn(self) -> WeightUpdate:
         """Move every weight, and publish."""
         with torch.no_grad():
             for parameter in self.hf.parameters():
@@ -115,7 +115,7 @@ class Learner:
         self.version += 1
         return self.publish()
 
-    def publish(self) -> Publication:
+    def publish(self) -> WeightUpdate:
         return self.publisher.publish(self.version, self.hf.named_parameters())
 
     def logprobs(self, prompt: np.ndarray, tokens: np.ndarray, temperature: float = 1.0, hf: torch.nn.Module | None = None) -> np.ndarray:

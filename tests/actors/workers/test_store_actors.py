@@ -7,8 +7,7 @@ import pytest
 
 from actors.workers.replay import ReplayActor
 from tests.support.examples import rollout, trajectory
-from uec.config.schema import Config
-from uec.config.schema import Replay as ReplayConfig
+from uec.config.schema import Config, ReplayConfig
 from uec.types import Admission, Kind, Replayed, Rollout, Trajectory
 
 

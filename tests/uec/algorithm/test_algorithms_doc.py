@@ -13,7 +13,7 @@ from uec.algorithm.advantage import load_estimator
 from uec.algorithm.losses.objective import StepSize, objective
 from uec.algorithm.losses.policy import load_policy_loss
 from uec.config.fields import fields, is_section
-from uec.config.schema import Loss
+from uec.config.schema import LossConfig
 from uec.config.validate import validate
 
 
@@ -87,7 +87,7 @@ def test_the_example_of_a_policy_loss_works(doc: str, examples: Path, make_confi
     validate(make_config("algorithm=grpo", override))
     # At rho = 1 it weighs 1; at rho = e, with a range of .2, e^(1 - 1/.08) = e^-11.5
     batch = by_ratio([1.0, float(np.e)], [1.0, 1.0])
-    loss, metrics = objective(batch, load_policy_loss("my_loss.py:fading"), Loss(), StepSize(2, 2, 4))
+    loss, metrics = objective(batch, load_policy_loss("my_loss.py:fading"), LossConfig(), StepSize(2, 2, 4))
     (slope_N,) = torch.autograd.grad(loss, batch.logprobs_N)
     assert slope_N.tolist() == pytest.approx([-0.5, -0.5 * np.exp(-11.5)])
     assert metrics["clip_frac"] == 1 and metrics["ratio_mean"].item() == pytest.approx(1 + np.e)

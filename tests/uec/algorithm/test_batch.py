@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from tests.support.examples import trajectory
 from uec.algorithm.batch import BatchBuffer
-from uec.config.schema import Batch, Config, Rollout, Train
+from uec.config.schema import BatchConfig, Config, RolloutConfig, TrainConfig
 from uec.types import Trajectory
 
 
 def buffer(accumulate: bool, prompts: int = 2, n: int = 3) -> BatchBuffer:
-    return BatchBuffer(Config(batch=Batch(accumulate=accumulate), train=Train(prompts_per_step=prompts), rollout=Rollout(n=n)))
+    train = TrainConfig(prompts_per_step=prompts)
+    return BatchBuffer(Config(batch=BatchConfig(accumulate=accumulate), train=train, rollout=RolloutConfig(n=n)))
 
 
 def numbered(first: int, last: int) -> list[Trajectory]:

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from tests.support.examples import group
 from uec.algorithm.exploration import ExplorationSpan, Pulse, enough, exploration_temperature, joined, round_sizes
-from uec.config.schema import Config, Exploration, Train
+from uec.config.schema import Config, ExplorationConfig, TrainConfig
 from uec.types import Kind, Progress
 
 # --- temperature
 
 
 def at(schedule: str, progress: Progress, failures: int = 1, begin: float = 1.2, end: float | None = 1.0, step: float = 0.05) -> float:
-    exploration = Exploration(schedule=schedule, temperature=begin, temperature_end=end, temperature_step=step)
+    exploration = ExplorationConfig(schedule=schedule, temperature=begin, temperature_end=end, temperature_step=step)
     return exploration_temperature(failures, progress, exploration)
 
 
@@ -141,7 +141,7 @@ def test_a_span_goes_on_from_its_state_through_json() -> None:
 
 
 def pulse(until: float | str = 1.0, steps: int = 4) -> Pulse:
-    return Pulse(Config(exploration=Exploration(until=until), train=Train(steps=steps)))
+    return Pulse(Config(exploration=ExplorationConfig(until=until), train=TrainConfig(steps=steps)))
 
 
 def test_a_pulse_tells_the_progress_and_the_change_of_entropy() -> None:

@@ -1,4 +1,4 @@
-"""The replay store: admission, order, capacity, draws and an exact state."""
+"""The replay store: admission, order, draws and an exact state."""
 
 import json
 from collections import Counter
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.examples import rollout, trajectory
-from uec.algorithm.replay import Entry, ReplayStore, admits, capacity, draw_rows, is_due
-from uec.config.schema import Config, Replay
+from uec.algorithm.replay import Entry, ReplayStore, admits, is_due
+from uec.config.schema import Config, ReplayConfig
 from uec.types import Kind
 
 
@@ -25,7 +25,7 @@ def filled(capacity: int, count: int, seed: int = 0) -> ReplayStore:
 
 
 def draw(store: ReplayStore, n: int, step: int = 100, **replay) -> list[Entry]:
-    return store.draw(n, step, Replay(**replay))
+    return store.draw(n, step, ReplayConfig(**replay))
 
 
 def prompts(found: list[Entry]) -> list[int]:
@@ -34,31 +34,31 @@ def prompts(found: list[Entry]) -> list[int]:
 
 def test_only_advantages_above_the_threshold_are_admitted() -> None:
     # G' = 20 with one success: A = 4.2485 and -.2236; exactly A_0 is not above it
-    admitted = [admits(trajectory(1, advantage=a), Replay(min_advantage=1.0)) for a in (4.2485, -0.2236, 1.0, 1.0001)]
+    admitted = [admits(trajectory(1, advantage=a), ReplayConfig(min_advantage=1.0)) for a in (4.2485, -0.2236, 1.0, 1.0001)]
     assert admitted == [True, False, False, True]
 
 
 def test_the_source_filter_lets_in_exploration_only() -> None:
     kinds = (Kind.REGULAR, Kind.EXPLORATION)
-    assert [admits(trajectory(1, kind=k, advantage=2), Replay(source="all")) for k in kinds] == [True, True]
-    assert [admits(trajectory(1, kind=k, advantage=2), Replay(source="exploration")) for k in kinds] == [False, True]
+    assert [admits(trajectory(1, kind=k, advantage=2), ReplayConfig(source="all")) for k in kinds] == [True, True]
+    assert [admits(trajectory(1, kind=k, advantage=2), ReplayConfig(source="exploration")) for k in kinds] == [False, True]
 
 
 def test_nothing_is_admitted_or_due_where_replay_is_off() -> None:
-    assert not admits(trajectory(1, advantage=2), Replay(enabled=False))
-    assert not is_due(5, 1000, Replay(enabled=False))
+    assert not admits(trajectory(1, advantage=2), ReplayConfig(enabled=False))
+    assert not is_due(5, 1000, ReplayConfig(enabled=False))
 
 
 def test_a_replay_update_is_due_every_five_steps_once_enough_is_stored() -> None:
-    assert [step for step in range(1, 16) if is_due(step, 16, Replay(every=5, min_rows=16))] == [5, 10, 15]
-    assert not is_due(5, 15, Replay(every=5, min_rows=16))
+    assert [step for step in range(1, 16) if is_due(step, 16, ReplayConfig(every=5, min_rows=16))] == [5, 10, 15]
+    assert not is_due(5, 15, ReplayConfig(every=5, min_rows=16))
 
 
 def test_capacity_and_rows_default_to_the_batch() -> None:
     cfg = Config()  # B = 32, G = 8
-    assert (capacity(cfg), draw_rows(cfg)) == (512, 256)
+    assert (cfg.replay_capacity(), cfg.replay_rows()) == (512, 256)
     cfg.replay.capacity, cfg.replay.rows = 100, 7
-    assert (capacity(cfg), draw_rows(cfg)) == (100, 7)
+    assert (cfg.replay_capacity(), cfg.replay_rows()) == (100, 7)
 
 
 @given(st.integers(1, 20), st.integers(0, 50))

@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 from tests.support.examples import group
 from uec.algorithm.advantage import BUILTIN, Advantages, Rewards
 from uec.algorithm.advantage import group as group_advantages
-from uec.algorithm.retention import Retained, Sampled, advantages, balanced, keep_exploration, keep_regular, overlong_positive, retain
-from uec.config.schema import Config, Exploration, Retention
+from uec.algorithm.retention import (
+    KeptResponses,
+    PromptRollouts,
+    advantages,
+    balanced,
+    keep_exploration,
+    keep_regular,
+    overlong_positive,
+    retain,
+)
+from uec.config.schema import Config, ExplorationConfig, RetentionConfig
 from uec.types import Group, Kind
 
 ONE_OF_TWENTY = [1.0] + [0.0] * 19  # A = 4.2485 for the success, -.2236 for the others (worked out in test_advantage.py)
@@ -26,8 +35,8 @@ def config(
     subset: int | None = None,
 ) -> Config:
     return Config(
-        exploration=Exploration(group=group, keep=keep, threshold=threshold),
-        retention=Retention(min_abs_advantage=min_abs, drop_overlong_positive=drop, subset=subset),
+        exploration=ExplorationConfig(group=group, keep=keep, threshold=threshold),
+        retention=RetentionConfig(min_abs_advantage=min_abs, drop_overlong_positive=drop, subset=subset),
     )
 
 
@@ -35,11 +44,11 @@ def exploration_group(rewards: list[float], truncated: list[bool] | None = None)
     return group(rewards, Kind.EXPLORATION, truncated)
 
 
-def sampled(regular: Group, exploration: Group | None = None) -> Sampled:
-    return Sampled(regular, exploration, difficult=exploration is not None)
+def sampled(regular: Group, exploration: Group | None = None) -> PromptRollouts:
+    return PromptRollouts(regular, exploration, difficult=exploration is not None)
 
 
-def kept(regular: Group, exploration: Group | None, cfg: Config) -> Retained:
+def kept(regular: Group, exploration: Group | None, cfg: Config) -> KeptResponses:
     """What is kept of one prompt, the only one of its step, with GRPO's advantages."""
     [retained] = retain([sampled(regular, exploration)], cfg, group_advantages)
     return retained
@@ -87,12 +96,12 @@ def test_exploration_keeps_only_what_is_better_than_its_own_group() -> None:
 
 
 def test_the_two_sided_filter_with_threshold_one_keeps_only_the_success() -> None:
-    assert keep_exploration(of_one(ONE_OF_TWENTY), Exploration(keep="informative", threshold=1.0)).sum() == 1
+    assert keep_exploration(of_one(ONE_OF_TWENTY), ExplorationConfig(keep="informative", threshold=1.0)).sum() == 1
 
 
 def test_the_two_sided_filter_keeps_strong_failures_too() -> None:
     # 19 right of 20 is the mirror image: A = .2236 for each success, -4.2485 for the failure
-    mask_H = keep_exploration(of_one([0.0] + [1.0] * 19), Exploration(keep="informative", threshold=1.0))
+    mask_H = keep_exploration(of_one([0.0] + [1.0] * 19), ExplorationConfig(keep="informative", threshold=1.0))
     assert mask_H.tolist() == [True] + [False] * 19
 
 
@@ -142,8 +151,8 @@ def test_difficulty_reads_accuracy_but_advantages_read_the_reward() -> None:
 def test_overlong_mask_needs_all_three() -> None:
     advantages_N = np.array([1.0, 1.0, -1.0, 0.0])
     truncated_N = np.array([True, False, True, True])
-    assert overlong_positive(advantages_N, truncated_N, Retention()).tolist() == [True, False, False, False]
-    assert not overlong_positive(advantages_N, truncated_N, Retention(drop_overlong_positive=False)).any()
+    assert overlong_positive(advantages_N, truncated_N, RetentionConfig()).tolist() == [True, False, False, False]
+    assert not overlong_positive(advantages_N, truncated_N, RetentionConfig(drop_overlong_positive=False)).any()
 
 
 # --- several prompts
@@ -246,4 +255,5 @@ def test_retention_never_keeps_a_zero_advantage(regular, explored, which, keep, 
 def test_a_higher_threshold_never_keeps_more(advantages, a, b) -> None:
     low, high = sorted((a, b))
     array = np.array(advantages)
-    assert not (keep_regular(array, Retention(min_abs_advantage=high)) & ~keep_regular(array, Retention(min_abs_advantage=low))).any()
+    kept_high, kept_low = (keep_regular(array, RetentionConfig(min_abs_advantage=bound)) for bound in (high, low))
+    assert not (kept_high & ~kept_low).any()

@@ -46,7 +46,7 @@ def refused(project: Path, tmp_path: Path, monkeypatch, capsys):
         ("data.max_prompt_tokens=2", ["data.max_prompt_tokens=2", "all"]),
         ("rollout.max_tokens=5000", ["rollout.max_tokens=5000", "context"]),
         ("reward.fn=missing.py:score", ["missing.py", "reward.fn"]),
-        ("reward.fn=uec/rewards/exact.py:nothing", ["nothing", "score"]),
+        ("reward.fn=uec/tasks/countdown/reward.py:nothing", ["nothing", "score"]),
         ("algorithm=gpro", ["gpro", "grpo"]),
         ("run.resume=auto", ["run.resume", "run.name"]),
         ("run.resume=nowhere", ["nowhere"]),

@@ -18,7 +18,7 @@ def test_every_field_has_a_docstring(project: Path) -> None:
     for section in (node for node in module.body if isinstance(node, ast.ClassDef)):
         for field, below in zip(section.body, [*section.body[1:], ast.Pass()], strict=True):
             documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
-            prefix = {"Config": "", "Data": "data."}.get(section.name)
+            prefix = {"Config": "", "DataConfig": "data."}.get(section.name)
             is_section_field = prefix is not None and isinstance(field, ast.AnnAssign) and is_section(prefix + ast.unparse(field.target))
             if isinstance(field, ast.AnnAssign) and not documented and not is_section_field:
                 bare.append(f"{section.name}.{ast.unparse(field.target)}")

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uec.config.file import load_config, save_config
+from uec.config.file import load_config
 from uec.config.schema import Config
 from uec.errors import BadInput
+from uec.run_folder import save_config
 
 REQUIRED = "model: {path: m}\ndata: {train: t.jsonl}\n"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from uec.algorithm.functions import check_functions
 from uec.commands.cli import main
 from uec.config.validate import validate
 from uec.config.validate_algorithm import POLICY_LOSSES
@@ -13,7 +14,8 @@ from uec.errors import BadInput
 
 def complaint(make_config, *overrides: str) -> str:
     with pytest.raises(BadInput) as caught:
-        validate(make_config(*overrides))
+        validate(cfg := make_config(*overrides))
+        check_functions(cfg)
     return str(caught.value)
 
 

@@ -9,7 +9,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.support.model_folders import model_folder
-from uec.config.schema import Config, Model
+from uec.config.schema import Config, ModelConfig
 from uec.memory.engine import engine_parts
 from uec.memory.gpus import gpu_estimates, smallest_gpu
 from uec.memory.host import host_estimate
@@ -60,15 +60,15 @@ def seven(make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., C
     ],
 )
 def test_a_config_json_is_enough_to_count_parameters_and_keys(tmp_path: Path, name: str, parameters: int, kv_bytes: int) -> None:
-    found = shape_of(Model(path=str(model_folder(tmp_path / "model", name))))
+    found = shape_of(ModelConfig(path=str(model_folder(tmp_path / "model", name))))
     assert (found.parameters, found.trained, found.kv_bytes(2)) == (parameters, parameters, kv_bytes)
 
 
 def test_a_frozen_vision_tower_has_weights_and_no_more(tmp_path: Path) -> None:
     path = str(model_folder(tmp_path / "model", "Qwen2.5-VL-7B-Instruct"))
-    found = shape_of(Model(path=path, freeze_vision_tower=True))
+    found = shape_of(ModelConfig(path=path, freeze_vision_tower=True))
     assert (found.parameters, found.trained, found.trains_vision) == (8_292_166_656, SEVEN, False)
-    assert shape_of(Model(path=path)).trains_vision
+    assert shape_of(ModelConfig(path=path)).trains_vision
     assert (found.patches, found.pixels) == (4, 28 * 28)
 
 

@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from launch import smollm2
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.errors import EXIT_BAD_INPUT, BadInput
 from uec.models import source
 from uec.models.source import absolute_path, context_length, load_decoder, load_tokenizer, resolve_model
@@ -39,35 +39,35 @@ def edit(file: Path, **changes: Any) -> None:
 
 def test_a_complete_folder_is_resolved_to_its_absolute_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
-    assert resolve_model(Model(path="model")) == str(folder)
+    assert resolve_model(ModelConfig(path="model")) == str(folder)
 
 
 def test_a_folder_without_config_or_weights_is_named(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    assert f"{folder} has no weights as .safetensors" in complaint(lambda: resolve_model(Model(path=str(folder))))
+    assert f"{folder} has no weights as .safetensors" in complaint(lambda: resolve_model(ModelConfig(path=str(folder))))
     (folder / "pytorch_model.bin").touch()
-    assert "convert them: pickled weights can run code" in complaint(lambda: resolve_model(Model(path=str(folder))))
+    assert "convert them: pickled weights can run code" in complaint(lambda: resolve_model(ModelConfig(path=str(folder))))
     (folder / "config.json").unlink()
-    assert f"model.path: {folder} has no config.json" in complaint(lambda: resolve_model(Model(path=str(folder))))
+    assert f"model.path: {folder} has no config.json" in complaint(lambda: resolve_model(ModelConfig(path=str(folder))))
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    assert "there is no folder /nowhere/model" in complaint(lambda: resolve_model(Model(path="/nowhere/model")))
-    assert "there is no folder " in complaint(lambda: resolve_model(Model(path="a/b/c")))
+    assert "there is no folder /nowhere/model" in complaint(lambda: resolve_model(ModelConfig(path="/nowhere/model")))
+    assert "there is no folder " in complaint(lambda: resolve_model(ModelConfig(path="a/b/c")))
     (tmp_path / "file").touch()
-    assert "is a file; give a folder" in complaint(lambda: resolve_model(Model(path=str(tmp_path / "file"))))
+    assert "is a file; give a folder" in complaint(lambda: resolve_model(ModelConfig(path=str(tmp_path / "file"))))
 
 
 def test_a_hub_name_without_a_hub_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = complaint(lambda: resolve_model(Model(path="nobody/nothing")))
+    said = complaint(lambda: resolve_model(ModelConfig(path="nobody/nothing")))
     assert "there is no folder nobody/nothing, and as a hub name it is not in the cache" in said and "HF_HUB_OFFLINE is set" in said
     monkeypatch.setattr(source, "why_unreachable", lambda: "https://hub cannot be reached: no route")
-    assert "https://hub cannot be reached: no route" in complaint(lambda: resolve_model(Model(path="nobody/nothing")))
+    assert "https://hub cannot be reached: no route" in complaint(lambda: resolve_model(ModelConfig(path="nobody/nothing")))
 
 
 def test_a_cached_model_is_used_by_its_folder_when_the_hub_cannot_be_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: str(folder / file))
-    assert resolve_model(Model(path="some/model")) == str(folder)
+    assert resolve_model(ModelConfig(path="some/model")) == str(folder)
 
 
 def test_an_unreachable_hub_is_found_out_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,26 +78,26 @@ def test_an_unreachable_hub_is_found_out_quickly(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_context_is_read_from_the_config(folder: Path) -> None:
-    assert context_length(Model(path=str(folder))) == 512
+    assert context_length(ModelConfig(path=str(folder))) == 512
     edit(folder / "config.json", max_position_embeddings=77)
-    assert context_length(Model(path=str(folder))) == 77
+    assert context_length(ModelConfig(path=str(folder))) == 77
 
 
 def test_a_config_that_transformers_does_not_know_is_named(folder: Path) -> None:
     edit(folder / "config.json", model_type="nothing_known")
-    assert "config.json of" in complaint(lambda: context_length(Model(path=str(folder))))
+    assert "config.json of" in complaint(lambda: context_length(ModelConfig(path=str(folder))))
     (folder / "config.json").write_text("{")
-    assert "config.json of" in complaint(lambda: context_length(Model(path=str(folder))))
+    assert "config.json of" in complaint(lambda: context_length(ModelConfig(path=str(folder))))
 
 
 def test_code_that_comes_with_a_model_is_not_run_unless_the_config_says_so(folder: Path) -> None:
     edit(folder / "config.json", model_type="own", auto_map={"AutoConfig": "own.Config"})
     (folder / "own.py").write_text("raise SystemExit('code of the model ran')")
-    assert "set model.trust_remote_code=true" in complaint(lambda: context_length(Model(path=str(folder))))
+    assert "set model.trust_remote_code=true" in complaint(lambda: context_length(ModelConfig(path=str(folder))))
 
 
 def test_a_tokenizer_is_loaded_as_it_was_saved(folder: Path) -> None:
-    tokenizer = load_tokenizer(Model(path=str(folder)))
+    tokenizer = load_tokenizer(ModelConfig(path=str(folder)))
     ids = tokenizer("3 8 7 : 45 = ? 8*7=56").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == "3 8 7 : 45 = ? 8 * 7 = 56"
     assert AutoTokenizer.from_pretrained(folder)("3 8 7 : 45 = ? 8*7=56").input_ids == ids
@@ -106,7 +106,7 @@ def test_a_tokenizer_is_loaded_as_it_was_saved(folder: Path) -> None:
 @pytest.mark.parametrize("changes", [{}, {"clean_up_tokenization_spaces": True}], ids=["alone", "through transformers"])
 def test_a_decoder_gives_the_tokenizers_texts_without_special_tokens(folder: Path, changes: dict[str, object]) -> None:
     edit(folder / "tokenizer_config.json", **changes)
-    model = Model(path=str(folder))
+    model = ModelConfig(path=str(folder))
     responses = [np.array(load_tokenizer(model)(text).input_ids, np.int32) for text in ("8 * 7 = 56", "1 + 2 = 3", "?")]
     assert load_decoder(model)(responses) == ["8 * 7 = 56", "1 + 2 = 3", "?"]
     assert load_decoder(model)([]) == []
@@ -122,12 +122,12 @@ def test_decoding_needs_neither_transformers_nor_torch(folder: Path) -> None:
 
 def test_a_folder_without_a_tokenizer_or_its_end_of_text_is_named(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", eos_token=None)
-    assert "has no eos_token to end a response" in complaint(lambda: load_tokenizer(Model(path=str(folder))))
+    assert "has no eos_token to end a response" in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))
     (folder / "tokenizer_config.json").write_text("{")
-    assert "tokenizer_config.json is not JSON" in complaint(lambda: load_tokenizer(Model(path=str(folder))))
+    assert "tokenizer_config.json is not JSON" in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))
     (folder / "tokenizer_config.json").unlink()
     (folder / "tokenizer.json").unlink()
-    assert f"{folder} has no tokenizer (tokenizer.json" in complaint(lambda: load_tokenizer(Model(path=str(folder))))
+    assert f"{folder} has no tokenizer (tokenizer.json" in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))
 
 
 def test_a_missing_smollm2_package_says_what_to_install(
@@ -171,8 +171,8 @@ def test_the_smollm2_config_is_valid_and_its_own_reward_function_loads(project: 
 def test_a_models_folder_is_made_absolute_and_a_hub_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/mine").mkdir(parents=True)
-    assert absolute_path(Model(path="models/mine")) == str(tmp_path / "models/mine")
-    assert absolute_path(Model(path="Qwen/Qwen2.5-0.5B")) == "Qwen/Qwen2.5-0.5B"
+    assert absolute_path(ModelConfig(path="models/mine")) == str(tmp_path / "models/mine")
+    assert absolute_path(ModelConfig(path="Qwen/Qwen2.5-0.5B")) == "Qwen/Qwen2.5-0.5B"
 
 
 def copy_of_countdown(folder: Path) -> Path:
@@ -184,12 +184,12 @@ def test_weights_that_are_cut_off_are_named_before_anything_starts(tmp_path: Pat
     folder = copy_of_countdown(tmp_path / "cut")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    assert "model.safetensors is cut off or no safetensors file" in complaint(lambda: resolve_model(Model(path=str(folder))))
+    assert "model.safetensors is cut off or no safetensors file" in complaint(lambda: resolve_model(ModelConfig(path=str(folder))))
 
 
 def test_weights_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
     folder = copy_of_countdown(tmp_path / "other")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 5}))
-    said = complaint(lambda: resolve_model(Model(path=str(folder))))
+    said = complaint(lambda: resolve_model(ModelConfig(path=str(folder))))
     assert "model.embed_tokens.weight in" in said and f"and its config.json says [5, {config['hidden_size']}]" in said

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from uec.config.schema import Image as ImageConfig
+from uec.config.schema import ImageConfig
 from uec.data.dataset import Dataset
 from uec.data.decode import decode
 from uec.data.embedded import file_name, write_images

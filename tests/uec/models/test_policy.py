@@ -20,7 +20,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.models.microbatch import collate
 from uec.models.policy import Policy, load_model, score_sequences, verify, without_dropout
@@ -251,12 +251,12 @@ def test_pickled_weights_are_not_read(tmp_path: Path):
     hf.config.save_pretrained(tmp_path)
     torch.save(hf.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(BadInput, match="no file named model.safetensors"):
-        load_model(Model(path=str(tmp_path)), str(tmp_path), "float32")
+        load_model(ModelConfig(path=str(tmp_path)), str(tmp_path), "float32")
 
 
 def test_a_loaded_model_has_the_dtype_asked_for(tmp_path: Path):
     qwen2(attention_dropout=0.1).save_pretrained(tmp_path)
-    hf = load_model(Model(path=str(tmp_path)), str(tmp_path), "bfloat16")
+    hf = load_model(ModelConfig(path=str(tmp_path)), str(tmp_path), "bfloat16")
     assert {parameter.dtype for parameter in hf.parameters()} == {torch.bfloat16}
     assert hf.model.layers[0].self_attn.attention_dropout == 0.0
     assert hf.config.attention_dropout == 0.1

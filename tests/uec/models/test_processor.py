@@ -13,8 +13,7 @@ from PIL import Image, ImageOps
 from transformers import AutoProcessor
 
 from tests.support import tiny_vlm
-from uec.config.schema import Config, Model
-from uec.config.schema import Image as ImageConfig
+from uec.config.schema import Config, ImageConfig, ModelConfig
 from uec.data.image import open_image
 from uec.data.prompts import load_dataset
 from uec.errors import BadInput, RunFailed
@@ -46,7 +45,7 @@ def copy(folders: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path
 
 
 def load(folder: Path, limits: ImageConfig = LIMITS) -> Processor:
-    model = Model(path=str(folder))
+    model = ModelConfig(path=str(folder))
     processor = load_processor(model, limits, load_tokenizer(model))
     assert processor is not None
     return processor
@@ -254,13 +253,13 @@ def test_a_blank_picture_stands_for_ranks_that_have_none(folders: Callable[[str]
 
 
 def test_a_text_model_has_no_processor(project: Path) -> None:
-    model = Model(path=str(project / "assets/countdown"))
+    model = ModelConfig(path=str(project / "assets/countdown"))
     assert load_processor(model, LIMITS, load_tokenizer(model)) is None
 
 
 @pytest.mark.parametrize("family", tiny_vlm.FAMILIES)
 def test_the_processor_works_with_the_tokenizer_that_it_is_given(family: str, folders: Callable[[str], Path]) -> None:
-    model = Model(path=str(folders(family)))
+    model = ModelConfig(path=str(folders(family)))
     tokenizer = load_tokenizer(model)
     processor = load_processor(model, LIMITS, tokenizer)
     assert processor is not None and processor.processor.tokenizer is tokenizer is processor.tokenizer

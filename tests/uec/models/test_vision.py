@@ -13,8 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2Config, Qwen2ForCausalLM
 
 from tests.support import tiny_vlm
-from uec.config.schema import Image as ImageConfig
-from uec.config.schema import Learner, Model
+from uec.config.schema import ImageConfig, LearnerConfig, ModelConfig
 from uec.errors import BadInput, RunFailed
 from uec.models.deepspeed_engine import _groups, freeze, trained, vision_tower
 from uec.models.policy import Policy, load_model, score_sequences, verify
@@ -41,7 +40,7 @@ class Pictured:
 
 
 def load(folder: Path) -> Processor:
-    model = Model(path=str(folder))
+    model = ModelConfig(path=str(folder))
     processor = load_processor(model, ImageConfig(), load_tokenizer(model))
     assert processor is not None
     return processor
@@ -109,7 +108,7 @@ class Family:
         self.rows = responses(self.prompts, self.banned, self.vocabulary)
 
     def policy(self, packed: bool = True) -> tuple[Policy, Layout]:
-        hf = load_model(Model(path=str(self.folder)), str(self.folder), "float32")
+        hf = load_model(ModelConfig(path=str(self.folder)), str(self.folder), "float32")
         vision = Vision(hf, self.processor.feature_id, *self.processor.blank())
         return Policy(hf, 256, self.vocabulary, banned=self.banned), Layout(CPU, packed, vision)
 
@@ -357,7 +356,7 @@ def test_a_frozen_tower_is_not_among_what_is_trained(family: Family) -> None:
     assert tower and all("vision" in name or "visual" in name for name in tower)
     everything = dict(policy.hf.named_parameters())
     assert dict(trained(policy.hf)).keys() == everything.keys()
-    freeze(policy.hf, Model(freeze_vision_tower=True))
+    freeze(policy.hf, ModelConfig(freeze_vision_tower=True))
     assert dict(trained(policy.hf)).keys() == everything.keys() - tower
     for rows in (family.rows, family.rows[2:3]):
         weighted(policy(layout.rows(rows, family.images)).logprobs_N).backward()
@@ -370,7 +369,7 @@ def test_a_frozen_tower_is_not_among_what_is_trained(family: Family) -> None:
 def test_a_tower_that_is_not_there_cannot_be_frozen() -> None:
     hf = Qwen2ForCausalLM(Qwen2Config(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1))
     with pytest.raises(BadInput, match=r"model.freeze_vision_tower=true.*Qwen2ForCausalLM.*no vision tower"):
-        freeze(hf, Model(freeze_vision_tower=True))
+        freeze(hf, ModelConfig(freeze_vision_tower=True))
 
 
 def test_the_tower_has_its_own_share_of_the_learning_rate(family: Family) -> None:
@@ -379,14 +378,14 @@ def test_the_tower_has_its_own_share_of_the_learning_rate(family: Family) -> Non
     names = {id(parameter): name for name, parameter in policy.hf.named_parameters()}
 
     def groups(scale: float) -> list[tuple[float, set[str]]]:
-        found = _groups(policy, Learner(vision_lr_scale=scale))
+        found = _groups(policy, LearnerConfig(vision_lr_scale=scale))
         assert sum(len(group["params"]) for group in found) == len({id(p) for group in found for p in group["params"]})
         return [(group["lr_scale"], {names[id(parameter)] for parameter in group["params"]}) for group in found]
 
     everything = set(names.values())
     assert groups(1.0) == [(1.0, everything)]
     assert groups(0.1) == [(1.0, everything - tower), (0.1, tower)]
-    freeze(policy.hf, Model(freeze_vision_tower=True))
+    freeze(policy.hf, ModelConfig(freeze_vision_tower=True))
     assert groups(0.1) == [(1.0, everything - tower)]
 
 

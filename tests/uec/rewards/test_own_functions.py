@@ -6,10 +6,10 @@ import torch
 
 from tests.support.token_batches import by_ratio
 from uec.algorithm.advantage import load_estimator
+from uec.algorithm.functions import check_functions
 from uec.algorithm.losses.objective import StepSize, objective
 from uec.algorithm.losses.policy import METRICS, load_policy_loss
-from uec.config.schema import Loss
-from uec.config.validate import validate
+from uec.config.schema import LossConfig
 from uec.errors import BadInput, RunFailed
 from uec.models.metric_sums import TOKEN_MEANS
 
@@ -73,7 +73,7 @@ def estimators(tmp_path) -> str:
 
 def test_a_policy_loss_from_a_file_trains_like_a_built_in_one(losses: str) -> None:
     batch = by_ratio([1.5, 0.5], [1.0, -1.0])
-    loss, metrics = objective(batch, load_policy_loss(f"{losses}:good"), Loss(), StepSize(2, 2, 4))
+    loss, metrics = objective(batch, load_policy_loss(f"{losses}:good"), LossConfig(), StepSize(2, 2, 4))
     assert loss.item() == pytest.approx((-1.5 + 0.5) / 2) and metrics["ratio_mean"].item() == pytest.approx(2.0)
 
 
@@ -88,7 +88,7 @@ def test_a_policy_loss_from_a_file_trains_like_a_built_in_one(losses: str) -> No
 def test_what_a_policy_loss_returns_is_checked(losses: str, function: str, said: str) -> None:
     policy_loss = load_policy_loss(f"{losses}:{function}")
     with pytest.raises(RunFailed, match=said) as caught:
-        policy_loss(by_ratio([1.5, 0.5], [1.0, -1.0]), Loss())
+        policy_loss(by_ratio([1.5, 0.5], [1.0, -1.0]), LossConfig())
     assert str(caught.value).startswith("loss.policy=")
 
 
@@ -103,7 +103,7 @@ def test_the_sums_that_a_policy_loss_may_return_become_metrics() -> None:
         ("gspo2", "did you mean gspo?"),
         ("zzz", "is none of ppo_clip, gspo, cispo, clip_cov, kl_cov, path/to/file.py:name or package.module:name"),
         ("{file}:god", "has no function god; it has "),
-        ("{file}:narrow", "cannot be called (too many positional arguments); it must be def narrow(batch: TokenBatch, settings: Loss)"),
+        ("{file}:narrow", "cannot be called (too many positional arguments); it must be def narrow(batch: TokenBatch, settings: LossConfig)"),
         ("{file}:later", "is async or yields; it must return its result"),
         ("{file}:number", "is int, not a function"),
         ("{file}x.py:good", "there is no file "),
@@ -115,7 +115,7 @@ def test_a_policy_loss_that_cannot_be_had_is_told_with_its_field(losses: str, ma
         load_policy_loss(name.format(file=losses))
     assert str(caught.value).startswith("loss.policy: ") and said in str(caught.value)
     with pytest.raises(BadInput) as caught:  # and before anything starts
-        validate(make_config(f"loss.policy={name.format(file=losses)}"))
+        check_functions(make_config(f"loss.policy={name.format(file=losses)}"))
     assert said in str(caught.value)
 
 
@@ -153,7 +153,7 @@ def test_an_estimator_that_cannot_be_had_is_told_with_its_field(estimators: str,
         load_estimator(name.format(file=estimators))
     assert str(caught.value).startswith("advantage.estimator: ") and said in str(caught.value)
     with pytest.raises(BadInput, match="advantage.estimator"):
-        validate(make_config(f"advantage.estimator={name.format(file=estimators)}"))
+        check_functions(make_config(f"advantage.estimator={name.format(file=estimators)}"))
 
 
 def test_a_step_without_groups_has_no_advantages() -> None:
@@ -165,5 +165,5 @@ def test_a_function_by_its_module_is_found_in_the_working_folder(tmp_path, monke
     (tmp_path / "some_losses_of_mine.py").write_text(LOSSES)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    loss_N, _ = load_policy_loss("some_losses_of_mine:good")(by_ratio([1.5], [1.0]), Loss())
+    loss_N, _ = load_policy_loss("some_losses_of_mine:good")(by_ratio([1.5], [1.0]), LossConfig())
     assert torch.allclose(loss_N, torch.tensor([-1.5], dtype=torch.float64))

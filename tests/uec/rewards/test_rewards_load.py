@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uec.config.schema import Reward
+from uec.config.schema import RewardConfig
 from uec.errors import BadInput, RunFailed
 from uec.rewards.reward_function import GradingError, absolute_names, load_reward, read_parts, refuse_errors, weigh
 from uec.types import Score
@@ -42,13 +42,13 @@ def user_file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["exact", "boxed", "countdown"])
 def test_built_in_graders_load_by_name(name: str) -> None:
-    reward = load_reward(Reward(fn=name))
+    reward = load_reward(RewardConfig(fn=name))
     row = {"numbers": [2, 3]}
     assert reward("2 * 3 = 6", "6", row)["accuracy"] == (0.0 if name == "boxed" else 1.0)
 
 
 def test_a_function_of_a_file_gets_the_row_and_may_import_its_neighbours(user_file: Path) -> None:
-    reward = load_reward(Reward(fn=[f"{user_file}:score", f"{user_file}:short"], weights={"accuracy": 0.75, "short": 0.25}))
+    reward = load_reward(RewardConfig(fn=[f"{user_file}:score", f"{user_file}:short"], weights={"accuracy": 0.75, "short": 0.25}))
     parts = reward("four", "four", {"level": 5, "other": None})
     assert parts == {"accuracy": 1.0, "short": 0.0, "level": 0.5}
     assert reward.reward(parts) == 0.75
@@ -60,18 +60,18 @@ def test_a_function_of_a_module_is_found_in_the_working_folder(user_file: Path, 
     package.mkdir()
     (package / "strict.py").write_text("def judge(response, answer, **row):\n    return response == answer\n")
     monkeypatch.chdir(user_file.parent)
-    assert load_reward(Reward(fn="ourgraders.strict:judge"))("a", "a", {}) == {"accuracy": 1.0}
+    assert load_reward(RewardConfig(fn="ourgraders.strict:judge"))("a", "a", {}) == {"accuracy": 1.0}
 
 
 def test_two_functions_of_one_file_share_what_it_loaded(tmp_path: Path) -> None:
     path = tmp_path / "shared.py"
     path.write_text("CALLS = []\ndef a(response, answer, **row):\n    CALLS.append(1)\n    return 1.0\n")
     path.write_text(path.read_text() + "def b(response, answer, **row):\n    return {'calls': len(CALLS) / 10}\n")
-    assert load_reward(Reward(fn=[f"{path}:a", f"{path}:b"]))("", "", {}) == {"accuracy": 1.0, "calls": 0.1}
+    assert load_reward(RewardConfig(fn=[f"{path}:a", f"{path}:b"]))("", "", {}) == {"accuracy": 1.0, "calls": 0.1}
 
 
 def test_a_column_named_like_the_first_two_parameters_is_not_handed_over(user_file: Path) -> None:
-    reward = load_reward(Reward(fn=f"{user_file}:score"))
+    reward = load_reward(RewardConfig(fn=f"{user_file}:score"))
     assert reward("a", "a", {"response": "another", "answer": "raw", "question": "?"}) == {"accuracy": 1.0}
 
 
@@ -82,15 +82,15 @@ def test_a_file_is_named_absolutely_for_processes_that_run_elsewhere(user_file: 
 
 
 def test_a_column_that_a_function_cannot_do_without_is_asked_for_before_the_start(user_file: Path) -> None:
-    load_reward(Reward(fn="countdown")).check_columns({"numbers": [1, 2]})
-    load_reward(Reward(fn=f"{user_file}:short")).check_columns({})  # its column has a default
+    load_reward(RewardConfig(fn="countdown")).check_columns({"numbers": [1, 2]})
+    load_reward(RewardConfig(fn=f"{user_file}:short")).check_columns({})  # its column has a default
     with pytest.raises(BadInput, match="countdown needs the data column numbers; beside prompt and answer the data has level"):
-        load_reward(Reward(fn="countdown")).check_columns({"level": 1})
+        load_reward(RewardConfig(fn="countdown")).check_columns({"level": 1})
 
 
 def refusal(**reward) -> str:
     with pytest.raises(BadInput) as caught:
-        load_reward(Reward(**reward))
+        load_reward(RewardConfig(**reward))
     return str(caught.value)
 
 
@@ -140,7 +140,7 @@ def test_weights_that_cannot_be_are_refused() -> None:
 
 
 def test_parts_of_exact_and_format_make_one_reward() -> None:
-    reward = load_reward(Reward(fn=["boxed", "format"], weights={"accuracy": 0.9, "format": 0.1}))
+    reward = load_reward(RewardConfig(fn=["boxed", "format"], weights={"accuracy": 0.9, "format": 0.1}))
     rewards = [
         reward.reward(reward(text, "18", {}))
         for text in ("<think>a</think>\\boxed{18}", "\\boxed{18}", "<think>a</think>\\boxed{1}", "no")
@@ -150,7 +150,7 @@ def test_parts_of_exact_and_format_make_one_reward() -> None:
 
 def test_two_functions_with_the_same_part_are_an_error_that_names_both() -> None:
     with pytest.raises(GradingError, match="exact and boxed both return the part accuracy"):
-        load_reward(Reward(fn=["exact", "boxed"]))("5", "5", {})
+        load_reward(RewardConfig(fn=["exact", "boxed"]))("5", "5", {})
 
 
 def test_a_weighted_part_that_was_not_returned_is_an_error_that_names_it() -> None:
@@ -196,7 +196,7 @@ def scores(errors: list[str | None]) -> list[Score]:
 
 
 def test_a_step_with_too_many_failed_gradings_ends_the_run_naming_the_first() -> None:
-    reward = Reward(max_error_frac=0.2)
+    reward = RewardConfig(max_error_frac=0.2)
     refuse_errors(scores([None, None, None, "late", None]), reward)  # 1 of 5 is not more than .2
     refuse_errors([], reward)
     with pytest.raises(RunFailed, match=r"(?s)2 of 5 gradings .*1 of them by timeout.*max_error_frac=0.2.*The first: boom"):
@@ -204,7 +204,7 @@ def test_a_step_with_too_many_failed_gradings_ends_the_run_naming_the_first() ->
 
 
 def test_a_step_under_way_is_refused_only_when_the_rest_cannot_save_it() -> None:
-    reward = Reward(max_error_frac=0.2)
+    reward = RewardConfig(max_error_frac=0.2)
     refuse_errors(scores(["boom", "boom"]), reward, expected=10)
     with pytest.raises(RunFailed, match="3 of 10"):
         refuse_errors(scores(["boom"] * 3), reward, expected=10)
@@ -212,5 +212,5 @@ def test_a_step_under_way_is_refused_only_when_the_rest_cannot_save_it() -> None
 
 def test_no_failed_grading_is_allowed_at_0_and_all_are_at_1() -> None:
     with pytest.raises(RunFailed):
-        refuse_errors(scores([None] * 99 + ["boom"]), Reward(max_error_frac=0.0))
-    refuse_errors(scores(["boom"] * 3), Reward(max_error_frac=1.0))
+        refuse_errors(scores([None] * 99 + ["boom"]), RewardConfig(max_error_frac=0.0))
+    refuse_errors(scores(["boom"] * 3), RewardConfig(max_error_frac=1.0))

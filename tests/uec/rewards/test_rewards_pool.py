@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from uec.config.schema import Reward
+from uec.config.schema import RewardConfig
 from uec.errors import BadInput, RunFailed
 from uec.rewards.pool import Grade, GradingPool
 from uec.rewards.wire import Task
@@ -86,7 +86,7 @@ def make_pool(grader: Path) -> Iterator[Callable[..., GradingPool]]:
     pools: list[GradingPool] = []
 
     def make(output: int | None = None, **reward) -> GradingPool:
-        pools.append(GradingPool(Reward(**({"fn": f"{grader}:score", "timeout_s": 1.0} | reward)), output))
+        pools.append(GradingPool(RewardConfig(**({"fn": f"{grader}:score", "timeout_s": 1.0} | reward)), output))
         pools[-1].start()
         return pools[-1]
 
@@ -247,10 +247,10 @@ def test_ctrl_c_does_not_end_a_grading_process(make_pool, tmp_path: Path) -> Non
 def test_grading_processes_end_with_a_parent_that_is_killed(grader: Path, tmp_path: Path) -> None:
     program = f"""
         import asyncio
-        from uec.config import Reward
+        from uec.config.schema import RewardConfig
         from uec.rewards.pool import GradingPool
         from uec.rewards.wire import Task
-        pool = GradingPool(Reward(fn="{grader}:score", timeout_s=1000.0))
+        pool = GradingPool(RewardConfig(fn="{grader}:score", timeout_s=1000.0))
         pool.start()
         asyncio.run(pool.grade([Task("a", "a", {{"do": "pid", "path": "{tmp_path}/pid"}}), Task("a", "a", {{"do": "hang in C"}})]))
     """
@@ -302,10 +302,10 @@ def test_a_reward_function_that_does_not_load_is_bad_input_at_the_start(tmp_path
     path = tmp_path / "broken.py"
     path.write_text("import no_such_package\n")
     with pytest.raises(BadInput, match="no_such_package"):
-        GradingPool(Reward(fn=f"{path}:score")).start()
+        GradingPool(RewardConfig(fn=f"{path}:score")).start()
     path.write_text("import os\nos._exit(7)\n")
     with pytest.raises(RunFailed, match="exit status 7"):
-        GradingPool(Reward(fn=f"{path}:score", processes=2)).start()
+        GradingPool(RewardConfig(fn=f"{path}:score", processes=2)).start()
 
 
 @pytest.mark.e2e

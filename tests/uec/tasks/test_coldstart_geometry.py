@@ -17,7 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
-from uec.config.schema import Model
+from uec.config.schema import ModelConfig
 from uec.models.source import load_decoder, load_tokenizer
 from uec.tasks.geometry import make as geometry
 from uec.tasks.geometry.data import KINDS, LEVELS, MAX_RESPONSE_TOKENS, RL, Problem, derive, draw, problems, write_solution
@@ -216,7 +216,7 @@ def test_the_shipped_checkpoint_is_the_one_that_its_card_describes(project: Path
 
 def test_every_way_of_loading_gives_the_same_tokens(project: Path, shipped) -> None:
     folder = project / FOLDER
-    cfg = Model(path=str(folder))
+    cfg = ModelConfig(path=str(folder))
     ways = [
         AutoTokenizer.from_pretrained(folder),
         PreTrainedTokenizerFast.from_pretrained(folder),

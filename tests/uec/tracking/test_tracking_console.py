@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from uec.config.schema import Config, Model, Train
+from uec.config.schema import Config, ModelConfig, TrainConfig
 from uec.tracking.board import Board, Progress
 from uec.tracking.figures import count, decimal, duration, share
 from uec.tracking.plain import cells, engine_rates, fitted
@@ -54,7 +54,7 @@ EVAL = {"eval/pass@1": 0.303, "eval/pass@1_low": 0.28, "eval/pass@1_high": 0.33,
 
 
 def config() -> Config:
-    return Config(model=Model(path="assets/countdown"), train=Train(steps=110))
+    return Config(model=ModelConfig(path="assets/countdown"), train=TrainConfig(steps=110))
 
 
 def drawn(
@@ -219,7 +219,7 @@ def test_plain_lines_stand_under_each_other() -> None:
 def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path: Path) -> None:
     script = f"""
 from pathlib import Path
-from uec.config import Config
+from uec.config.schema import Config
 from uec.tracking.tracker import make_tracker
 cfg = Config()
 with make_tracker(cfg) as told:
@@ -248,7 +248,7 @@ def test_the_terminal_is_given_back_however_the_run_ends(tmp_path: Path, opened:
     script = f"""
 import sys, time
 from pathlib import Path
-from uec.config import Config
+from uec.config.schema import Config
 from uec.tracking.tracker import make_tracker
 def run():
     cfg = Config()

@@ -7,7 +7,7 @@ import pytest
 from tests.support.examples import group
 from uec.algorithm.advantage import group as group_advantages
 from uec.algorithm.difficulty import outcome
-from uec.algorithm.retention import Rolled, Sampled, retain
+from uec.algorithm.retention import PromptRollouts, StepRollouts, retain
 from uec.config.schema import Config
 from uec.tracking.metrics import describe
 from uec.tracking.step import engine_metrics, rollout_metrics
@@ -19,15 +19,15 @@ def at(made: Group, temperature: float, version: int = 1) -> Group:
     return Group(replace(made.request, temperature=temperature), trajectories)
 
 
-SOLVED = Sampled(at(group([1, 0], truncated=[False, True]), 1.0), None, difficult=False)
-EXPLORED = Sampled(at(group([0, 0]), 1.0), at(group([0, 0, 1, 0], Kind.EXPLORATION), 1.2), difficult=True)
-HOPELESS = Sampled(at(group([0, 0]), 1.0), at(group([0, 0, 0, 0], Kind.EXPLORATION), 1.4, version=0), difficult=True)
+SOLVED = PromptRollouts(at(group([1, 0], truncated=[False, True]), 1.0), None, difficult=False)
+EXPLORED = PromptRollouts(at(group([0, 0]), 1.0), at(group([0, 0, 1, 0], Kind.EXPLORATION), 1.2), difficult=True)
+HOPELESS = PromptRollouts(at(group([0, 0]), 1.0), at(group([0, 0, 0, 0], Kind.EXPLORATION), 1.4, version=0), difficult=True)
 PROMPTS = [SOLVED, EXPLORED, HOPELESS]
 
 
-def metrics(prompts: list[Sampled], used: list[Sampled]) -> dict[str, float]:
+def metrics(prompts: list[PromptRollouts], used: list[PromptRollouts]) -> dict[str, float]:
     spent = Spent(clock=2.0, generate=1.25, explore=0.5, reward=0.25, busy=1.75, engines=(EngineUse(1.75, 70),))
-    rolled = Rolled(prompts, exploring=True, spent=spent)
+    rolled = StepRollouts(prompts, exploring=True, spent=spent)
     return rollout_metrics(rolled, retain(used, Config(), group_advantages), version=1, solved_at=0.01)
 
 

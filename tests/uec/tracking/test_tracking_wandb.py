@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from uec.config.schema import Config, Wandb
+from uec.config.schema import Config, WandbConfig
 from uec.errors import BadInput
 from uec.tracking.tracker import make_tracker
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 
 
 def config() -> Config:
-    return Config(tracking=["wandb"], wandb=Wandb(project="uec-test", mode="offline"))
+    return Config(tracking=["wandb"], wandb=WandbConfig(project="uec-test", mode="offline"))
 
 
 # Before the other test: wandb keeps a key for as long as the process lives.

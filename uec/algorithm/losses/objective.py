@@ -8,7 +8,7 @@ from torch import Tensor
 from uec.algorithm.losses.policy import PolicyLoss
 from uec.algorithm.losses.terms import entropy_bonus, kl_estimate, less_kl_to_go, with_entropy_advantage
 from uec.algorithm.losses.token_batch import Metrics, TokenBatch
-from uec.config.schema import Loss
+from uec.config.schema import LossConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def token_weights(batch: TokenBatch, size: StepSize, aggregation: str) -> Tensor
     return torch.full_like(batch.logprobs_N.detach(), scale)
 
 
-def objective(batch: TokenBatch, policy_loss: PolicyLoss, settings: Loss, size: StepSize) -> tuple[Tensor, Metrics]:
+def objective(batch: TokenBatch, policy_loss: PolicyLoss, settings: LossConfig, size: StepSize) -> tuple[Tensor, Metrics]:
     """This micro-batch's share of the optimizer step's loss, and sums for the `policy/` metrics.
 
     The order of the parts: what changes advantages (KL in the reward, entropy advantage), the policy loss, the behaviour

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from uec.algorithm.losses.token_batch import Metrics, TokenBatch
-from uec.config.schema import Loss
+from uec.config.schema import LossConfig
 from uec.errors import RunFailed
 from uec.system.user_code import load_function
 
 
-def ppo_clip(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
+def ppo_clip(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
     """-J of each token [N]: rho = exp(logp - logp_old), J = min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A).
 
     For A < 0, J is not below dual_clip A. Sources: PPO (1707.06347) as in GRPO (2402.03300); dual clip 1912.09729,
@@ -21,7 +21,7 @@ def ppo_clip(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
     return clipped_surrogate(batch.log_ratio_N().exp(), batch.advantages_N, settings)
 
 
-def clipped_surrogate(ratio_N: Tensor, advantages_N: Tensor, settings: Loss) -> tuple[Tensor, Metrics]:
+def clipped_surrogate(ratio_N: Tensor, advantages_N: Tensor, settings: LossConfig) -> tuple[Tensor, Metrics]:
     """-J [N], and the sums `ratio_mean`, `clip_frac` (tokens whose gradient the clip cut off; being outside the range on the
     harmless side does not count) and `dual_clip_frac`."""
     free_N = ratio_N * advantages_N
@@ -40,7 +40,7 @@ def clipped_surrogate(ratio_N: Tensor, advantages_N: Tensor, settings: Loss) -> 
     return -objective_N, metrics
 
 
-def gspo(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
+def gspo(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
     """-min(s A, clip(s) A) of each token's response [N], s = exp(mean_t(logp - logp_old)) (2507.18071, equations 5 and 7).
 
     The same figure stands at each token of a response, so that `seq-mean-token-mean`, the paper's aggregation, gives the
@@ -49,7 +49,7 @@ def gspo(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
     return clipped_surrogate(batch.row_mean_N(batch.log_ratio_N()).exp(), batch.advantages_N, settings)
 
 
-def cispo(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
+def cispo(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
     """-stop_grad(clip(rho, 1 - clip_low, 1 + clip_high)) A logp of each token [N] (2506.13585, equation 4).
 
     The paper clips from above only: clip_low 1. `clip_frac` counts the tokens whose weight was changed.
@@ -64,7 +64,7 @@ def cispo(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
     return -weight_N * batch.advantages_N * batch.logprobs_N, metrics
 
 
-def clip_cov(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
+def clip_cov(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
     """PPO's clipped surrogate, the marked tokens without gradient [N] (equation 11).
 
     Marked are a random share of the tokens whose covariance lies in `loss.cov_range`: see `mark`.
@@ -76,7 +76,7 @@ def clip_cov(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
     return loss_N, metrics
 
 
-def kl_cov(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
+def kl_cov(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
     """-rho A without a clip, the marked tokens with a penalty cov_kl_coef |logp - logp_old| [N] (equation 13).
 
     Marked are the tokens of highest covariance. With one optimizer step a batch logp equals logp_old and the penalty has no
@@ -98,7 +98,7 @@ def token_covariance(logprobs_N: Tensor, advantages_N: Tensor) -> Tensor:
     return (logprobs_N - logprobs_N.mean()) * (advantages_N - advantages_N.mean())
 
 
-def mark(covariance_N: Tensor, settings: Loss, generator: torch.Generator) -> Tensor:
+def mark(covariance_N: Tensor, settings: LossConfig, generator: torch.Generator) -> Tensor:
     """Which tokens of a whole optimizer step are restrained [N], bool.
 
     Clip-Cov: a random cov_share of all tokens, from those within cov_range. KL-Cov (no cov_range): the cov_share of highest
@@ -115,7 +115,7 @@ def mark(covariance_N: Tensor, settings: Loss, generator: torch.Generator) -> Te
     return marked_N
 
 
-PolicyLoss = Callable[[TokenBatch, Loss], tuple[Tensor, Metrics]]
+PolicyLoss = Callable[[TokenBatch, LossConfig], tuple[Tensor, Metrics]]
 
 BUILTIN: dict[str, PolicyLoss] = {"ppo_clip": ppo_clip, "gspo": gspo, "cispo": cispo, "clip_cov": clip_cov, "kl_cov": kl_cov}
 MARKING = ("clip_cov", "kl_cov")
@@ -128,10 +128,10 @@ def load_policy_loss(name: str) -> PolicyLoss:
     """The function that `loss.policy` names. Raises BadInput."""
     if name in BUILTIN:
         return BUILTIN[name]
-    wanted = "def NAME(batch: TokenBatch, settings: Loss) -> tuple[Tensor, dict]"
+    wanted = "def NAME(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, dict]"
     function = load_function("loss.policy", name, tuple(BUILTIN), wanted, 2)
 
-    def checked(batch: TokenBatch, settings: Loss) -> tuple[Tensor, Metrics]:
+    def checked(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
         return _checked(name, function(batch, settings), len(batch.logprobs_N))
 
     return checked

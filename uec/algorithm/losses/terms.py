@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from uec.algorithm.losses.token_batch import LOG_RATIO_MAX, TokenBatch
-from uec.config.schema import Loss
+from uec.config.schema import LossConfig
 
 
 def kl_estimate(logprobs_N: Tensor, reference_N: Tensor, estimator: str) -> Tensor:
@@ -18,7 +18,7 @@ def kl_estimate(logprobs_N: Tensor, reference_N: Tensor, estimator: str) -> Tens
     return torch.expm1(-d_N) + d_N
 
 
-def less_kl_to_go(batch: TokenBatch, reference_N: Tensor, settings: Loss) -> Tensor:
+def less_kl_to_go(batch: TokenBatch, reference_N: Tensor, settings: LossConfig) -> Tensor:
     """Advantages [N] less kl_coef times the KL from each token to the end of its response, without gradient.
 
     REINFORCE++ (2501.03262, equations 8 and 9) has the penalty in the reward, where it reaches every earlier token. It is that of
@@ -29,12 +29,12 @@ def less_kl_to_go(batch: TokenBatch, reference_N: Tensor, settings: Loss) -> Ten
     return batch.advantages_N - settings.kl_coef * batch.left_to_go_N(kl_N)
 
 
-def entropy_bonus(entropies_N: Tensor, settings: Loss) -> Tensor:
+def entropy_bonus(entropies_N: Tensor, settings: LossConfig) -> Tensor:
     """-entropy_coef H of each token [N], to be added to the loss: H of the full distribution, with gradient."""
     return -settings.entropy_coef * entropies_N
 
 
-def with_entropy_advantage(advantages_N: Tensor, entropies_N: Tensor, settings: Loss) -> Tensor:
+def with_entropy_advantage(advantages_N: Tensor, entropies_N: Tensor, settings: LossConfig) -> Tensor:
     """A + min(alpha H, |A| / kappa) [N], without gradient through H (2506.14758, equations 5 and 6).
 
     The bound keeps the sign of A: with kappa above 1 a bad token stays bad.

@@ -11,7 +11,7 @@ from tests.support.token_batches import drawn, shares
 from uec.algorithm.losses.objective import StepSize, objective
 from uec.algorithm.losses.policy import BUILTIN
 from uec.algorithm.losses.token_batch import TokenBatch
-from uec.config.schema import Loss
+from uec.config.schema import LossConfig
 
 AGGREGATIONS = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
 EVERY = [(policy, aggregation) for policy in BUILTIN for aggregation in AGGREGATIONS]
@@ -31,7 +31,7 @@ def test_shares_of_micro_batches_and_ranks_add_up_to_the_whole_in_any_order(poli
     random.shuffle(order)
     bounds = sorted([0, *(min(cut, len(order)) for cut in cuts), len(order)])
     split = [order[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]  # some of them empty
-    data, section = drawn(seed, counts), Loss(policy=policy, aggregation=aggregation, **parts)
+    data, section = drawn(seed, counts), LossConfig(policy=policy, aggregation=aggregation, **parts)
     whole = shares(data, [list(range(len(counts)))], BUILTIN[policy], section)
     found = shares(data, split, BUILTIN[policy], section)
     assert found[0] == pytest.approx(whole[0], rel=1e-9, abs=1e-9)
@@ -41,10 +41,10 @@ def test_shares_of_micro_batches_and_ranks_add_up_to_the_whole_in_any_order(poli
 
 def test_the_drawn_batches_reach_every_branch() -> None:
     data = drawn(3, [6] * 7)
-    sums = shares(data, [list(range(7))], BUILTIN["ppo_clip"], Loss())[2]
+    sums = shares(data, [list(range(7))], BUILTIN["ppo_clip"], LossConfig())[2]
     assert sums["clip_frac"] > 5 and sums["dual_clip_frac"] > 0
-    assert shares(data, [list(range(7))], BUILTIN["kl_cov"], Loss())[2]["marked_frac"] > 5
-    narrow = Loss(clip_low=0.2, clip_high=0.2, dual_clip=None)
+    assert shares(data, [list(range(7))], BUILTIN["kl_cov"], LossConfig())[2]["marked_frac"] > 5
+    narrow = LossConfig(clip_low=0.2, clip_high=0.2, dual_clip=None)
     assert 0 < shares(data, [list(range(7))], BUILTIN["gspo"], narrow)[2]["clip_frac"] < 42
 
 
@@ -59,7 +59,7 @@ def test_two_ranks_with_two_unequal_micro_batches_give_one_rank_with_one_batch_i
             batch = TokenBatch(
                 features[index] @ weight, old_N[index], advantages_N[index], rows, len(index), reference_N=reference_N[index]
             )
-            objective(batch, BUILTIN["ppo_clip"], Loss(kl_coef=0.05), StepSize(100, 100, 100))[0].backward()
+            objective(batch, BUILTIN["ppo_clip"], LossConfig(kl_coef=0.05), StepSize(100, 100, 100))[0].backward()
         return weight.grad
 
     everything = torch.arange(100)
@@ -82,7 +82,7 @@ def test_loss_and_gradient_are_finite_even_where_log_probabilities_are_not(polic
         logprobs_N, old_N, advantages_N, data.batch.row_N, data.batch.rows, data.batch.entropies_N, reference_N,
         data.batch.behaviour_weights_N, data.batch.marked_N,
     )  # fmt: skip
-    section = Loss(policy=policy, aggregation=aggregation, **parts)
+    section = LossConfig(policy=policy, aggregation=aggregation, **parts)
     loss, metrics = objective(batch, BUILTIN[policy], section, data.size)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logprobs_N.grad).all()
@@ -93,6 +93,6 @@ def test_loss_and_gradient_are_finite_even_where_log_probabilities_are_not(polic
 def test_advantages_of_zero_have_neither_loss_nor_gradient(policy, aggregation) -> None:
     data = drawn(1, [3, 0, 4])
     batch = TokenBatch(data.batch.logprobs_N, data.batch.old_N, torch.zeros(7, dtype=torch.float64), data.batch.row_N, 3)
-    loss, _ = objective(batch, BUILTIN[policy], Loss(policy=policy, aggregation=aggregation), data.size)
+    loss, _ = objective(batch, BUILTIN[policy], LossConfig(policy=policy, aggregation=aggregation), data.size)
     loss.backward()
     assert loss.item() == 0 and not data.batch.logprobs_N.grad.any()

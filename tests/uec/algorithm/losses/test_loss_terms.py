@@ -18,7 +18,7 @@ from uec.algorithm.losses.terms import (
     truncated_weights,
     with_entropy_advantage,
 )
-from uec.config.schema import Loss
+from uec.config.schema import LossConfig
 
 LOG2 = math.log(2)
 
@@ -60,7 +60,7 @@ def test_the_kl_to_go_ends_with_its_response() -> None:
     # Responses of 3, 0 and 2 tokens, d = 1, 2, 3 | 4, 5. To go: 6, 5, 3 | 9, 5. A = 10 less .1 of it.
     batch = by_ratio([1.0] * 5, [10.0] * 5, [3, 0, 2])
     reference_N = OLD - doubles([1.0, 2.0, 3.0, 4.0, 5.0])
-    advantages_N = less_kl_to_go(batch, reference_N, Loss(kl_coef=0.1, kl_estimator="k1", kl_in="reward"))
+    advantages_N = less_kl_to_go(batch, reference_N, LossConfig(kl_coef=0.1, kl_estimator="k1", kl_in="reward"))
     assert advantages_N.tolist() == pytest.approx([9.4, 9.5, 9.7, 9.1, 9.5])
     assert not advantages_N.requires_grad
 
@@ -69,7 +69,7 @@ def test_the_kl_in_the_reward_is_that_of_the_old_policy_and_stays_from_step_to_s
     # log pi_old - log pi_ref = 1, whatever pi is by now
     for ratio in (1.0, 3.0):
         batch = by_ratio([ratio], [2.0])
-        found = less_kl_to_go(batch, doubles([OLD - 1.0]), Loss(kl_coef=0.1, kl_estimator="k1", kl_in="reward"))
+        found = less_kl_to_go(batch, doubles([OLD - 1.0]), LossConfig(kl_coef=0.1, kl_estimator="k1", kl_in="reward"))
         assert found.tolist() == pytest.approx([1.9])
 
 
@@ -78,7 +78,7 @@ def test_the_kl_in_the_reward_is_that_of_the_old_policy_and_stays_from_step_to_s
 
 def test_the_entropy_bonus_lowers_the_loss_by_its_coefficient() -> None:
     entropies_N = doubles([0.5, 2.0]).requires_grad_()
-    bonus_N = entropy_bonus(entropies_N, Loss(entropy_coef=0.1))
+    bonus_N = entropy_bonus(entropies_N, LossConfig(entropy_coef=0.1))
     assert bonus_N.tolist() == pytest.approx([-0.05, -0.2])
     bonus_N.sum().backward()
     assert entropies_N.grad is not None and entropies_N.grad.tolist() == pytest.approx([-0.1, -0.1])
@@ -87,14 +87,14 @@ def test_the_entropy_bonus_lowers_the_loss_by_its_coefficient() -> None:
 def test_the_entropy_advantage_is_bounded_by_a_share_of_the_advantage() -> None:
     # alpha .4, kappa 2: min(.4 * .5, 1/2) = .2; min(.4 * 5, 1/2) = .5: -1 + .5 keeps its sign; A = 0 stays 0
     entropies_N = doubles([0.5, 5.0, 2.0, 10.0]).requires_grad_()
-    settings = Loss(entropy_advantage_alpha=0.4, entropy_advantage_kappa=2.0)
+    settings = LossConfig(entropy_advantage_alpha=0.4, entropy_advantage_kappa=2.0)
     found_N = with_entropy_advantage(doubles([1.0, -1.0, 0.0, 1.0]), entropies_N, settings)
     assert found_N.tolist() == pytest.approx([1.2, -0.5, 0.0, 1.5]) and not found_N.requires_grad
 
 
 @given(st.floats(-50, 50), st.floats(0, 12), st.floats(0.01, 10), st.floats(1.01, 10))
 def test_the_entropy_advantage_keeps_the_sign(advantage: float, entropy: float, alpha: float, kappa: float) -> None:
-    settings = Loss(entropy_advantage_alpha=alpha, entropy_advantage_kappa=kappa)
+    settings = LossConfig(entropy_advantage_alpha=alpha, entropy_advantage_kappa=kappa)
     found = with_entropy_advantage(doubles([advantage]), doubles([entropy]), settings).item()
     assert found >= advantage and math.copysign(1, found) * math.copysign(1, advantage) > 0 or advantage == 0 == found
 
@@ -149,7 +149,7 @@ def test_the_covariance_of_three_tokens() -> None:
 
 
 def marked(covariance: list[float], seed: int = 0, **settings) -> list[int]:
-    chosen_N = mark(doubles(covariance), Loss(**settings), torch.Generator().manual_seed(seed))
+    chosen_N = mark(doubles(covariance), LossConfig(**settings), torch.Generator().manual_seed(seed))
     assert chosen_N.dtype == torch.bool and len(chosen_N) == len(covariance)
     return chosen_N.nonzero().squeeze(1).tolist()
 
@@ -199,7 +199,7 @@ def test_the_parts_of_the_loss_add_up_and_only_the_policys_is_weighted() -> None
     # weight 2 * (-rho A = -1) + .01 * k3(log 2) = .193147 - .1 * H = .6: -2 + .00193147 - .06 = -2.05806853
     more = {"reference_N": doubles([OLD - LOG2]), "entropies_N": doubles([0.6]), "behaviour_weights_N": doubles([2.0])}
     batch = by_ratio([1.0], [1.0], **more)
-    loss, metrics = objective(batch, ppo_clip, Loss(kl_coef=0.01, entropy_coef=0.1), ONE)
+    loss, metrics = objective(batch, ppo_clip, LossConfig(kl_coef=0.01, entropy_coef=0.1), ONE)
     assert loss.item() == pytest.approx(-2.05806853, abs=1e-8)
     assert gradient(loss, batch) == pytest.approx([-2 + 0.01 * 0.5])  # k3's slope is 1 - 1/2
     assert set(metrics) == {"loss", "kl", "behaviour_weight", "ratio_mean", "clip_frac", "dual_clip_frac"}
@@ -211,7 +211,7 @@ def test_a_kl_in_the_reward_lowers_advantages_and_is_no_term_of_the_loss() -> No
     # One response, d = log 2 at both tokens: A = 1 - .1 * 2 log 2 = .861371 and 1 - .1 log 2 = .930685;
     # loss -(.861371 + .930685)/2 = -.896028, slopes -A/2. The metric is the sum of d.
     batch = by_ratio([1.0, 1.0], [1.0, 1.0], [2], reference_N=doubles([OLD - LOG2] * 2))
-    settings = Loss(kl_coef=0.1, kl_estimator="k1", kl_in="reward")
+    settings = LossConfig(kl_coef=0.1, kl_estimator="k1", kl_in="reward")
     loss, metrics = objective(batch, ppo_clip, settings, StepSize(2, 1, 4))
     assert loss.item() == pytest.approx(-0.896028, abs=1e-6)
     assert gradient(loss, batch) == pytest.approx([-0.430685, -0.465343], abs=1e-6)
@@ -221,13 +221,13 @@ def test_a_kl_in_the_reward_lowers_advantages_and_is_no_term_of_the_loss() -> No
 def test_the_entropy_advantage_comes_after_the_kl_in_the_reward() -> None:
     # A = 1 - .5 * log 2 = .653426, then + min(.4 * 9, A / 2) = .326713: 1.5 A = .980140
     batch = by_ratio([1.0], [1.0], reference_N=doubles([OLD - LOG2]), entropies_N=doubles([9.0]))
-    settings = Loss(kl_coef=0.5, kl_estimator="k1", kl_in="reward", entropy_advantage_alpha=0.4)
+    settings = LossConfig(kl_coef=0.5, kl_estimator="k1", kl_in="reward", entropy_advantage_alpha=0.4)
     loss, _ = objective(batch, ppo_clip, settings, ONE)
     assert loss.item() == pytest.approx(-0.980140, abs=1e-6)
 
 
 def test_what_a_batch_lacks_or_a_coefficient_of_zero_leaves_out() -> None:
     data = drawn(5, [4, 2])
-    plain = objective(drawn(5, [4, 2], parts=False).batch, ppo_clip, Loss(kl_coef=0.3, entropy_coef=0.3), data.size)
+    plain = objective(drawn(5, [4, 2], parts=False).batch, ppo_clip, LossConfig(kl_coef=0.3, entropy_coef=0.3), data.size)
     assert set(plain[1]) == {"loss", "ratio_mean", "clip_frac", "dual_clip_frac"}
-    assert plain[0].item() == objective(drawn(5, [4, 2], parts=False).batch, ppo_clip, Loss(), data.size)[0].item()
+    assert plain[0].item() == objective(drawn(5, [4, 2], parts=False).batch, ppo_clip, LossConfig(), data.size)[0].item()

@@ -9,7 +9,7 @@ from tests.support.token_batches import OLD, by_ratio, doubles, drawn, gradient
 from uec.algorithm.losses.objective import StepSize, objective, token_weights
 from uec.algorithm.losses.policy import cispo, clip_cov, gspo, kl_cov, ppo_clip
 from uec.algorithm.losses.token_batch import LOG_RATIO_MAX, TokenBatch
-from uec.config.schema import Loss
+from uec.config.schema import LossConfig
 
 AGGREGATIONS = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
 
@@ -17,7 +17,7 @@ AGGREGATIONS = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-
 def one_token(ratio: float, advantage: float, **settings):
     """Loss, its derivative by log pi, and the metrics of a token with that ratio, under ppo_clip."""
     batch = by_ratio([ratio], [advantage])
-    loss_N, metrics = ppo_clip(batch, Loss(**settings))
+    loss_N, metrics = ppo_clip(batch, LossConfig(**settings))
     return loss_N.item(), gradient(loss_N, batch)[0], {name: value.item() for name, value in metrics.items()}
 
 
@@ -60,7 +60,7 @@ def test_a_huge_log_ratio_stays_finite() -> None:
         logprobs_N = torch.tensor([-0.1, -200.0], requires_grad=True)
         batch = TokenBatch(logprobs_N, torch.tensor([-200.0, -0.1]), torch.full((2,), advantage), torch.tensor([0, 1]), 2)
         for policy_loss in (ppo_clip, gspo, cispo, clip_cov, kl_cov):
-            loss_N, metrics = policy_loss(batch, Loss(dual_clip=None))
+            loss_N, metrics = policy_loss(batch, LossConfig(dual_clip=None))
             assert torch.isfinite(loss_N).all() and all(map(math.isfinite, gradient(loss_N, batch)))
             assert metrics["ratio_mean"].item() <= 2 * math.exp(LOG_RATIO_MAX) * 1.001
 
@@ -71,7 +71,7 @@ def test_gspo_takes_the_geometric_mean_of_a_responses_ratios() -> None:
     # Response 2: ratios 1.44 and 1.21, s = sqrt(1.44 * 1.21) = 1.2 * 1.1 = 1.32: clipped to 1.2, A = 2: -2.4, slope 0.
     # Response 3: one token, 1.5, A = -1: not clipped on that side: 1.5.
     batch = by_ratio([1.21, 1.0, 1.44, 1.21, 1.5], [1.0, 1.0, 2.0, 2.0, -1.0], [2, 2, 1])
-    loss_N, metrics = gspo(batch, Loss(dual_clip=None))
+    loss_N, metrics = gspo(batch, LossConfig(dual_clip=None))
     assert loss_N.tolist() == pytest.approx([-1.1, -1.1, -2.4, -2.4, 1.5])
     assert gradient(loss_N, batch) == pytest.approx([-1.1, -1.1, 0.0, 0.0, 1.5])
     assert metrics["clip_frac"] == 2 and metrics["ratio_mean"].item() == pytest.approx(2 * 1.1 + 2 * 1.32 + 1.5)
@@ -80,14 +80,14 @@ def test_gspo_takes_the_geometric_mean_of_a_responses_ratios() -> None:
 def test_ratios_that_cancel_in_a_response_are_no_change_to_gspo() -> None:
     # 2 * .5 = 1: s = 1, though each token alone would be clipped
     batch = by_ratio([2.0, 0.5], [1.0, 1.0], [2])
-    loss_N, metrics = gspo(batch, Loss(clip_low=3e-4, clip_high=4e-4, dual_clip=None))
+    loss_N, metrics = gspo(batch, LossConfig(clip_low=3e-4, clip_high=4e-4, dual_clip=None))
     assert loss_N.tolist() == pytest.approx([-1.0, -1.0]) and metrics["clip_frac"] == 0
 
 
 def test_gspo_with_the_mean_of_responses_has_the_papers_gradient() -> None:
     # 1/B sum_i s_i A_i 1/|o_i| sum_t grad log pi: s = 1.1, A = 1, |o| = 2; B = 2 (the other response is empty): 1.1 / 4
     batch = by_ratio([1.21, 1.0], [1.0, 1.0], [2, 0])
-    settings = Loss(policy="gspo", aggregation="seq-mean-token-mean", dual_clip=None)
+    settings = LossConfig(policy="gspo", aggregation="seq-mean-token-mean", dual_clip=None)
     loss, _ = objective(batch, gspo, settings, StepSize(tokens=2, rows=2, longest=9))
     assert gradient(loss, batch) == pytest.approx([-0.275, -0.275])
 
@@ -99,7 +99,7 @@ def test_gspo_with_the_mean_of_responses_has_the_papers_gradient() -> None:
 def test_cispo_clips_the_weight_and_keeps_the_gradient(ratio, advantage, weight, changed) -> None:
     # loss -w A log pi, slope -w A: never 0, whatever side the ratio is on
     batch = by_ratio([ratio], [advantage])
-    loss_N, metrics = cispo(batch, Loss())
+    loss_N, metrics = cispo(batch, LossConfig())
     assert loss_N.item() == pytest.approx(-weight * advantage * (OLD + math.log(ratio)))
     assert gradient(loss_N, batch) == pytest.approx([-weight * advantage])
     assert metrics["clip_frac"] == changed
@@ -107,13 +107,13 @@ def test_cispo_clips_the_weight_and_keeps_the_gradient(ratio, advantage, weight,
 
 def test_cispo_with_clip_low_1_has_no_lower_bound() -> None:
     batch = by_ratio([0.01], [1.0])
-    assert gradient(cispo(batch, Loss(clip_low=1.0))[0], batch) == pytest.approx([-0.01])
+    assert gradient(cispo(batch, LossConfig(clip_low=1.0))[0], batch) == pytest.approx([-0.01])
 
 
 def test_clip_cov_takes_value_and_gradient_of_the_marked_tokens_away() -> None:
     # Token 2 is marked; token 3 is clipped by PPO at 1.2.
     batch = by_ratio([1.0, 1.1, 1.5], [1.0, 1.0, 1.0], marked_N=torch.tensor([False, True, False]))
-    loss_N, metrics = clip_cov(batch, Loss())
+    loss_N, metrics = clip_cov(batch, LossConfig())
     assert loss_N.tolist() == pytest.approx([-1.0, 0.0, -1.2])
     assert gradient(loss_N, batch) == pytest.approx([-1.0, 0.0, 0.0])
     assert metrics["marked_frac"] == 1 and metrics["clip_frac"] == 1
@@ -123,7 +123,7 @@ def test_kl_cov_penalises_the_marked_tokens_and_clips_none() -> None:
     # -rho A = -1.5 and -1.1 and .5; to the marked k |log rho|: + 2 log 1.5 = .810930, slope -1.5 + 2;
     # the third, marked with rho = .5: + 2 log 2 = 1.386294, slope .5 - 2
     batch = by_ratio([1.5, 1.1, 0.5], [1.0, 1.0, -1.0], marked_N=torch.tensor([True, False, True]))
-    loss_N, metrics = kl_cov(batch, Loss(cov_kl_coef=2.0))
+    loss_N, metrics = kl_cov(batch, LossConfig(cov_kl_coef=2.0))
     assert loss_N.tolist() == pytest.approx([-0.689070, -1.1, 1.886294], abs=1e-6)
     assert gradient(loss_N, batch) == pytest.approx([0.5, -1.1, -1.5])
     assert metrics["marked_frac"] == 2 and metrics["clip_frac"] == 0 and metrics["dual_clip_frac"] == 0
@@ -131,7 +131,7 @@ def test_kl_cov_penalises_the_marked_tokens_and_clips_none() -> None:
 
 def test_without_marks_clip_cov_is_ppo_clip() -> None:
     batch = by_ratio([1.0, 1.5, 0.5], [1.0, 1.0, -1.0])
-    assert clip_cov(batch, Loss())[0].tolist() == ppo_clip(batch, Loss())[0].tolist()
+    assert clip_cov(batch, LossConfig())[0].tolist() == ppo_clip(batch, LossConfig())[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_on_the_first_step_of_a_fresh_batch_the_gradient_is_that_of_advantage_ti
     marked_N = torch.tensor([True, False, True, False, False, False])  # the penalty of kl_cov has no gradient yet
     row_N, counts_N = torch.tensor([0, 0, 1, 1, 1, 2]), doubles([2, 2, 3, 3, 3, 1])
     batch = TokenBatch(logprobs_N, logprobs_N.detach(), advantages_N, row_N, 3, marked_N=marked_N)
-    loss, metrics = objective(batch, policy_loss, Loss(aggregation=aggregation), StepSize(6, 3, 10))
+    loss, metrics = objective(batch, policy_loss, LossConfig(aggregation=aggregation), StepSize(6, 3, 10))
     weights = {"token-mean": 1 / 6, "seq-mean-token-mean": 1 / (3 * counts_N), "seq-mean-token-sum": 1 / 3}
     weight_N = weights.get(aggregation, 1 / 30)
     (found,) = torch.autograd.grad(loss, logits, retain_graph=True)
@@ -190,7 +190,7 @@ def test_an_empty_micro_batch_gives_zero_with_a_gradient(aggregation: str) -> No
     data = drawn(0, [0])
     for policy_loss in (ppo_clip, gspo, cispo, clip_cov, kl_cov):
         for size in (StepSize(7, 3, 5), StepSize(0, 0, 5)):  # the other ranks may be empty, too
-            settings = Loss(aggregation=aggregation, kl_coef=0.1, entropy_coef=0.1)
+            settings = LossConfig(aggregation=aggregation, kl_coef=0.1, entropy_coef=0.1)
             loss, metrics = objective(data.batch, policy_loss, settings, size)
             loss.backward()
             assert loss.item() == 0 and all(value.item() == 0 for value in metrics.values())

@@ -18,7 +18,7 @@ from uec.algorithm.losses.objective import StepSize, objective, token_weights
 from uec.algorithm.losses.policy import BUILTIN, mark, token_covariance
 from uec.algorithm.losses.terms import kl_estimate, truncated_weights
 from uec.algorithm.losses.token_batch import TokenBatch
-from uec.config.schema import Loss
+from uec.config.schema import LossConfig
 
 CASES, VERL, TRL = cases(), load("verl"), load("trl")
 BOTH = ("graded", "binary")
@@ -51,7 +51,7 @@ class Ours:
     metrics: dict[str, float]  # means over tokens
 
 
-def ours(batch: TokenBatch, settings: Loss, longest: int = TOKENS) -> Ours:
+def ours(batch: TokenBatch, settings: LossConfig, longest: int = TOKENS) -> Ours:
     count = len(batch.logprobs_N)
     loss, sums = objective(batch, BUILTIN[settings.policy], settings, StepSize(count, ROWS, longest))
     (gradient_N,) = torch.autograd.grad(loss, batch.logprobs_N)
@@ -66,16 +66,16 @@ def agree(mine: Ours, theirs: dict[str, Any], factor: float = 1.0) -> None:
     assert expected_N.abs().max() > 1e-3  # there is something to compare
 
 
-def ppo(high: float, dual: float | None = None, **more: Any) -> Loss:
-    return Loss(policy="ppo_clip", clip_low=0.2, clip_high=high, dual_clip=dual, **more)
+def ppo(high: float, dual: float | None = None, **more: Any) -> LossConfig:
+    return LossConfig(policy="ppo_clip", clip_low=0.2, clip_high=high, dual_clip=dual, **more)
 
 
-def sequence(aggregation: str, low: float = 3e-4, high: float = 4e-4) -> Loss:
-    return Loss(policy="gspo", clip_low=low, clip_high=high, dual_clip=None, aggregation=aggregation)
+def sequence(aggregation: str, low: float = 3e-4, high: float = 4e-4) -> LossConfig:
+    return LossConfig(policy="gspo", clip_low=low, clip_high=high, dual_clip=None, aggregation=aggregation)
 
 
-def weights(upper: float, low: float = 1.0) -> Loss:
-    return Loss(policy="cispo", clip_low=low, clip_high=upper, dual_clip=None)
+def weights(upper: float, low: float = 1.0) -> LossConfig:
+    return LossConfig(policy="cispo", clip_low=low, clip_high=upper, dual_clip=None)
 
 
 # --- policy losses against verl
@@ -144,7 +144,7 @@ def test_clip_cov_differs_from_verl_in_the_value_of_tokens_that_ppo_clips(name: 
     # verl's candidates are not clipped by PPO; the paper's (and ours, marked before the forward pass) may be. Those have no
     # gradient either way; marked, they lose their value, too.
     theirs, batch = VERL[f"loss/{name}/{case}"], tokens(case)
-    settings = Loss(policy="clip_cov", dual_clip=None, cov_share=1.0, cov_range=[low, high])
+    settings = LossConfig(policy="clip_cov", dual_clip=None, cov_share=1.0, cov_range=[low, high])
     covariance_N = token_covariance(batch.logprobs_N.detach(), batch.advantages_N)
     marked_N = mark(covariance_N, settings, torch.Generator())
     ratio_N = batch.log_ratio_N().detach().exp()
@@ -162,7 +162,7 @@ def test_clip_cov_differs_from_verl_in_the_value_of_tokens_that_ppo_clips(name: 
 def test_clip_cov_at_its_default_share_takes_one_token_of_the_range_as_in_verl(case: str) -> None:
     theirs, batch = VERL[f"loss/clip_cov_seeded/{case}"], tokens(case)
     chosen_N = flat(theirs["outputs"]["chosen"], CASES[case]).bool()
-    settings = Loss(policy="clip_cov", dual_clip=None, cov_share=2e-4, cov_range=[1.0, 5.0])
+    settings = LossConfig(policy="clip_cov", dual_clip=None, cov_share=2e-4, cov_range=[1.0, 5.0])
     covariance_N = token_covariance(batch.logprobs_N.detach(), batch.advantages_N)
     assert chosen_N.sum() == 1 == mark(covariance_N, settings, torch.Generator()).sum()
     assert 1 < covariance_N[chosen_N].item() < 5
@@ -173,7 +173,7 @@ def test_clip_cov_at_its_default_share_takes_one_token_of_the_range_as_in_verl(c
 @pytest.mark.parametrize(("name", "share", "coef"), [("kl_cov", 2e-4, 1.0), ("kl_cov_20%", 0.2, 1.0), ("kl_cov_20%_0.1", 0.2, 0.1)])
 def test_kl_cov_chooses_and_penalises_as_verl_does(name: str, share: float, coef: float, case: str) -> None:
     theirs, batch = VERL[f"loss/{name}/{case}"], tokens(case)
-    settings = Loss(policy="kl_cov", dual_clip=None, cov_share=share, cov_kl_coef=coef)
+    settings = LossConfig(policy="kl_cov", dual_clip=None, cov_share=share, cov_kl_coef=coef)
     marked_N = mark(token_covariance(batch.logprobs_N.detach(), batch.advantages_N), settings, torch.Generator())
     assert torch.equal(marked_N, flat(theirs["outputs"]["chosen"], CASES[case]).bool())
     agree(ours(tokens(case, marked_N=marked_N), settings), theirs)
