@@ -103,7 +103,7 @@ def test_the_sums_that_a_policy_loss_may_return_become_metrics() -> None:
         ("gspo2", "did you mean gspo?"),
         ("zzz", "is none of ppo_clip, gspo, cispo, clip_cov, kl_cov, path/to/file.py:name or package.module:name"),
         ("{file}:god", "has no function god; it has "),
-        ("{file}:narrow", "cannot be called (too many positional arguments); it must be def narrow(batch: TokenBatch, settings: LossConfig)"),
+        ("{file}:narrow", "too many positional arguments); it must be def narrow(batch: TokenBatch, settings: LossConfig)"),
         ("{file}:later", "is async or yields; it must return its result"),
         ("{file}:number", "is int, not a function"),
         ("{file}x.py:good", "there is no file "),
