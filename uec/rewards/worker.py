@@ -16,6 +16,8 @@ import sys
 import time
 from typing import Any, BinaryIO
 
+from uec.environments.base import Environment
+from uec.environments.single_turn import SingleTurn
 from uec.errors import BadInput
 from uec.rewards.reward_function import GradingError, RewardFunction, load_reward
 from uec.rewards.wire import LENGTH, LONGEST_ERROR, POSITION, PROGRESS_BYTES, STARTED
@@ -75,6 +77,7 @@ def _next(pipe: BinaryIO) -> Any:
 
 
 def _grade(reward: RewardFunction, batch: list[tuple[str, str, dict[str, Any]]], shared: mmap.mmap, results: int) -> None:
+    environment: Environment = SingleTurn(reward)
     done: list[list[Any]] = []
     flushed = time.monotonic()
     process = os.getpid()
@@ -87,7 +90,8 @@ def _grade(reward: RewardFunction, batch: list[tuple[str, str, dict[str, Any]]],
         STARTED.pack_into(shared, 8, now)
         POSITION.pack_into(shared, 0, position)
         try:
-            done.append([position, reward(response, answer, row), None])
+            environment.reset(answer, row, seed=0)  # a reward function draws no random numbers
+            done.append([position, environment.step(response).parts, None])
         except GradingError as error:
             done.append([position, None, str(error)[:LONGEST_ERROR]])
         except BaseException as error:  # SystemExit and KeyboardInterrupt too: a grader may call exit()
