@@ -7,17 +7,10 @@ from uec.types import WeightUpdate
 
 
 def expected_parameters(model: ModelConfig) -> dict[str, list[int]]:
-    """Names and shapes of the parameters that a learner publishes: those of the transformers model that it trains, tied ones once."""
-    import torch
+    """Return names and shapes of the tensors that a learner publishes (`PolicyModel.exported`); of tied parameters only one is named."""
+    from uec.models.policy_model import meta_policy_model
 
-    from uec.models.deepspeed_engine import freeze
-    from uec.models.source import auto_class, load_config
-
-    config = load_config(model)
-    with torch.device("meta"):
-        hf = auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
-    freeze(hf, model)
-    return {name: list(parameter.shape) for name, parameter in hf.named_parameters() if parameter.requires_grad}
+    return {name: list(tensor.shape) for name, tensor in meta_policy_model(model).exported()}
 
 
 def check(publication: WeightUpdate, expected: dict[str, list[int]]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from uec.models.policy import Policy
+    from uec.models.policy_model import PolicyModel
     from uec.models.rows import Layout
 
 
@@ -66,21 +67,22 @@ class LearnerActor:
         import torch
 
         from uec.algorithm.losses.policy import load_policy_loss
-        from uec.models.deepspeed_engine import make_engine, make_reference
+        from uec.models.deepspeed_engine import make_engine, make_inference_engine
         from uec.models.policy import verify
         from uec.models.update import PolicyUpdate
 
         settings = self.cfg.learner
-        self.policy = self._load(platform)
+        self.policy_model = self._load_policy_model(platform)
+        self.policy = self.policy_model.policy
         self.layout = self._make_layout(torch.device(platform.device))
         if settings.gradient_checkpointing:
             self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.append(time.perf_counter())
         if self.scores_only:
-            self.engine = make_reference(self.policy, settings, platform)
+            self.engine = make_inference_engine(self.policy, settings, platform)
         else:
-            self.engine = make_engine(self.policy, settings, platform)
-            reference = make_reference(self._load(platform), settings, platform) if self.cfg.loss.kl_coef > 0 else None
+            self.engine = make_engine(self.policy, self.policy_model.trainable(), settings, platform)
+            reference = self.policy_model.reference()
             self._update = PolicyUpdate(self.engine, reference, self.cfg, load_policy_loss(self.cfg.loss.policy), self.layout)
             self.publisher = make_publisher(self.cfg, self.rank)
         verify(self.engine, self.policy, self.layout)
@@ -131,11 +133,9 @@ class LearnerActor:
 
     def publish(self, version: int) -> WeightUpdate | None:
         """Hand the weights to the exchange under this version; rank 0 returns what to tell the engines."""
-        from uec.models.deepspeed_engine import gathered, trained
-
-        publication = self.publisher.publish(version, gathered(trained(self.policy.hf)))
+        update = self.publisher.publish(version, self.policy_model.exported())
         self.version = self._shared = version
-        return publication
+        return update
 
     def close(self) -> None:
         """Free what the weight exchange holds outside this process."""
@@ -144,32 +144,36 @@ class LearnerActor:
 
     def save(self, folder: str) -> None:
         """Write the exact training state to a folder that all ranks see."""
-        from uec.models.deepspeed_engine import trained
         from uec.models.state import save_state
 
-        save_state(Path(folder), self.engine, list(trained(self.policy.hf)), self.steps_done, self.version)
+        save_state(Path(folder), self.engine, list(self.policy_model.trainable()), self.steps_done, self.version)
 
     def load(self, folder: str) -> None:
         """Go on from what `save` wrote, also with another number of ranks or ZeRO stage. Raises BadInput for another model's."""
-        from uec.models.deepspeed_engine import trained
         from uec.models.state import load_state
 
         self.publisher.wait()
-        self.steps_done, self.version = load_state(Path(folder), self.engine, list(trained(self.policy.hf)))
+        self.steps_done, self.version = load_state(Path(folder), self.engine, list(self.policy_model.trainable()))
         self._shared = None
 
     def save_hf(self, folder: str) -> None:
         """Write the policy so that plain transformers loads it, tokenizer, processor and chat template included."""
-        from uec.models.deepspeed_engine import gathered
         from uec.models.export import save_pretrained
 
-        hf = self.policy.hf
         processing = self.tokenizer if self.processor is None else self.processor.processor
-        save_pretrained(Path(folder), hf, processing, gathered(hf.named_parameters()), writes=self.rank == 0)
+        save_pretrained(Path(folder), self.policy.hf, processing, self.policy_model.complete(), writes=self.rank == 0)
 
-    def _load(self, platform: Platform) -> "Policy":
+    def _load_policy_model(self, platform: Platform) -> "PolicyModel":
+        from uec.models.deepspeed_engine import make_inference_engine
+        from uec.models.policy_model import Forward, make_policy_model
+
+        def load_reference() -> Forward:
+            return make_inference_engine(self._load_policy(platform), self.cfg.learner, platform)
+
+        return make_policy_model(self._load_policy(platform), self.cfg.model, load_reference if self.cfg.loss.kl_coef > 0 else None)
+
+    def _load_policy(self, platform: Platform) -> "Policy":
         from uec.algorithm.entropy import Gradients
-        from uec.models.deepspeed_engine import freeze
         from uec.models.linear import with_onednn
         from uec.models.policy import Policy, load_model
         from uec.models.processor import load_processor
@@ -179,7 +183,6 @@ class LearnerActor:
         self.tokenizer = load_tokenizer(self.cfg.model)
         self.processor = load_processor(self.cfg.model, self.cfg.data.image, self.tokenizer)
         hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
-        freeze(hf, self.cfg.model)
         if platform.device == "cpu":
             with_onednn(hf)
         gradients = Gradients(entropy=self.cfg.loss.entropy_coef > 0, tempered=self.cfg.exploration.correction == "tempered")

@@ -5,8 +5,9 @@ from typing import Any
 
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
-from uec.models.deepspeed_engine import freeze, vision_tower
-from uec.models.source import auto_class, is_vision_language, load_config
+from uec.models.policy_model import meta_policy_model
+from uec.models.source import is_vision_language, load_config
+from uec.models.vision import vision_tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +53,19 @@ class Shape:
 
 def shape_of(model: ModelConfig) -> Shape:
     """Count the model's parameters without memory for them (PyTorch's device `meta`). Raises BadInput."""
-    import torch
-
     config = load_config(model)
     try:
-        with torch.device("meta"):
-            hf = auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
+        policy_model = meta_policy_model(model)
     except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise BadInput(f"model.path: the config.json of {model.path} makes no model: {type(error).__name__}: {error}") from error
-    freeze(hf, model)
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in hf.parameters()]
+    hf = policy_model.policy.hf
     text = config.get_text_config()
     tower = vision_tower(hf) if is_vision_language(config) else None
     vision = getattr(config, "vision_config", None)
     merged = getattr(vision, "spatial_merge_size", 1)
     return Shape(
-        parameters=sum(size for size, _ in sizes),
-        trained=sum(size for size, trains in sizes if trains),
+        parameters=sum(parameter.numel() for parameter in hf.parameters()),
+        trained=sum(parameter.numel() for _, parameter in policy_model.trainable()),
         head=text.vocab_size * text.hidden_size,
         vocabulary=text.vocab_size,
         text=_blocks(text),

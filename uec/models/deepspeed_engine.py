@@ -1,18 +1,19 @@
-"""The DeepSpeed engine around a policy: ZeRO stage 0 to 3, AdamW, clipping; and a frozen reference beside it."""
+"""DeepSpeed engines around a policy: one that trains it (ZeRO stage 0 to 3, AdamW, gradient clipping) and one for inference only."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from uec.config.schema import LearnerConfig, ModelConfig
-from uec.errors import BadInput
+from uec.config.schema import LearnerConfig
+from uec.models.policy import Policy
+from uec.models.vision import vision_tower
 from uec.system.platform import Platform
 
 Named = tuple[str, Any]
-"""A parameter's name, and the parameter with the attributes that DeepSpeed gives it."""
+"""A parameter's name, and the parameter with the attributes that DeepSpeed adds to it."""
 
 GATHER_BYTES = 256 << 20
 
@@ -21,7 +22,7 @@ def _config(settings: LearnerConfig, platform: Platform) -> dict[str, Any]:
     half = platform.dtype == "bfloat16"
     return {
         "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,  # the update marks the boundary itself: the number of micro-batches varies
+        "gradient_accumulation_steps": 1,  # PolicyUpdate marks the boundary, because the number of micro-batches varies
         "gradient_clipping": settings.grad_clip,
         "steps_per_print": 1 << 60,
         "zero_optimization": {"stage": settings.zero_stage},
@@ -30,54 +31,35 @@ def _config(settings: LearnerConfig, platform: Platform) -> dict[str, Any]:
     }
 
 
-def vision_tower(hf: Any) -> nn.Module | None:
-    """The part of a model that turns images into features, with what fits them to the language model where the two are one module."""
-    tower = hf.get_encoder(modality="image")
-    return None if tower in (hf, hf.base_model) else tower
+def make_engine(policy: Policy, trainable: Iterator[Named], settings: LearnerConfig, platform: Platform) -> Any:
+    """Return DeepSpeed's engine, which trains the `trainable` parameters; torch.distributed must be initialised.
 
-
-def freeze(hf: nn.Module, model: ModelConfig) -> None:
-    """Take the gradients from what `model` says is not trained. Raises BadInput for a model without a vision tower."""
-    if model.freeze_vision_tower:
-        tower = vision_tower(hf)
-        if tower is None:
-            raise BadInput(f"model.freeze_vision_tower=true, and {model.path} ({type(hf).__name__}) has no vision tower")
-        tower.requires_grad_(False)
-
-
-def trained(hf: nn.Module) -> Iterator[Named]:
-    """The parameters that training changes: what is saved, and sent to the engines."""
-    return ((name, parameter) for name, parameter in hf.named_parameters() if parameter.requires_grad)
-
-
-def make_engine(policy: nn.Module, settings: LearnerConfig, platform: Platform) -> Any:
-    """DeepSpeed's engine; torch.distributed must be up. A client AdamW, for DeepSpeed's own would be compiled first."""
+    The optimizer is PyTorch's AdamW, because DeepSpeed would first compile the one that it ships.
+    """
     import deepspeed
 
     beta1, beta2 = settings.betas
-    groups = _groups(policy, settings)
+    groups = parameter_groups(policy, trainable, settings)
     optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(beta1, beta2), weight_decay=settings.weight_decay, fused=True)
     engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=_config(settings, platform))
     engine.train()
     return engine
 
 
-def _groups(policy: Any, settings: LearnerConfig) -> list[dict[str, Any]]:
-    """AdamW's groups of parameters, each with its share `lr_scale` of the learning rate."""
+def parameter_groups(policy: Policy, trainable: Iterator[Named], settings: LearnerConfig) -> list[dict[str, Any]]:
+    """Return AdamW's groups of parameters, each with its factor `lr_scale` of the learning rate."""
     tower = vision_tower(policy.hf)
-    slow = set() if tower is None else {id(parameter) for parameter in tower.parameters()}
-    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    scaled = set() if tower is None or settings.vision_lr_scale == 1.0 else {id(parameter) for parameter in tower.parameters()}
+    parameters = [parameter for _, parameter in trainable]
     groups = [
-        {"params": [p for p in parameters if id(p) not in slow], "lr_scale": 1.0},
-        {"params": [p for p in parameters if id(p) in slow], "lr_scale": settings.vision_lr_scale},
+        {"params": [p for p in parameters if id(p) not in scaled], "lr_scale": 1.0},
+        {"params": [p for p in parameters if id(p) in scaled], "lr_scale": settings.vision_lr_scale},
     ]
-    if settings.vision_lr_scale == 1.0:
-        groups = [{"params": parameters, "lr_scale": 1.0}]
     return [group for group in groups if group["params"]]
 
 
-def make_reference(policy: nn.Module, settings: LearnerConfig, platform: Platform) -> nn.Module:
-    """The frozen start model. Under ZeRO-3 it is partitioned as the policy is, else each rank holds all of it."""
+def make_inference_engine(policy: Policy, settings: LearnerConfig, platform: Platform) -> nn.Module:
+    """Return a frozen policy in evaluation mode. Under ZeRO-3 it is partitioned over the ranks; else each rank holds all of it."""
     policy.requires_grad_(False)
     if settings.zero_stage < 3:
         return policy.to(platform.device).eval()
@@ -89,10 +71,10 @@ def make_reference(policy: nn.Module, settings: LearnerConfig, platform: Platfor
 
 
 def gathered(named: Iterator[Named]) -> Iterator[tuple[str, Tensor]]:
-    """Full parameters one after the other. Under ZeRO-3 all ranks must iterate, and each sees every tensor.
+    """Yield full parameters one after the other. Under ZeRO-3 all ranks must iterate, and each receives every tensor.
 
-    A partitioned parameter is whole only until the next one is asked for: copy it. Never more than one bucket of
-    GATHER_BYTES (or one larger parameter) is.
+    A partitioned parameter is whole only until the next one is requested, so copy it. At most one bucket of GATHER_BYTES (or one
+    larger parameter) is whole at a time.
     """
     bucket: list[Named] = []
     nbytes = 0
@@ -107,12 +89,18 @@ def gathered(named: Iterator[Named]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _open(bucket: list[Named]) -> Iterator[tuple[str, Tensor]]:
-    import deepspeed
-
-    partitioned = [parameter for _, parameter in bucket if hasattr(parameter, "ds_id")]
-    with deepspeed.zero.GatheredParameters(partitioned) if partitioned else nullcontext():
+    with _whole([parameter for _, parameter in bucket if hasattr(parameter, "ds_id")]):
         for name, parameter in bucket:
             yield name, parameter.detach()
+
+
+def _whole(partitioned: list[Any]) -> AbstractContextManager[None]:
+    """Return a context in which these parameters are whole on every rank."""
+    if not partitioned:
+        return nullcontext()  # without an import of DeepSpeed, which takes seconds
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(partitioned)
 
 
 def _numel(parameter: Any) -> int:

@@ -6,10 +6,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from uec.errors import RunFailed
 from uec.types import ImageFeatures, Tokens
+
+
+def vision_tower(hf: Any) -> nn.Module | None:
+    """Return the module that turns images into features, and None for a text model. It includes the projector where both are one module."""
+    tower = hf.get_encoder(modality="image")
+    return None if tower in (hf, hf.base_model) else tower
 
 
 class Vision:

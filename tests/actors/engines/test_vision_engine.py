@@ -23,7 +23,9 @@ from tests.uec.models.test_vision import Pictured, load, pictured, plain_logprob
 from uec.config.file import load_config
 from uec.config.schema import ModelConfig
 from uec.errors import RunFailed
-from uec.models.deepspeed_engine import freeze, trained, vision_tower
+from uec.models.policy import Policy
+from uec.models.policy_model import make_policy_model
+from uec.models.vision import vision_tower
 from uec.models.vocabulary import vocabulary_size
 from uec.types import Continuation, ImageFeatures, Kind, Request, Rollout, WeightUpdate
 
@@ -78,19 +80,19 @@ class Learner:
     def __init__(self, folder: Path, frozen: bool) -> None:
         processor = load(folder)
         self.hf = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-        freeze(self.hf, ModelConfig(freeze_vision_tower=frozen))
         self.banned, self.vocabulary = processor.vision_tokens(), vocabulary_size(processor.tokenizer)
+        self.policy_model = make_policy_model(Policy(self.hf, 256, self.vocabulary), ModelConfig(freeze_vision_tower=frozen))
         self.publisher = ShmPublisher(rank=0)
         self.version = 0
 
     def learn(self, move: Callable[[str], bool] = lambda name: True) -> WeightUpdate:
         """Move the trained weights whose name passes, and publish all."""
         with torch.no_grad():
-            for name, parameter in trained(self.hf):
+            for name, parameter in self.policy_model.trainable():
                 if move(name):
                     parameter += 0.02 * torch.randn_like(parameter)
         self.version += 1
-        return self.publisher.publish(self.version, ((name, parameter.detach()) for name, parameter in trained(self.hf)))
+        return self.publisher.publish(self.version, self.policy_model.exported())
 
     def logprobs(self, one: Pictured, tokens: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         with torch.no_grad():

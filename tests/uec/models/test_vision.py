@@ -15,12 +15,13 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2Config
 from tests.support import tiny_vlm
 from uec.config.schema import ImageConfig, LearnerConfig, ModelConfig
 from uec.errors import BadInput, RunFailed
-from uec.models.deepspeed_engine import _groups, freeze, trained, vision_tower
+from uec.models.deepspeed_engine import parameter_groups
 from uec.models.policy import Policy, load_model, score_sequences, verify
+from uec.models.policy_model import make_policy_model
 from uec.models.processor import Processor, load_processor
 from uec.models.rows import Layout, Rows
 from uec.models.source import load_tokenizer
-from uec.models.vision import Vision
+from uec.models.vision import Vision, vision_tower
 from uec.models.vocabulary import vocabulary_size
 from uec.types import Continuation, ImageFeatures, Prompt
 
@@ -355,9 +356,11 @@ def test_a_frozen_tower_is_not_among_what_is_trained(family: Family) -> None:
     tower = tower_names(policy.hf)
     assert tower and all("vision" in name or "visual" in name for name in tower)
     everything = dict(policy.hf.named_parameters())
-    assert dict(trained(policy.hf)).keys() == everything.keys()
-    freeze(policy.hf, ModelConfig(freeze_vision_tower=True))
-    assert dict(trained(policy.hf)).keys() == everything.keys() - tower
+    whole = make_policy_model(policy, ModelConfig())
+    assert dict(whole.trainable()).keys() == dict(whole.exported()).keys() == dict(whole.complete()).keys() == everything.keys()
+    frozen = make_policy_model(policy, ModelConfig(freeze_vision_tower=True))
+    assert dict(frozen.trainable()).keys() == dict(frozen.exported()).keys() == everything.keys() - tower
+    assert dict(frozen.complete()).keys() == everything.keys()
     for rows in (family.rows, family.rows[2:3]):
         weighted(policy(layout.rows(rows, family.images)).logprobs_N).backward()
         found = grads(policy.hf)
@@ -369,7 +372,7 @@ def test_a_frozen_tower_is_not_among_what_is_trained(family: Family) -> None:
 def test_a_tower_that_is_not_there_cannot_be_frozen() -> None:
     hf = Qwen2ForCausalLM(Qwen2Config(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1))
     with pytest.raises(BadInput, match=r"model.freeze_vision_tower=true.*Qwen2ForCausalLM.*no vision tower"):
-        freeze(hf, ModelConfig(freeze_vision_tower=True))
+        make_policy_model(Policy(hf, 256, 8), ModelConfig(freeze_vision_tower=True))
 
 
 def test_the_tower_has_its_own_share_of_the_learning_rate(family: Family) -> None:
@@ -377,16 +380,16 @@ def test_the_tower_has_its_own_share_of_the_learning_rate(family: Family) -> Non
     tower = tower_names(policy.hf)
     names = {id(parameter): name for name, parameter in policy.hf.named_parameters()}
 
-    def groups(scale: float) -> list[tuple[float, set[str]]]:
-        found = _groups(policy, LearnerConfig(vision_lr_scale=scale))
+    def groups(scale: float, frozen: bool = False) -> list[tuple[float, set[str]]]:
+        trainable = make_policy_model(policy, ModelConfig(freeze_vision_tower=frozen)).trainable()
+        found = parameter_groups(policy, trainable, LearnerConfig(vision_lr_scale=scale))
         assert sum(len(group["params"]) for group in found) == len({id(p) for group in found for p in group["params"]})
         return [(group["lr_scale"], {names[id(parameter)] for parameter in group["params"]}) for group in found]
 
     everything = set(names.values())
     assert groups(1.0) == [(1.0, everything)]
     assert groups(0.1) == [(1.0, everything - tower), (0.1, tower)]
-    freeze(policy.hf, ModelConfig(freeze_vision_tower=True))
-    assert groups(0.1) == [(1.0, everything - tower)]
+    assert groups(0.1, frozen=True) == [(1.0, everything - tower)]
 
 
 def test_pictures_take_the_dtype_of_the_model(family: Family) -> None:
