@@ -8,8 +8,10 @@ from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.eval.predictions import Prediction
 from uec.models.source import load_decoder
-from uec.rewards.graders import extractor, overlong_punishment
-from uec.rewards.pool import Grade, GradingPool
+from uec.rewards.graders import overlong_punishment
+from uec.rewards.pool import GradingPool
+from uec.rewards.process import Grade
+from uec.rewards.reward_function import extractor
 from uec.rewards.wire import Task
 from uec.tracking.rollouts import Page, write_rollouts
 from uec.types import Prompt, Rollout, Score

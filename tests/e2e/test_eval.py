@@ -18,14 +18,14 @@ from uec.config.file import load_config
 from uec.errors import BadInput
 from uec.eval.benchmarks import LAYOUTS
 from uec.eval.estimate import Estimate
-from uec.eval.figures import Figure, Part, by_difficulty, measure_parts, measures
-from uec.eval.fingerprint import of_model, of_settings, refuse_other
-from uec.eval.parts import by_column
+from uec.eval.fingerprint import check_unchanged, model_fingerprint, settings_fingerprint
+from uec.eval.measures import MetricRow, SubsetMetrics, measure_subsets, measures
 from uec.eval.predictions import Prediction, Predictions
-from uec.eval.report import Report
-from uec.eval.settings import Asked, settle
+from uec.eval.results import Results
+from uec.eval.settings import EvalArguments, resolve_candidates
+from uec.eval.subsets import by_column, by_difficulty
 from uec.eval.target import find_target
-from uec.rewards.graders import extractor
+from uec.rewards.reward_function import extractor
 from uec.types import Prompt
 
 
@@ -66,7 +66,7 @@ def test_a_run_means_its_newest_checkpoint_and_a_checkpoint_itself(run):
 
 
 def test_a_run_brings_its_own_data_reward_and_sampling(run):
-    [candidate], _ = settle(Asked([str(run)], []))
+    [candidate], _ = resolve_candidates(EvalArguments([str(run)], []))
     cfg = candidate.cfg
     assert (cfg.data.eval, cfg.reward.fn) == ("assets/countdown/data/eval.jsonl", "countdown")
     assert (cfg.data.chat, cfg.rollout.max_tokens) == (False, 19)
@@ -74,47 +74,47 @@ def test_a_run_brings_its_own_data_reward_and_sampling(run):
 
 
 def test_a_plain_model_beside_a_run_is_asked_as_the_run_is(run, model):
-    plain, trained = settle(Asked([model, str(run)], []))[0]
+    plain, trained = resolve_candidates(EvalArguments([model, str(run)], []))[0]
     assert plain.cfg.data == trained.cfg.data and plain.cfg.reward == trained.cfg.reward
     assert (plain.cfg.model.path, trained.cfg.model.path) == (str(Path(model).resolve()), str(run / "checkpoints/step_000003/hf"))
 
 
 def test_the_right_to_run_code_is_not_passed_on_from_model_to_model(tmp_path, make_config, project, model):
     trusted = make_run(tmp_path / "trusted", make_config("model.trust_remote_code=true"), project / "assets/countdown")
-    ours, theirs = settle(Asked([str(trusted), model], []))[0]
+    ours, theirs = resolve_candidates(EvalArguments([str(trusted), model], []))[0]
     assert ours.cfg.model.trust_remote_code and not theirs.cfg.model.trust_remote_code
 
 
 def test_flags_and_settings_win_and_data_takes_all_its_rows(run):
-    asked = Asked([str(run)], ["rollout.max_tokens=12"], data="other.jsonl", n=4, k=[1, 2], temperature=0.5)
-    [candidate], _ = settle(asked)
+    asked = EvalArguments([str(run)], ["rollout.max_tokens=12"], data="other.jsonl", n=4, k=[1, 2], temperature=0.5)
+    [candidate], _ = resolve_candidates(asked)
     cfg = candidate.cfg
     assert (cfg.data.eval, cfg.eval.prompts, cfg.rollout.max_tokens) == ("other.jsonl", None, 12)
     assert (cfg.eval.n, cfg.eval.k, cfg.eval.temperature) == (4, [1, 2], 0.5)
 
 
 def test_a_smaller_n_alone_keeps_the_k_that_fit(run):
-    assert settle(Asked([str(run)], [], n=8))[0][0].cfg.eval.k == [1, 8]
-    assert settle(Asked([str(run)], [], n=5))[0][0].cfg.eval.k == [1, 5]
+    assert resolve_candidates(EvalArguments([str(run)], [], n=8))[0][0].cfg.eval.k == [1, 8]
+    assert resolve_candidates(EvalArguments([str(run)], [], n=5))[0][0].cfg.eval.k == [1, 5]
 
 
 @pytest.mark.parametrize("data, source, split", [("gsm8k", "openai/gsm8k:main", "test"), ("gsm8k=my.jsonl", "my.jsonl", "test")])
 def test_a_benchmark_by_name_or_by_file_brings_columns_question_and_grader(model, data, source, split):
-    cfg = settle(Asked([model], [], data=data))[0][0].cfg
+    cfg = resolve_candidates(EvalArguments([model], [], data=data))[0][0].cfg
     assert (cfg.data.eval, cfg.data.eval_split) == (source, split)
     assert (cfg.data.prompt_key, cfg.data.answer_key, cfg.data.answer_regex) == ("question", "answer", r"####\s*(.+)")
     assert cfg.reward.fn == "boxed" and "\\boxed{}" in cfg.data.template
-    assert settle(Asked([model], [], data="my.jsonl", layout="gsm8k"))[0][0].cfg.data.prompt_key == "question"
+    assert resolve_candidates(EvalArguments([model], [], data="my.jsonl", layout="gsm8k"))[0][0].cfg.data.prompt_key == "question"
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_makes_settings_that_are_valid(model, name):
-    cfg = settle(Asked([model], [], data=name))[0][0].cfg
+    cfg = resolve_candidates(EvalArguments([model], [], data=name))[0][0].cfg
     assert cfg.data.image_key == ("images" if name == "geometry3k" else None)
 
 
 def test_a_run_is_asked_benchmarks_in_its_own_template_and_graded_by_its_own_reward(run):
-    cfg = settle(Asked([str(run)], [], data="gsm8k=x.jsonl"))[0][0].cfg
+    cfg = resolve_candidates(EvalArguments([str(run)], [], data="gsm8k=x.jsonl"))[0][0].cfg
     assert (cfg.data.prompt_key, cfg.data.template, cfg.reward.fn) == ("question", None, "countdown")
 
 
@@ -122,13 +122,13 @@ def test_another_grader_brings_no_weights_of_the_run_s(tmp_path, make_config, pr
     monkeypatch.chdir(project)
     cfg = make_config("reward.fn=[countdown, format]", "reward.weights={accuracy: 1.0, format: 0.1}")
     other = make_run(tmp_path / "weighted", cfg, project / "assets/countdown")
-    assert settle(Asked([str(other)], ["reward.fn=exact"]))[0][0].cfg.reward.weights == {"accuracy": 1.0}
+    assert resolve_candidates(EvalArguments([str(other)], ["reward.fn=exact"]))[0][0].cfg.reward.weights == {"accuracy": 1.0}
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "no data: assets/countdown is no run of ours; give --data FILE, a benchmark (gsm8k, math500"),
+        ([], "no data: assets/countdown is not a run of `uec train`; give --data FILE, a benchmark (gsm8k, math500"),
         (["--data", "x.jsonl", "--n", "4", "--k", "1,8"], "pass@8 needs as many samples, and eval.n=4"),
         (["--data", "x.jsonl", "--n", "0", "--k", "1"], "eval.n=0 must be at least 1"),
         (["--data", "x.jsonl", "--k", "0,1"], "eval.k[0]=0 must be at least 1"),
@@ -207,7 +207,7 @@ def test_predictions_survive_a_crash_by_whole_prompts(tmp_path):
     again = Predictions.read(path, 2)
     assert list(again.groups) == [7, 3] and again.groups[3][1].response == "a lone surrogate \ud800"
     assert path.read_bytes().count(b"\n") == 4
-    again.with_entropy({7: 0.5})
+    again.set_entropies({7: 0.5})
     assert Predictions.read(path, 2).groups[7][0].entropy == 0.5
     assert [json.loads(line)["prompt"] for line in path.read_text().splitlines()] == [3, 3, 7, 7]
 
@@ -219,15 +219,15 @@ def test_a_line_that_is_no_prediction_is_named(tmp_path):
 
 
 def test_what_predictions_depend_on_is_compared_by_name(run, tmp_path):
-    cfg = settle(Asked([str(run)], []))[0][0].cfg
+    cfg = resolve_candidates(EvalArguments([str(run)], []))[0][0].cfg
     prompts = [Prompt(0, "t", np.array([1, 2], np.int32), "a", {"kind": "x"})]
-    before, model = of_settings(cfg), of_model(cfg, prompts)
-    refuse_other(tmp_path, before, of_settings(settle(Asked([str(run)], [], k=[1]))[0][0].cfg))  # k is read off afterwards
+    before, model = settings_fingerprint(cfg), model_fingerprint(cfg, prompts)
+    check_unchanged(tmp_path, before, settings_fingerprint(resolve_candidates(EvalArguments([str(run)], [], k=[1]))[0][0].cfg))  # k is read off afterwards
     with pytest.raises(BadInput, match=r"eval\.n: 16 there, 8 now\n.*--overwrite"):
-        refuse_other(tmp_path, before, of_settings(settle(Asked([str(run)], [], n=8))[0][0].cfg))
-    older = settle(Asked([str(run / "checkpoints/step_000002")], []))[0][0].cfg
-    assert of_model(older, prompts)["weights"] != model["weights"]
-    assert of_model(cfg, [Prompt(0, "t", np.array([1, 3], np.int32), "a", {"kind": "x"})])["prompts"] != model["prompts"]
+        check_unchanged(tmp_path, before, settings_fingerprint(resolve_candidates(EvalArguments([str(run)], [], n=8))[0][0].cfg))
+    older = resolve_candidates(EvalArguments([str(run / "checkpoints/step_000002")], []))[0][0].cfg
+    assert model_fingerprint(older, prompts)["weights"] != model["weights"]
+    assert model_fingerprint(cfg, [Prompt(0, "t", np.array([1, 3], np.int32), "a", {"kind": "x"})])["prompts"] != model["prompts"]
 
 
 def test_a_changed_reward_file_is_another_grader(run, tmp_path):
@@ -235,7 +235,7 @@ def test_a_changed_reward_file_is_another_grader(run, tmp_path):
     words = []
     for body in ("return 0.0", "return 1.0"):
         reward.write_text(f"def score(response, answer, **row):\n    {body}\n")
-        words.append(of_settings(settle(Asked([str(run)], [f"reward.fn={reward}:score"]))[0][0].cfg)["reward.fn"])
+        words.append(settings_fingerprint(resolve_candidates(EvalArguments([str(run)], [f"reward.fn={reward}:score"]))[0][0].cfg)["reward.fn"])
     assert words[0] != words[1] and str(tmp_path) not in words[0][0]
 
 
@@ -258,8 +258,8 @@ def test_a_column_divides_the_set_in_the_order_of_its_values():
 
 def test_figures_are_what_is_worked_out_by_hand():
     first, second = answers(0, 2, 4), answers(1, 2, 4)
-    [part] = measure_parts([first, second], [("all", [0, 1, 2])], measures([first, second], [1, 2], votes=False))
-    figures = {figure.name: figure for figure in part.figures}
+    [part] = measure_subsets([first, second], [("all", [0, 1, 2])], measures([first, second], [1, 2], votes=False))
+    figures = {figure.name: figure for figure in part.metrics}
     # pass@1: (0 + 1/2 + 1) / 3, and with 1/4 in place of 0. pass@2 of 1 of 4: 1 - C(3,2)/C(4,2) = 1/2; of 2 of 4: 1 - 1/6.
     assert [value.value for value in figures["pass@1"].values] == pytest.approx([1.5 / 3, 1.75 / 3])
     assert [value.value for value in figures["pass@2"].values] == pytest.approx([(5 / 6 + 1) / 3, (1 / 2 + 5 / 6 + 1) / 3])
@@ -270,25 +270,25 @@ def test_figures_are_what_is_worked_out_by_hand():
 
 def test_entropy_is_a_mean_over_tokens_of_first_responses():
     groups = {0: [prediction(0, 0, entropy=0.2, tokens=10)], 1: [prediction(1, 0, entropy=0.6, tokens=30)]}
-    [part] = measure_parts([groups], [("all", [0, 1])], measures([groups], [1], votes=False))
-    assert {figure.name: figure.values[0].value for figure in part.figures}["entropy"] == pytest.approx(0.5)
+    [part] = measure_subsets([groups], [("all", [0, 1])], measures([groups], [1], votes=False))
+    assert {figure.name: figure.values[0].value for figure in part.metrics}["entropy"] == pytest.approx(0.5)
 
 
 def test_a_difference_is_of_the_prompts_that_both_models_have():
     first, second = answers(0, 4), {1: answers(0, 2)[1]}
-    [part] = measure_parts([first, second], [("all", [0, 1])], measures([first, second], [1], votes=False))
-    assert part.figures[0].differences[1].value == pytest.approx(-0.5) and part.figures[0].values[1].value == 0.5
+    [part] = measure_subsets([first, second], [("all", [0, 1])], measures([first, second], [1], votes=False))
+    assert part.metrics[0].differences[1].value == pytest.approx(-0.5) and part.metrics[0].values[1].value == 0.5
 
 
 def test_the_table_holds_every_figure_and_no_control_character(tmp_path):
-    parts = [Part("all", 3, [Figure("pass@1", [Estimate(0.5, 0.4, 0.6), None], [None, Estimate(0.1, -0.05, 0.25)])])]
-    report = Report("3 prompts", ["a", "[b]"], parts, ["a note"], {"eval.n": 4})
+    parts = [SubsetMetrics("all", 3, [MetricRow("pass@1", [Estimate(0.5, 0.4, 0.6), None], [None, Estimate(0.1, -0.05, 0.25)])])]
+    results = Results("3 prompts", ["a", "[b]"], parts, ["a note"], {"eval.n": 4})
     console = Console(width=100, no_color=True, force_terminal=False)
     with console.capture() as captured:
-        report.show(console)
+        results.show(console)
     text = captured.get()
     assert "0.500 [0.400, 0.600]" in text and "+0.100 [-0.050, +0.250]" in text and "[b]" in text and "\x1b" not in text
-    report.write(tmp_path / "summary.json")
+    results.write(tmp_path / "summary.json")
     figures = json.loads((tmp_path / "summary.json").read_text())["parts"][0]["figures"]["pass@1"]
     assert figures == {"a": {"value": 0.5, "low": 0.4, "high": 0.6}, "[b]": None}
 
@@ -387,10 +387,10 @@ def test_what_is_not_there_is_named_before_all_else(
 
 
 def test_a_short_context_is_shared_between_prompt_and_response(project: Path) -> None:
-    asked = Asked([str(project / "assets/countdown")], [], data="rows.jsonl")
-    [candidate], said = settle(asked)
+    asked = EvalArguments([str(project / "assets/countdown")], [], data="rows.jsonl")
+    [candidate], said = resolve_candidates(asked)
     assert (candidate.cfg.data.max_prompt_tokens, candidate.cfg.rollout.max_tokens) == (256, 256)
     assert said == ["data.max_prompt_tokens=256 and rollout.max_tokens=256: half of the context of 512 tokens each"]
-    given = Asked(asked.models, ["rollout.max_tokens=40"], data="rows.jsonl")
-    [candidate], said = settle(given)
+    given = EvalArguments(asked.models, ["rollout.max_tokens=40"], data="rows.jsonl")
+    [candidate], said = resolve_candidates(given)
     assert (candidate.cfg.rollout.max_tokens, said) == (40, [])

@@ -18,7 +18,7 @@ MAKERS = ("_not_started", "account", "notes", "dropped", "_dropped", "_apply", "
 ELSEWHERE = {
     "str(error)": "an exception's, passed on",
     "str(answer[-1])": "the BadInput of load_reward, in the grading process",
-    "result.error": "a Result's",
+    "error": "a grading process's, passed on",
     "'\\n'.join(dict.fromkeys(problems))": "each problem is a message by itself",
     "'\\n'.join(problems)": "each problem is a message by itself",
     "'\\n'.join([f'uec: {lines[0]}', *(f'     {line}' for line in lines[1:])])": "uec.commands.cli shows an exception's text",
@@ -79,7 +79,7 @@ def _said(node: ast.AST, file: str) -> Iterator[ast.expr]:
     match node:
         case ast.Call(func=ast.Name(id=name), args=[text, *_]) if name in EXCEPTIONS or name.endswith("Error"):
             yield text
-        case ast.Call(func=ast.Name(id="Result"), args=[ast.Constant(value=None), text, *_]):
+        case ast.Call(func=ast.Attribute(attr="failure"), args=[text, *_]):
             yield text
         case ast.Call(func=ast.Name(id="fail" | "note"), args=[_, text, *_]) if file.startswith(("uec/doctor", "actors/programs/doctor")):
             yield text

@@ -1,4 +1,4 @@
-"""A pool of grading processes: many responses go over at once, and one that hangs, crashes or raises costs only itself."""
+"""A pool of grading processes. It grades many responses at once; one that hangs, crashes or raises fails alone."""
 
 import asyncio
 import math
@@ -9,52 +9,37 @@ from dataclasses import dataclass, field
 
 from uec.config.schema import RewardConfig
 from uec.errors import RunFailed
-from uec.rewards.process import GradingProcess
-from uec.rewards.reward_function import ACCURACY, GradingError, list_names, weigh
-from uec.rewards.wire import Result, Task
+from uec.rewards.process import Grade, GradingProcess
+from uec.rewards.wire import Task
 
-# A thread may be waiting for a process that is still loading; it ends by itself.
+# A thread may still wait for a process that is loading; it ends without help.
 JOIN_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Grade:
-    """The grade of one response."""
-
-    reward: float
-    accuracy: float
-    parts: dict[str, float]  # empty if grading failed
-    error: str | None
-    timed_out: bool
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a pool has done so far."""
+    """What a pool has counted since its start."""
 
     graded: int = 0
-    errors: int = 0  # timeouts among them
+    errors: int = 0  # timeouts included
     timeouts: int = 0
-    replaced: int = 0  # processes that had to be killed, or died
+    replaced: int = 0  # processes that were killed or died
     first_error: str | None = None
 
 
 @dataclass(slots=True)
 class _Job:
     tasks: list[Task]
-    results: Future[list[Result]] = field(default_factory=Future)
+    grades: Future[list[Grade]] = field(default_factory=Future)
 
 
 class GradingPool:
-    """`reward.processes` processes, each fed by a thread of its own.
-
-    `output`: the file descriptor that gets what the reward functions print; none: it is dropped.
-    """
+    """`reward.processes` grading processes, each with a thread that feeds it."""
 
     def __init__(self, cfg: RewardConfig, output: int | None = None) -> None:
+        """`output` is the file descriptor for everything that the reward functions print; None drops it."""
         self._cfg = cfg
         self._output = output
-        self._names = " + ".join(list_names(cfg.fn))
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._processes: list[GradingProcess | None] = [None] * cfg.processes
         self._threads: list[threading.Thread] = []
@@ -66,7 +51,7 @@ class GradingPool:
         """Start all processes and wait until they have loaded the reward functions. Raises BadInput or RunFailed."""
         started: list[Future[None]] = [Future() for _ in self._processes]
         for rank, future in enumerate(started):
-            # The thread that starts a process has to live as long as it: see GradingProcess.
+            # The thread that starts a process must outlive it: see GradingProcess.
             thread = threading.Thread(target=self._serve, args=(rank, future), name=f"grading-{rank}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -78,8 +63,8 @@ class GradingPool:
             raise
 
     async def grade(self, tasks: list[Task]) -> list[Grade]:
-        """Grades in the order of the tasks. Raises RunFailed only if grading processes cannot be had any more."""
-        # Pieces small enough that a slow response holds up few others; one piece where there is nobody to share with.
+        """Return grades in the order of the tasks. Raises RunFailed only if no grading process can be started any more."""
+        # Small pieces, so that a slow response delays few others; a single process gets one piece.
         size = len(tasks) if len(self._processes) == 1 else math.ceil(len(tasks) / (4 * len(self._processes)))
         jobs = [_Job(tasks[start : start + size]) for start in range(0, len(tasks), max(size, 1))]
         with self._lock:
@@ -87,11 +72,13 @@ class GradingPool:
                 raise RunFailed("the grading pool is not running")
             for job in jobs:
                 self._jobs.put(job)
-        pieces = [await asyncio.wrap_future(job.results) for job in jobs]
-        return [self._grade(result) for piece in pieces for result in piece]
+        pieces = [await asyncio.wrap_future(job.grades) for job in jobs]
+        grades = [grade for piece in pieces for grade in piece]
+        self._count(grades)
+        return grades
 
     def close(self) -> None:
-        """Kill all processes; gradings under way raise RunFailed."""
+        """Kill all processes; running gradings raise RunFailed."""
         with self._lock:
             self._closing = True
             for _ in self._threads:
@@ -110,32 +97,34 @@ class GradingPool:
             return
         started.set_result(None)
         while (job := self._jobs.get()) is not None:
-            if not job.results.set_running_or_notify_cancel():
+            if not job.grades.set_running_or_notify_cancel():
                 continue
             try:
-                job.results.set_result(self._work(rank, job.tasks))
+                job.grades.set_result(self._work(rank, job.tasks))
             except BaseException as error:
-                job.results.set_exception(error)
+                job.grades.set_exception(error)
         self._close_process(rank)
 
-    def _work(self, rank: int, tasks: list[Task]) -> list[Result]:
-        results: dict[int, Result] = {}
-        barren = False  # the last process ended before it began on any response
-        while len(results) < len(tasks):
-            waiting = [position for position in range(len(tasks)) if position not in results]
+    def _work(self, rank: int, tasks: list[Task]) -> list[Grade]:
+        """Grade the tasks, with as many processes one after the other as it takes."""
+        grades: dict[int, Grade] = {}
+        barren = False  # the last process ended before it began any response
+        while len(grades) < len(tasks):
+            waiting = [position for position in range(len(tasks)) if position not in grades]
             if barren:
-                waiting = waiting[:1]  # to find out which one a process cannot even be handed
-            found = self._renew(rank).grade([tasks[position] for position in waiting])
+                waiting = waiting[:1]  # to find the response that ends a process as soon as it arrives
+            process = self._renew(rank)
+            found = process.grade([tasks[position] for position in waiting])
             if self._closing:
                 raise RunFailed("the grading pool was closed while it graded")
             if barren and not found:
-                found = {0: Result(None, "a grading process ended twice when it was handed this response")}
+                found = {0: process.failure("a grading process ended twice when it was handed this response")}
             barren = not found
-            results.update((waiting[position], result) for position, result in found.items())
-        return [results[position] for position in range(len(tasks))]
+            grades.update((waiting[position], grade) for position, grade in found.items())
+        return [grades[position] for position in range(len(tasks))]
 
     def _renew(self, rank: int) -> GradingProcess:
-        """The process of this thread: a new one where there is none, or it was closed."""
+        """Return the process of this thread; start a new one if there is none or it was closed."""
         process = self._processes[rank]
         if process is not None and not process.closed:
             return process
@@ -155,18 +144,10 @@ class GradingPool:
         if process is not None:
             process.close()
 
-    def _grade(self, result: Result) -> Grade:
-        grade = None
-        error = result.error
-        if result.parts is not None:
-            try:
-                grade = Grade(weigh(self._names, result.parts, self._cfg.weights), result.parts[ACCURACY], result.parts, None, False)
-            except GradingError as missing:
-                error = str(missing)
-        self.counts.graded += 1
-        if grade is not None:
-            return grade
-        self.counts.errors += 1
-        self.counts.timeouts += result.timed_out
-        self.counts.first_error = self.counts.first_error or error
-        return Grade(self._cfg.on_error, self._cfg.on_error, {}, error, result.timed_out)
+    def _count(self, grades: list[Grade]) -> None:
+        errors = [grade for grade in grades if grade.error is not None]
+        self.counts.graded += len(grades)
+        self.counts.errors += len(errors)
+        self.counts.timeouts += sum(grade.timed_out for grade in errors)
+        if errors and self.counts.first_error is None:
+            self.counts.first_error = errors[0].error

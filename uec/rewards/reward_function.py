@@ -1,4 +1,4 @@
-"""From `reward.fn` to a function: built-in names, `path/to/file.py:name`, `package.module:name`, or a list of those."""
+"""The reward function of a run: found from `reward.fn`, called on a response, its parts checked, merged and weighted."""
 
 import importlib
 import inspect
@@ -11,25 +11,171 @@ from typing import Any, Protocol
 
 from uec.config.schema import RewardConfig
 from uec.errors import BadInput, RunFailed
+from uec.rewards.graders import extract_boxed, extract_exact
 from uec.system.user_code import absolute_name, load_module, take_function
 
 ACCURACY = "accuracy"
-ROUNDING = 1e-6  # a mean of ones in floating point may pass 1 by a hair
+ROUNDING = 1e-6  # the mean of ones may exceed 1 by a rounding error
 MOST_PARTS = 64
 LONGEST_NAME = 100
 
+Extract = Callable[[str, str], str | None]
+"""(response, reference answer) -> the response's answer as text, equal for equal answers; None if it gives none."""
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A reward function that ships with the project."""
+
+    place: str  # where it is defined, in the form of a user's function
+    parts: tuple[str, ...]  # that it returns
+    extract: Extract | None = None  # reads the one answer that it compares with the reference; None: it grades otherwise
+
+
+BUILTIN = {
+    "exact": BuiltIn("uec.rewards.graders:exact", (ACCURACY,), extract_exact),
+    "boxed": BuiltIn("uec.rewards.graders:boxed", (ACCURACY,), extract_boxed),
+    "format": BuiltIn("uec.rewards.graders:format", ("format",)),
+    "countdown": BuiltIn("uec.tasks.countdown.reward:score", (ACCURACY,)),
+    "geometry": BuiltIn("uec.tasks.geometry.reward:score", (ACCURACY, "answer")),
+}
+"""By the names that `reward.fn` takes."""
+FORMS = f"{', '.join(BUILTIN)}, path/to/file.py:name or package.module:name"
+
 
 class GradingError(Exception):
-    """A reward function returned what is no reward; the message names the function."""
+    """A reward function returned something that is no reward. The message names the function."""
+
+
+@dataclass(frozen=True)
+class Grader:
+    """One function of `reward.fn`, and how to call it."""
+
+    name: str  # as in the config
+    function: Callable[..., Any]
+    file: str  # where it is defined; errors are located there
+    reserved: frozenset[str]  # names of its first two parameters: data columns of these names are not passed on
+    required: tuple[str, ...]  # data columns without which it cannot be called
+
+    def __call__(self, response: str, answer: str, row: dict[str, Any]) -> Any:
+        """Return whatever the function returns."""
+        if not self.reserved.isdisjoint(row):
+            row = {column: value for column, value in row.items() if column not in self.reserved}
+        return self.function(response, answer, **row)
+
+
+@dataclass(frozen=True)
+class RewardFunction:
+    """All functions of `reward.fn` as one: (response, answer, row) -> parts."""
+
+    graders: tuple[Grader, ...]
+    weights: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """The functions' names, for messages."""
+        return " + ".join(grader.name for grader in self.graders)
+
+    def __call__(self, response: str, answer: str, row: dict[str, Any]) -> dict[str, float]:
+        """Return all parts, each in [0, 1]. Raises GradingError for a result that is no reward, and whatever a function raises."""
+        return merge_parts([(grader.name, read_parts(grader.name, grader(response, answer, row))) for grader in self.graders])
+
+    def check_columns(self, row: dict[str, Any]) -> None:
+        """Raise BadInput if the row lacks a column that a function requires."""
+        for grader in self.graders:
+            missing = [column for column in grader.required if column not in row]
+            if missing:
+                raise BadInput(
+                    f"reward.fn: {grader.name} needs the data column {', '.join(missing)}; "
+                    f"beside prompt and answer the data has {', '.join(row) or 'no column'}"
+                )
+
+    def reward(self, parts: dict[str, float]) -> float:
+        """Return the weighted sum of the parts; see `weigh`."""
+        return weigh(self.name, parts, self.weights)
+
+
+def load_reward(cfg: RewardConfig) -> RewardFunction:
+    """Load the functions of `reward.fn` and check them and `reward.weights`. Imports the user's code. Raises BadInput."""
+    names = list_names(cfg.fn)
+    weights = _read_weights(cfg.weights)
+    if all(name in BUILTIN for name in names):
+        returned = [part for name in names for part in BUILTIN[name].parts]
+        if ACCURACY not in returned:
+            raise BadInput(f"reward.fn: {', '.join(names)} returns no {ACCURACY}; add a grader that does, e.g. [exact, format]")
+        for part, weight in weights.items():
+            if weight and part not in returned:
+                raise BadInput(f"reward.weights: {', '.join(names)} returns no part {part}; it returns {', '.join(returned)}")
+    return RewardFunction(tuple(_load_one(name) for name in names), weights)
+
+
+def list_names(fn: Any) -> list[str]:
+    """Return `reward.fn` as a list. Raises BadInput if it is neither a text nor a list of texts, or names a function twice."""
+    names = [fn] if isinstance(fn, str) else list(fn) if isinstance(fn, (list, tuple)) else []
+    if not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise BadInput(f"reward.fn: {fn!r} is no reward function; give {FORMS}, or a list of those")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BadInput(f"reward.fn: {twice[0]} is named twice; leave one out")
+    return names
+
+
+def absolute_names(fn: Any) -> list[str]:
+    """Return the names of `reward.fn` with absolute file paths, for a process with another working folder."""
+    return [absolute_name(name) for name in list_names(fn)]
+
+
+def extractor(fn: Any) -> Extract | None:
+    """Return how the grader of `reward.fn` reads an answer, or None if it is not one comparison with the reference."""
+    names = [name for name in list_names(fn) if name != "format"]
+    return BUILTIN[names[0]].extract if len(names) == 1 and names[0] in BUILTIN else None
+
+
+def _read_weights(weights: dict[str, float]) -> dict[str, float]:
+    for part, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
+            raise BadInput(f"reward.weights.{part}: {weight!r} is no weight; give a number of 0 or more")
+    if not any(weights.values()):
+        raise BadInput(f"reward.weights: {dict(weights)} has no weight above 0, so every reward would be 0; e.g. {{{ACCURACY}: 1.0}}")
+    return {part: float(weight) for part, weight in weights.items()}
+
+
+def _load_one(name: str) -> Grader:
+    place = BUILTIN[name].place if name in BUILTIN else name
+    module, function = load_module("reward.fn", place, tuple(BUILTIN))
+    if name == "boxed":
+        importlib.import_module("math_verify")  # now, so that no response waits for it
+    return _check(name, module, function)
+
+
+def _check(name: str, module: ModuleType, function: str) -> Grader:
+    where = module.__file__ or module.__name__
+    wanted = f"def {function}(response: str, answer: str, **row) -> float | dict[str, float]"
+    found = take_function("reward.fn", name, module, function, wanted)
+    try:
+        signature = inspect.signature(found)
+        signature.bind_partial("response", "answer")
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"reward.fn: {name}: {function} in {where} cannot be called ({error}); it must be {wanted}") from error
+    if inspect.Parameter.VAR_KEYWORD not in [parameter.kind for parameter in signature.parameters.values()]:
+        raise BadInput(
+            f"reward.fn: {name}: {function}{signature} in {where} takes no **row, in which the other data columns come; it must be {wanted}"
+        )
+    inner = inspect.unwrap(found)
+    file = inner.__code__.co_filename if inspect.isfunction(inner) else where
+    first, second, *others = signature.parameters.values()
+    named = [p for p in others if p.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)]
+    required = tuple(parameter.name for parameter in named if parameter.default is inspect.Parameter.empty)
+    return Grader(name, found, file, frozenset((first.name, second.name)), required)
 
 
 def read_parts(name: str, result: Any) -> dict[str, float]:
-    """The parts in [0, 1] that the function `name` returned: a bare number is the accuracy.
+    """Return the parts in [0, 1] that the function `name` returned. A number without a name is the accuracy.
 
     A bool and a NumPy or torch scalar count as numbers. Raises GradingError for anything else.
     """
     if not isinstance(result, dict):
-        return {ACCURACY: _number(name, ACCURACY, result)}
+        return {ACCURACY: _read_number(name, ACCURACY, result)}
     if not result:
         raise GradingError(f"{name} returned a dict without parts; give at least {{'{ACCURACY}': ...}}")
     if len(result) > MOST_PARTS:
@@ -37,10 +183,10 @@ def read_parts(name: str, result: Any) -> dict[str, float]:
     for part in result:
         if not isinstance(part, str) or not 0 < len(part) <= LONGEST_NAME:
             raise GradingError(f"{name} returned a part named {part!r:.100}; a part's name is a text such as '{ACCURACY}'")
-    return {part: _number(name, part, value) for part, value in result.items()}
+    return {part: _read_number(name, part, value) for part, value in result.items()}
 
 
-def _number(name: str, part: str, value: Any) -> float:
+def _read_number(name: str, part: str, value: Any) -> float:
     scalar = value
     if hasattr(value, "item"):
         try:
@@ -49,17 +195,17 @@ def _number(name: str, part: str, value: Any) -> float:
             raise GradingError(f"{name} returned {part} = {value!r:.100}; one number in [0, 1] is wanted") from error
     if not isinstance(scalar, Real):
         raise GradingError(f"{name} returned {part} = {value!r:.100} ({type(value).__name__}); a number in [0, 1] is wanted")
-    number: Any = scalar  # the type checker knows no order of Real
-    # Compared before float(), which a huge int overflows; NaN fails every comparison.
+    number: Any = scalar  # the type checker does not know that a Real can be compared
+    # Compared before float(), which overflows for a huge int; NaN fails every comparison.
     if not -ROUNDING <= number <= 1 + ROUNDING:
-        # An int of a million digits has no decimal text within reason.
+        # Writing an int of a million digits as decimal text takes too long.
         shown = "a huge integer" if isinstance(number, int) and number.bit_length() > 64 else repr(number)
         raise GradingError(f"{name} returned {part} = {shown}; a number in [0, 1] is wanted, so scale it if it has another range")
     return float(number)
 
 
 def merge_parts(returned: list[tuple[str, dict[str, float]]]) -> dict[str, float]:
-    """The parts of several functions together. Raises GradingError if two of them return the same part."""
+    """Return the parts of several functions, given as (name, parts), as one dict. Raises GradingError if a part comes twice."""
     merged: dict[str, float] = {}
     source: dict[str, str] = {}
     for name, parts in returned:
@@ -71,9 +217,9 @@ def merge_parts(returned: list[tuple[str, dict[str, float]]]) -> dict[str, float
 
 
 def weigh(names: str, parts: Mapping[str, float], weights: Mapping[str, float]) -> float:
-    """reward = sum_i weights[i] * parts[i], in [0, 1] while the weights sum to 1 or less. Nothing is clipped.
+    """Return reward = sum_i weights[i] * parts[i]. It lies in [0, 1] if the weights sum to 1 or less; nothing is clipped.
 
-    Raises GradingError unless the functions `names` returned every weighted part, and the accuracy, which difficulty reads.
+    Raises GradingError, which says `names`, if a part with a weight is missing, or the accuracy, which difficulty reads.
     """
     reward = 0.0
     for part, weight in weights.items():
@@ -87,140 +233,8 @@ def weigh(names: str, parts: Mapping[str, float], weights: Mapping[str, float]) 
     return reward
 
 
-BUILTIN: dict[str, tuple[str, ...]] = {
-    "exact": ("accuracy",),
-    "boxed": ("accuracy",),
-    "format": ("format",),
-    "countdown": ("accuracy",),
-    "geometry": ("accuracy", "answer"),
-}
-"""The parts that each built-in reward function returns."""
-PLACES = {
-    "exact": "uec.rewards.graders:exact",
-    "boxed": "uec.rewards.graders:boxed",
-    "format": "uec.rewards.graders:format",
-    "countdown": "uec.tasks.countdown.reward:score",
-    "geometry": "uec.tasks.geometry.reward:score",
-}
-"""Where each built-in reward function is, as a user would name it."""
-FORMS = f"{', '.join(BUILTIN)}, path/to/file.py:name or package.module:name"
-
-
-@dataclass(frozen=True)
-class Grader:
-    """One reward function and how to call it."""
-
-    name: str  # as in the config
-    score: Callable[..., Any]
-    file: str  # where it is defined: errors are located there
-    taken: frozenset[str]  # names of its first two parameters: a data column of that name is not handed over
-    needed: tuple[str, ...]  # columns without which it cannot be called
-
-    def __call__(self, response: str, answer: str, row: dict[str, Any]) -> Any:
-        if not self.taken.isdisjoint(row):
-            row = {column: value for column, value in row.items() if column not in self.taken}
-        return self.score(response, answer, **row)
-
-
-@dataclass(frozen=True)
-class RewardFunction:
-    """All functions of `reward.fn` as one: (response, answer, row) -> parts."""
-
-    graders: tuple[Grader, ...]
-    weights: dict[str, float]
-
-    @property
-    def name(self) -> str:
-        return " + ".join(grader.name for grader in self.graders)
-
-    def __call__(self, response: str, answer: str, row: dict[str, Any]) -> dict[str, float]:
-        """Every part, each in [0, 1]. Raises GradingError for a result that is none, and whatever a function raises."""
-        return merge_parts([(grader.name, read_parts(grader.name, grader(response, answer, row))) for grader in self.graders])
-
-    def check_columns(self, row: dict[str, Any]) -> None:
-        """Raise BadInput if a row lacks a column that a function cannot be called without."""
-        for grader in self.graders:
-            missing = [column for column in grader.needed if column not in row]
-            if missing:
-                raise BadInput(
-                    f"reward.fn: {grader.name} needs the data column {', '.join(missing)}; "
-                    f"beside prompt and answer the data has {', '.join(row) or 'no column'}"
-                )
-
-    def reward(self, parts: dict[str, float]) -> float:
-        """The weighted sum of the parts; see `weigh`."""
-        return weigh(self.name, parts, self.weights)
-
-
-def load_reward(cfg: RewardConfig) -> RewardFunction:
-    """Resolve and check `reward.fn` and `reward.weights`; imports the user's code. Raises BadInput."""
-    names = list_names(cfg.fn)
-    weights = _read_weights(cfg.weights)
-    if all(name in BUILTIN for name in names):
-        returned = [part for name in names for part in BUILTIN[name]]
-        if ACCURACY not in returned:
-            raise BadInput(f"reward.fn: {', '.join(names)} returns no {ACCURACY}; add a grader that does, e.g. [exact, format]")
-        for part, weight in weights.items():
-            if weight and part not in returned:
-                raise BadInput(f"reward.weights: {', '.join(names)} returns no part {part}; it returns {', '.join(returned)}")
-    return RewardFunction(tuple(_load_one(name) for name in names), weights)
-
-
-def list_names(fn: Any) -> list[str]:
-    """`reward.fn` as a list. Raises BadInput if it is no text and no list of texts, or names a function twice."""
-    names = [fn] if isinstance(fn, str) else list(fn) if isinstance(fn, (list, tuple)) else []
-    if not names or not all(isinstance(name, str) and name.strip() for name in names):
-        raise BadInput(f"reward.fn: {fn!r} is no reward function; give {FORMS}, or a list of those")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise BadInput(f"reward.fn: {twice[0]} is named twice; leave one out")
-    return names
-
-
-def absolute_names(fn: Any) -> list[str]:
-    """`reward.fn` with absolute file paths, for a process that runs in another folder."""
-    return [absolute_name(name) for name in list_names(fn)]
-
-
-def _read_weights(weights: dict[str, float]) -> dict[str, float]:
-    for part, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
-            raise BadInput(f"reward.weights.{part}: {weight!r} is no weight; give a number of 0 or more")
-    if not any(weights.values()):
-        raise BadInput(f"reward.weights: {dict(weights)} has no weight above 0, so every reward would be 0; e.g. {{{ACCURACY}: 1.0}}")
-    return {part: float(weight) for part, weight in weights.items()}
-
-
-def _load_one(name: str) -> Grader:
-    module, function = load_module("reward.fn", PLACES.get(name, name), tuple(BUILTIN))
-    if name == "boxed":
-        importlib.import_module("math_verify")  # now, so that no response waits for it
-    return _check(name, module, function)
-
-
-def _check(name: str, module: ModuleType, function: str) -> Grader:
-    where = module.__file__ or module.__name__
-    wanted = f"def {function}(response: str, answer: str, **row) -> float | dict[str, float]"
-    score = take_function("reward.fn", name, module, function, wanted)
-    try:
-        signature = inspect.signature(score)
-        signature.bind_partial("response", "answer")
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"reward.fn: {name}: {function} in {where} cannot be called ({error}); it must be {wanted}") from error
-    if inspect.Parameter.VAR_KEYWORD not in [parameter.kind for parameter in signature.parameters.values()]:
-        raise BadInput(
-            f"reward.fn: {name}: {function}{signature} in {where} takes no **row, in which the other data columns come; it must be {wanted}"
-        )
-    code = inspect.unwrap(score)
-    file = code.__code__.co_filename if inspect.isfunction(code) else where
-    first, second, *others = signature.parameters.values()
-    named = [p for p in others if p.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)]
-    needed = tuple(parameter.name for parameter in named if parameter.default is inspect.Parameter.empty)
-    return Grader(name, score, file, frozenset((first.name, second.name)), needed)
-
-
 class Graded(Protocol):
-    """What `refuse_errors` reads of a graded response."""
+    """The fields of a graded response that `refuse_errors` reads."""
 
     @property
     def error(self) -> str | None: ...
@@ -228,17 +242,17 @@ class Graded(Protocol):
     def timed_out(self) -> bool: ...
 
 
-def refuse_errors(scores: Sequence[Graded], reward: RewardConfig, expected: int = 0) -> None:
-    """Raise RunFailed, naming the first error, if more than `reward.max_error_frac` of a step's gradings failed.
+def refuse_errors(graded: Sequence[Graded], reward: RewardConfig, expected: int = 0) -> None:
+    """Raise RunFailed, with the first error, if more than `reward.max_error_frac` of a step's gradings failed.
 
-    `expected`: gradings that the step will have at the end. With it a step under way can be checked: it is refused as
-    soon as what is still to come cannot save it.
+    `expected` is the number of gradings that the step will have in the end. With it an unfinished step can be checked: it
+    is refused as soon as it would fail even if all gradings to come succeeded.
     """
-    errors = [score for score in scores if score.error is not None]
-    total = max(len(scores), expected)
+    errors = [one for one in graded if one.error is not None]
+    total = max(len(graded), expected)
     if len(errors) <= reward.max_error_frac * total:
         return
-    late = sum(score.timed_out for score in errors)
+    late = sum(one.timed_out for one in errors)
     raise RunFailed(
         f"{len(errors)} of {total} gradings of a step failed ({late} of them by timeout), more than "
         f"reward.max_error_frac={reward.max_error_frac:g} allows. The first: {errors[0].error}\n"

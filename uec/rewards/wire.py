@@ -1,10 +1,10 @@
-"""What passes between a grading process and its parent.
+"""The protocol between a grading process and its parent.
 
-Down the command pipe: frames of an 8-byte length and a pickle, made by the parent: first the reward settings, then one
-list of (response, answer, row) a batch. Up the result pipe: lines of JSON, because what a process says that works on a
-model's output is never unpickled: ["ready"] or ["failed", why] for the settings, then lines of
-[[position, parts or null, error or null], ...] until all of a batch are answered. In shared memory: the position that is
-being graded and when that began, which the parent can read whatever state the process is in.
+Command pipe, to the process: frames of an 8-byte length and a pickle, made by the parent. The first is the reward settings,
+each further one a batch: a list of (response, answer, row). Result pipe, to the parent: lines of JSON, because nothing that
+comes from a process working on a model's output is unpickled. The first is ["ready"] or ["failed", why]; then, until all
+responses of a batch are answered, lines of [[position, parts or null, error or null], ...]. Shared memory: the position of
+the response that is being graded, and when its grading began; the parent can read both whatever state the process is in.
 """
 
 import pickle
@@ -25,19 +25,11 @@ class Task:
     """A response to be graded."""
 
     response: str
-    answer: str
-    row: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one grading: parts in [0, 1], or the reason why there are none."""
-
-    parts: dict[str, float] | None
-    error: str | None
-    timed_out: bool = False
+    answer: str  # the reference
+    row: dict[str, Any]  # the prompt's other data columns
 
 
 def frame(message: Any) -> bytes:
+    """Return the message as a frame of the command pipe."""
     body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return LENGTH.pack(len(body)) + body

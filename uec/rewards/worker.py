@@ -1,6 +1,6 @@
-"""The program of a grading process: loads the reward functions, then grades what comes down a pipe until it closes.
+"""The program of a grading process: it loads the reward functions, then grades the responses that a pipe brings until it closes.
 
-Protocol: uec/rewards/wire.py. It imports neither torch nor NumPy unless a reward function does, to start at once.
+The protocol is described in uec/rewards/wire.py. To start quickly, it imports neither torch nor NumPy unless a reward function does.
 """
 
 import ctypes
@@ -23,20 +23,20 @@ from uec.rewards.reward_function import GradingError, RewardFunction, load_rewar
 from uec.rewards.wire import LENGTH, LONGEST_ERROR, POSITION, PROGRESS_BYTES, STARTED
 from uec.system.user_code import locate
 
-# Results are sent together if they are made faster than this: a write a response would cost more than its grading.
+# Results that are made faster than this are sent together: one write for each response would cost more than its grading.
 FLUSH_S = 0.002
 PR_SET_PDEATHSIG = 1
 
 
 def main(commands: int, results: int, progress: int, parent: int) -> None:
     """Serve until the command pipe closes. The arguments are three file descriptors and the parent's process id."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the driver's to handle, and it may still want these grades
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C, and may still need these grades
     faulthandler.enable()
-    # What a grader prints is in the log at once, also when this process is killed.
+    # Output of a grader reaches the log at once, even if this process is killed.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     for descriptor in (commands, results, progress):
-        os.set_inheritable(descriptor, False)  # else the programs that a grader starts hold the pipes open
+        os.set_inheritable(descriptor, False)  # or else programs that a grader starts keep the pipes open
     _die_with(parent)
     shared = mmap.mmap(progress, PROGRESS_BYTES)
     with os.fdopen(commands, "rb") as pipe:
@@ -52,11 +52,11 @@ def main(commands: int, results: int, progress: int, parent: int) -> None:
         _send(results, ["ready"])
         while (batch := _next(pipe)) is not None:
             _grade(reward, batch, shared, results)
-            os.ftruncate(2, 0)  # standard error is a file, kept only to say how this process died
+            os.ftruncate(2, 0)  # standard error is a file that only serves to tell how this process died
 
 
 def _die_with(parent: int) -> None:
-    """End when the parent does, even in the middle of a grading that never returns."""
+    """Have this process killed when the parent ends, even during a grading that never returns."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -64,19 +64,20 @@ def _die_with(parent: int) -> None:
 
 
 def _limit_memory(memory_mb: int | None) -> None:
-    """Past the limit an allocation raises MemoryError; a crash leaves no core file."""
+    """Make allocations beyond the limit raise MemoryError. A crash leaves no core file."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_mb is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
 
 
 def _next(pipe: BinaryIO) -> Any:
-    """The next frame, or None at the end of the pipe."""
+    """Return the next frame, or None at the end of the pipe."""
     head = pipe.read(LENGTH.size)
     return pickle.loads(pipe.read(LENGTH.unpack(head)[0])) if len(head) == LENGTH.size else None
 
 
 def _grade(reward: RewardFunction, batch: list[tuple[str, str, dict[str, Any]]], shared: mmap.mmap, results: int) -> None:
+    """Play an episode of one turn with each response of the batch, and send the reward parts."""
     environment: Environment = SingleTurn(reward)
     done: list[list[Any]] = []
     flushed = time.monotonic()
@@ -86,7 +87,7 @@ def _grade(reward: RewardFunction, batch: list[tuple[str, str, dict[str, Any]]],
         if now - flushed > FLUSH_S and done:
             _send(results, done)
             done, flushed = [], now
-        # The time first: whenever the parent looks, no position seems to have begun earlier than it did.
+        # The time is written first, so that the parent never sees a position with an earlier start than its real one.
         STARTED.pack_into(shared, 8, now)
         POSITION.pack_into(shared, 0, position)
         try:
@@ -97,12 +98,12 @@ def _grade(reward: RewardFunction, batch: list[tuple[str, str, dict[str, Any]]],
         except BaseException as error:  # SystemExit and KeyboardInterrupt too: a grader may call exit()
             done.append([position, None, _describe(reward, error)])
         if os.getpid() != process:
-            os._exit(1)  # the grader forked, and its child came back here
+            os._exit(1)  # the grader forked, and this is the child, which returned
     _send(results, done)
 
 
 def _describe(reward: RewardFunction, error: BaseException) -> str:
-    """Which function failed, how and where: the function whose file the traceback passed."""
+    """Return which function failed, how and where. It is the function whose file the traceback passes through."""
     files = set()
     trace = error.__traceback__
     while trace is not None:

@@ -7,8 +7,8 @@ import pytest
 
 from uec.config.schema import RewardConfig
 from uec.errors import BadInput, RunFailed
+from uec.rewards.process import Grade
 from uec.rewards.reward_function import GradingError, absolute_names, load_reward, read_parts, refuse_errors, weigh
-from uec.types import Score
 
 USER_FILE = '''
 from neighbour import length
@@ -188,29 +188,26 @@ def test_what_is_no_number_from_0_to_1_is_an_error_that_names_the_function(retur
         read_parts("mine", returned)
 
 
-def scores(errors: list[str | None]) -> list[Score]:
-    return [
-        Score(0, i, i, 0.0, 0.0, {}, error, error == "late", prompt_tokens=1, response_tokens=1, truncated=False, version=0)
-        for i, error in enumerate(errors)
-    ]
+def graded(errors: list[str | None]) -> list[Grade]:
+    return [Grade(0.0, 0.0, {}, error, timed_out=error == "late") for error in errors]
 
 
 def test_a_step_with_too_many_failed_gradings_ends_the_run_naming_the_first() -> None:
     reward = RewardConfig(max_error_frac=0.2)
-    refuse_errors(scores([None, None, None, "late", None]), reward)  # 1 of 5 is not more than .2
+    refuse_errors(graded([None, None, None, "late", None]), reward)  # 1 of 5 is not more than .2
     refuse_errors([], reward)
     with pytest.raises(RunFailed, match=r"(?s)2 of 5 gradings .*1 of them by timeout.*max_error_frac=0.2.*The first: boom"):
-        refuse_errors(scores([None, "boom", None, "late", None]), reward)
+        refuse_errors(graded([None, "boom", None, "late", None]), reward)
 
 
 def test_a_step_under_way_is_refused_only_when_the_rest_cannot_save_it() -> None:
     reward = RewardConfig(max_error_frac=0.2)
-    refuse_errors(scores(["boom", "boom"]), reward, expected=10)
+    refuse_errors(graded(["boom", "boom"]), reward, expected=10)
     with pytest.raises(RunFailed, match="3 of 10"):
-        refuse_errors(scores(["boom"] * 3), reward, expected=10)
+        refuse_errors(graded(["boom"] * 3), reward, expected=10)
 
 
 def test_no_failed_grading_is_allowed_at_0_and_all_are_at_1() -> None:
     with pytest.raises(RunFailed):
-        refuse_errors(scores([None] * 99 + ["boom"]), RewardConfig(max_error_frac=0.0))
-    refuse_errors(scores(["boom"] * 3), RewardConfig(max_error_frac=1.0))
+        refuse_errors(graded([None] * 99 + ["boom"]), RewardConfig(max_error_frac=0.0))
+    refuse_errors(graded(["boom"] * 3), RewardConfig(max_error_frac=1.0))

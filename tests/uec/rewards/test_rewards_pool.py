@@ -14,7 +14,8 @@ import pytest
 
 from uec.config.schema import RewardConfig
 from uec.errors import BadInput, RunFailed
-from uec.rewards.pool import Grade, GradingPool
+from uec.rewards.pool import GradingPool
+from uec.rewards.process import Grade
 from uec.rewards.wire import Task
 
 # What the grader does stands in the row; a line's number matters to the tests of messages.
