@@ -1,11 +1,13 @@
-"""docs/troubleshooting.md has a row for each message that the code has for a person, and no row for one that it has not.
+"""The pages of docs/troubleshooting/ have an entry for each message of the code, and no entry for a message that no longer exists.
 
-What a message is, and how it is read off the source, is tests/support/messages.py. The page quotes messages the same way, so that page and
-code are compared as two sets.
+tests/support/messages.py defines what a message is, and reads the messages from the source. The pages quote whole messages in the same
+form, so that the tests compare pages and code as two sets.
+
+An entry is one line `- MESSAGE` or more of them, followed by one line `  - ADVICE`.
 """
 
 import re
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,21 @@ import pytest
 from tests.support.messages import Message, messages, of_python, of_shell, squeezed
 
 PROJECT = Path(__file__).resolve().parents[2]
-PAGE = "docs/troubleshooting.md"
-FOREIGN = "## From the libraries below"
-"""Rows below this heading quote other people's code."""
+INDEX = "docs/troubleshooting.md"
+FOLDER = "docs/troubleshooting"
+FOREIGN = "From other libraries"
+"""The section whose entries quote other people's code."""
 QUOTE = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)")
+
+
+@dataclass
+class Entry:
+    """Messages, and the advice below them."""
+
+    section: str
+    messages: list[tuple[str, str]] = field(default_factory=list)
+    """(place as page:line, text) of each."""
+    advice: str | None = None
 
 
 @pytest.fixture(scope="module")
@@ -25,75 +38,106 @@ def said() -> list[Message]:
 
 
 @pytest.fixture(scope="module")
-def page() -> str:
-    return (PROJECT / PAGE).read_text()
+def pages() -> dict[str, str]:
+    """The text of each page by its path in the project."""
+    return {path.relative_to(PROJECT).as_posix(): path.read_text() for path in sorted((PROJECT / FOLDER).glob("*.md"))}
 
 
-def rows(page: str) -> Iterator[tuple[int, str, str]]:
-    """(line, message cell, advice) of each row of each table."""
-    for number, line in enumerate(page.splitlines(), 1):
-        if line.startswith("|") and not line.startswith(("|---", "| message |")):
-            cells = re.split(r"(?<!\\)\|", line)
-            assert len(cells) == 4, f"{PAGE}:{number}: a row has two cells; a | inside one is written \\|"
-            yield number, cells[1].strip(), cells[2].strip()
-
-
-def quotes(cell: str) -> list[str]:
-    """The messages in a cell: what stands between backticks, two of them where the message has some."""
-    return [squeezed(text.replace("\\|", "|")) for _, text in QUOTE.findall(cell)]
+def entries(pages: dict[str, str]) -> list[Entry]:
+    """All entries of all pages. Refuse a line of a list that is neither one message nor the advice on the messages above it."""
+    found: list[Entry] = []
+    for page, text in pages.items():
+        section, entry = "", None
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.startswith("- "):
+                quote = QUOTE.fullmatch(line[2:])
+                assert quote, f"{page}:{number}: a message stands alone between backticks, two of them where it contains some"
+                if entry is None:
+                    entry = Entry(section)
+                    found.append(entry)
+                entry.messages.append((f"{page}:{number}", squeezed(quote[2])))
+            elif line.startswith("  - "):
+                assert entry, f"{page}:{number}: there is no message above this advice"
+                entry.advice, entry = line[4:].strip(), None
+            else:
+                assert entry is None, f"{page}:{number}: the message above has no advice"
+                section = line[3:] if line.startswith("## ") else section
+    return found
 
 
 def quoted(text: str) -> str:
-    """A message as a cell has it."""
-    text = text.replace("|", "\\|")
+    """A message as a page quotes it."""
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
-def lacking(said: list[Message], page: str) -> str:
-    """Rows to paste for the messages that the page has not, each below the place in the code that says it."""
-    there = {text for _, cell, _ in rows(page.partition(FOREIGN)[0]) for text in quotes(cell)}
+def quotes(pages: dict[str, str]) -> list[tuple[str, str]]:
+    """(place, text) of each message of our code in the pages."""
+    return [quote for entry in entries(pages) if entry.section != FOREIGN for quote in entry.messages]
+
+
+def lacking(said: list[Message], pages: dict[str, str]) -> str:
+    """Entries to paste for the messages that no page has, each below the places in the code that have the message."""
+    there = {text for _, text in quotes(pages)}
     places: dict[str, list[str]] = {}
     for message in said:
         if message.text is not None and message.text not in there:
             places.setdefault(message.text, []).append(message.where)
-    return "\n".join(f"{', '.join(where)}\n| {quoted(text)} | CAUSE AND REMEDY |" for text, where in places.items())
+    return "\n".join(f"{', '.join(where)}\n- {quoted(text)}\n  - CAUSE AND REMEDY" for text, where in places.items())
 
 
-def stale(said: list[Message], page: str) -> str:
-    """The quotes that no message has, with their lines in the page."""
+def stale(said: list[Message], pages: dict[str, str]) -> str:
+    """The quotes that no message of the code has, with their places in the pages."""
     texts = {message.text for message in said}
-    own = rows(page.partition(FOREIGN)[0])
-    return "\n".join(f"{PAGE}:{line}: {text}" for line, cell, _ in own for text in quotes(cell) if text not in texts)
+    return "\n".join(f"{place}: {text}" for place, text in quotes(pages) if text not in texts)
 
 
-def test_each_message_of_the_code_has_a_row(said: list[Message], page: str) -> None:
-    rows_to_add = lacking(said, page)
-    assert not rows_to_add, f"{PAGE} lacks these. Paste each row into the section where one meets it:\n{rows_to_add}"
+def anchors(text: str) -> list[str]:
+    """The link target of each section of a page."""
+    return [re.sub(r"[^a-z0-9 -]", "", section.lower()).replace(" ", "-") for section in re.findall(r"^## (.+)$", text, re.MULTILINE)]
 
 
-def test_each_row_quotes_a_message_that_there_is(said: list[Message], page: str) -> None:
-    gone = stale(said, page)
-    assert not gone, f"the code says these no more. Correct the quotes, or remove the rows:\n{gone}"
+def test_each_message_of_the_code_has_an_entry(said: list[Message], pages: dict[str, str]) -> None:
+    to_add = lacking(said, pages)
+    assert not to_add, f"{FOLDER} lacks these. Paste each entry into the section where a user meets the message:\n{to_add}"
+
+
+def test_each_entry_quotes_a_message_that_there_is(said: list[Message], pages: dict[str, str]) -> None:
+    gone = stale(said, pages)
+    assert not gone, f"the code no longer has these messages. Correct the quotes, or remove them:\n{gone}"
 
 
 def test_each_message_can_be_read_off_the_source(said: list[Message]) -> None:
     unread = "\n".join(message.where for message in said if message.text is None)
-    advice = "Give it words of its own where it is raised, or list it in ELSEWHERE of tests/support/messages.py"
+    advice = "Begin the message with words where it is raised, or list it in ELSEWHERE of tests/support/messages.py"
     assert not unread, f"these have no text in the source. {advice}:\n{unread}"
 
 
-def test_each_row_gives_advice_and_no_message_stands_twice(page: str) -> None:
-    texts = [text for _, cell, _ in rows(page) for text in quotes(cell)]
+def test_each_entry_gives_advice_and_no_message_stands_twice(pages: dict[str, str]) -> None:
+    texts = [text for entry in entries(pages) for _, text in entry.messages]
     assert len(texts) > 300
     assert {text for text in texts if texts.count(text) > 1} == set()
-    assert [f"{PAGE}:{line}" for line, cell, advice in rows(page) if not quotes(cell) or len(advice) < 20 or "CAUSE AND" in advice] == []
-    assert [f"{PAGE}:{line}" for line, cell, _ in rows(page) if re.sub(r"<br>|\s", "", QUOTE.sub("", cell))] == [], "only messages there"
+    advice = {entry.messages[0][0]: entry.advice for entry in entries(pages)}
+    assert [place for place, text in advice.items() if text is None or len(text) < 20 or "CAUSE AND" in text] == []
 
 
-def test_the_contents_name_each_section(page: str) -> None:
-    sections = re.findall(r"^## (.+)$", page, re.MULTILINE)
-    anchors = [f"- [{section}](#{re.sub(r'[^a-z0-9 -]', '', section.lower()).replace(' ', '-')})" for section in sections]
-    assert re.findall(r"^- \[.*\]\(#.*\)$", page, re.MULTILINE) == anchors
+def test_the_contents_name_each_section_of_each_page(pages: dict[str, str]) -> None:
+    linked = re.findall(r"^- \[(.*)\]\((troubleshooting/.*)\)$", (PROJECT / INDEX).read_text(), re.MULTILINE)
+    sections = {page: re.findall(r"^## (.+)$", text, re.MULTILINE) for page, text in pages.items()}
+    there = {
+        (name, f"{page.removeprefix('docs/')}#{anchor}")
+        for page, names in sections.items()
+        for name, anchor in zip(names, anchors(pages[page]), strict=True)
+    }
+    assert len(linked) == len(there) and set(linked) == there
+
+
+def test_every_link_of_the_pages_leads_to_a_file_and_a_section(pages: dict[str, str]) -> None:
+    links = [(page, *link) for page, text in pages.items() for link in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text)]
+    assert len(links) > 10
+    for page, file, anchor in links:
+        target = (PROJECT / page).parent / file if file else PROJECT / page
+        assert target.is_file(), f"{page}: {file}"
+        assert not anchor or anchor in anchors(target.read_text()), f"{page}: {file}#{anchor}"
 
 
 @pytest.mark.parametrize(
@@ -119,8 +163,15 @@ def test_a_scripts_die_is_read_too() -> None:
     assert found == Message("no … in …, …", "launch/it.sh:2")
 
 
-def test_a_new_message_and_a_row_of_an_old_one_are_named_with_their_places() -> None:
-    page = "| message | what |\n|---|---|\n| `old …` | It was once said by the code. |\n| `` a `b` \\| c `` | This one still is. |\n"
+def test_a_new_message_and_an_entry_of_an_old_one_are_named_with_their_places() -> None:
+    page = "## Here\n\n- `old …`\n  - The code had it once.\n- `` a `b` | c ``\n  - The code still has it.\n"
+    page += f"\n## {FOREIGN}\n\n- `new …`\n  - It is another library's.\n"
     said = [Message("a `b` | c", "uec/a.py:1"), Message("new …", "uec/b.py:7"), Message("new …", "uec/c.py:9")]
-    assert lacking(said, page) == "uec/b.py:7, uec/c.py:9\n| `new …` | CAUSE AND REMEDY |"
-    assert stale(said, page) == f"{PAGE}:3: old …"
+    assert lacking(said, {"page.md": page}) == "uec/b.py:7, uec/c.py:9\n- `new …`\n  - CAUSE AND REMEDY"
+    assert stale(said, {"page.md": page}) == "page.md:3: old …"
+
+
+@pytest.mark.parametrize("page", ["- `a` and more\n  - Some advice.\n", "- `a`\n\nSome advice.\n", "  - Some advice.\n"])
+def test_a_line_that_is_no_entry_is_refused(page: str) -> None:
+    with pytest.raises(AssertionError, match=r"page\.md:\d: "):
+        entries({"page.md": page})
