@@ -3,13 +3,13 @@
 import asyncio
 from statistics import fmean
 
-from actors.driver.learner_group import LearnerGroup, example
+from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
 from uec.config.schema import Config
-from uec.eval.figures import RIGHT
 from uec.eval.pass_at_k import mean_pass_at_k
+from uec.eval.predictions import RIGHT
 from uec.tracking.tracker import Tracker
-from uec.types import Group, Kind, Prompt
+from uec.types import Kind, Prompt, TrainingSample
 
 
 class Evaluation:
@@ -22,22 +22,22 @@ class Evaluation:
         self.learners = learners
         self.tracker = tracker
         self._stopped = False
-        self._going_on: asyncio.Future[dict[str, float]] | None = None
+        self._running: asyncio.Future[dict[str, float]] | None = None
 
     async def run(self, step: int) -> None:
         """Report the held-out metrics of the current weights; nothing without prompts, or once stopped."""
         if not self.prompts or self._stopped:
             return
-        self._going_on = asyncio.ensure_future(evaluate(self.cfg, self.prompts, self.stream, self.learners, self.tracker))
-        await asyncio.wait([self._going_on])
-        if not self._going_on.cancelled():
-            self.tracker.evaluation(step, self._going_on.result())
+        self._running = asyncio.ensure_future(evaluate(self.cfg, self.prompts, self.stream, self.learners, self.tracker))
+        await asyncio.wait([self._running])
+        if not self._running.cancelled():
+            self.tracker.evaluation(step, self._running.result())
 
     def stop(self) -> None:
         """Cut short the one that goes on, and begin no other."""
         self._stopped = True
-        if self._going_on is not None:
-            self._going_on.cancel()
+        if self._running is not None:
+            self._running.cancel()
 
 
 async def evaluate(
@@ -47,7 +47,7 @@ async def evaluate(
     settings = cfg.eval
     done = 0
 
-    async def sample(prompt: Prompt) -> Group:
+    async def sample(prompt: Prompt) -> list[TrainingSample]:
         nonlocal done
         group = await stream.sample(prompt.index, settings.n, settings.temperature, Kind.EVAL)
         done += 1
@@ -55,16 +55,16 @@ async def evaluate(
         return group
 
     groups = await asyncio.gather(*(sample(prompt) for prompt in prompts))
-    right = [sum(t.score.accuracy >= RIGHT for t in group.trajectories) for group in groups]
-    scores = [t.score for group in groups for t in group.trajectories]
+    right = [sum(sample.accuracy >= RIGHT for sample in group) for group in groups]
+    samples = [sample for group in groups for sample in group]
     metrics = {
-        "eval/response_len_mean": fmean(score.response_tokens for score in scores),
-        "eval/truncated_frac": fmean(score.truncated for score in scores),
-        # One response a prompt shows the policy's entropy where it goes; scoring all n would cost n times as much.
-        "eval/entropy": await learners.entropy([example(group.trajectories[0], cfg.difficulty.solved_at) for group in groups]),
+        "eval/response_len_mean": fmean(sample.response_tokens for sample in samples),
+        "eval/truncated_frac": fmean(sample.truncated for sample in samples),
+        # One response a prompt shows the entropy on the policy's responses; all n would cost n times as much.
+        "eval/entropy": await learners.entropy([group[0] for group in groups]),
     }
-    for part in sorted({part for score in scores for part in score.parts}):
-        metrics[f"eval/{part}_mean"] = fmean(score.parts[part] for score in scores if part in score.parts)
+    for part in sorted({part for sample in samples for part in sample.parts}):
+        metrics[f"eval/{part}_mean"] = fmean(sample.parts[part] for sample in samples if part in sample.parts)
     for k in settings.k:
         passed = mean_pass_at_k(right, [settings.n] * len(groups), k)
         metrics |= {f"eval/pass@{k}": passed.value, f"eval/pass@{k}_low": passed.low, f"eval/pass@{k}_high": passed.high}

@@ -23,20 +23,19 @@ from actors.runtime.supervisor import Crew, Supervisor, awaited
 from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_context
 from uec.data.dataset import Dataset
-from uec.data.embedded import write_images
+from uec.data.embedded_images import write_images
 from uec.data.prompts import load_held_out
 from uec.errors import BadInput, RunFailed
 from uec.eval.benchmarks import instead_of
 from uec.eval.console import evaluation_sink
-from uec.eval.fingerprint import of_model, of_settings
+from uec.eval.fingerprint import model_fingerprint, settings_fingerprint
 from uec.eval.folder import EvalFolder, default_name
-from uec.eval.outcome import make_report
-from uec.eval.parts import by_column
 from uec.eval.predictions import Prediction, Predictions
-from uec.eval.report import console, plural
+from uec.eval.results import make_results, plural, results_console
 from uec.eval.settings import Candidate
+from uec.eval.subsets import by_column
+from uec.models.pretrained import context_length, load_tokenizer, resolve_model
 from uec.models.processor import load_processor
-from uec.models.source import context_length, load_tokenizer, resolve_model
 from uec.rewards.reward_function import absolute_names, load_reward
 from uec.system.platform import detect
 from uec.system.ray_job import outside_copy
@@ -62,8 +61,8 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
     folder = EvalFolder(place)
     datasets = [_prepare(candidate.cfg) for candidate in candidates]
     parts = by_column(datasets[0].eval, by) if by is not None else None
-    shared = of_settings(candidates[0].cfg)
-    models = {one.target.label: of_model(one.cfg, dataset.eval) for one, dataset in zip(candidates, datasets, strict=True)}
+    shared = settings_fingerprint(candidates[0].cfg)
+    models = {one.target.label: model_fingerprint(one.cfg, dataset.eval) for one, dataset in zip(candidates, datasets, strict=True)}
     folder.check(shared, models, overwrite)
     folder.open(shared, models, overwrite)
     datasets = [write_images(dataset, folder.images) for dataset in datasets]
@@ -86,9 +85,9 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
     if examination.interrupted is not None:
         print(_how_to_go_on(examination, folder), file=sys.stderr)
         return STATUS[examination.interrupted]
-    report = make_report(candidates, [dataset.eval for dataset in datasets], found, parts)
-    report.write(folder.summary)
-    report.show(console())
+    results = make_results(candidates, [dataset.eval for dataset in datasets], found, parts)
+    results.write(folder.summary)
+    results.show(results_console())
     print(f"{folder.path}", flush=True)
     return 0
 
@@ -198,7 +197,7 @@ class Examination:
                 Example(bundle, slot, 0.0, one.prompt, len(one.prompt_tokens), len(one.tokens)) for slot, one in enumerate(rollouts)
             ]
             entropies = await learners.entropies(examples)
-            found.with_entropy({one.prompt: entropy for one, entropy in zip(firsts, entropies, strict=True)})
+            found.set_entropies({one.prompt: entropy for one, entropy in zip(firsts, entropies, strict=True)})
             self.tracker.progress(f"{label}: entropies scored", begin + len(firsts), len(missing))
 
     def _unscored(self, found: Predictions) -> list[Prediction]:

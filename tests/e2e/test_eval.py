@@ -1,4 +1,4 @@
-"""`uec eval` before any actor starts: settings, layouts, files, figures; and once for real, interrupted and resumed."""
+"""`uec eval` before any actor starts: settings, layouts, files, metrics; and once with real actors, interrupted and resumed."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.support.run_folders import make_run
 from uec.commands.cli import main
 from uec.config.file import load_config
+from uec.config.schema import Config
 from uec.errors import BadInput
 from uec.eval.benchmarks import LAYOUTS
 from uec.eval.estimate import Estimate
@@ -46,13 +47,18 @@ def complaint(capsys, *arguments: str) -> str:
     return capsys.readouterr().err
 
 
+def resolved(*arguments: object, **more: object) -> Config:
+    """The first model's settings."""
+    return resolve_candidates(EvalArguments(*arguments, **more))[0][0].cfg
+
+
 def prediction(prompt: int, index: int = 0, accuracy: float = 0.0, **more: object) -> Prediction:
     values = {"response": "r", "answer": "a", "extracted": None, "parts": {"accuracy": accuracy}, "error": None, "tokens": 10}
     return Prediction(prompt=prompt, index=index, accuracy=accuracy, **{"truncated": False, **values, **more})
 
 
 def answers(*right: int, n: int = 4, **more: object) -> dict[int, list[Prediction]]:
-    """Prompts of which so many of n responses are right."""
+    """Predictions of prompts with these numbers of right responses out of n."""
     return {p: [prediction(p, i, float(i < r), **more) for i in range(n)] for p, r in enumerate(right)}
 
 
@@ -65,7 +71,7 @@ def test_a_run_means_its_newest_checkpoint_and_a_checkpoint_itself(run):
     assert find_target(str(run / "checkpoints/step_000002")).label == "first@2"
 
 
-def test_a_run_brings_its_own_data_reward_and_sampling(run):
+def test_a_run_is_evaluated_with_the_data_reward_and_sampling_of_its_config(run):
     [candidate], _ = resolve_candidates(EvalArguments([str(run)], []))
     cfg = candidate.cfg
     assert (cfg.data.eval, cfg.reward.fn) == ("assets/countdown/data/eval.jsonl", "countdown")
@@ -79,13 +85,13 @@ def test_a_plain_model_beside_a_run_is_asked_as_the_run_is(run, model):
     assert (plain.cfg.model.path, trained.cfg.model.path) == (str(Path(model).resolve()), str(run / "checkpoints/step_000003/hf"))
 
 
-def test_the_right_to_run_code_is_not_passed_on_from_model_to_model(tmp_path, make_config, project, model):
+def test_trust_remote_code_of_one_model_does_not_apply_to_another(tmp_path, make_config, project, model):
     trusted = make_run(tmp_path / "trusted", make_config("model.trust_remote_code=true"), project / "assets/countdown")
     ours, theirs = resolve_candidates(EvalArguments([str(trusted), model], []))[0]
     assert ours.cfg.model.trust_remote_code and not theirs.cfg.model.trust_remote_code
 
 
-def test_flags_and_settings_win_and_data_takes_all_its_rows(run):
+def test_flags_and_settings_win_and_all_rows_of_data_are_taken(run):
     asked = EvalArguments([str(run)], ["rollout.max_tokens=12"], data="other.jsonl", n=4, k=[1, 2], temperature=0.5)
     [candidate], _ = resolve_candidates(asked)
     cfg = candidate.cfg
@@ -94,35 +100,35 @@ def test_flags_and_settings_win_and_data_takes_all_its_rows(run):
 
 
 def test_a_smaller_n_alone_keeps_the_k_that_fit(run):
-    assert resolve_candidates(EvalArguments([str(run)], [], n=8))[0][0].cfg.eval.k == [1, 8]
-    assert resolve_candidates(EvalArguments([str(run)], [], n=5))[0][0].cfg.eval.k == [1, 5]
+    assert resolved([str(run)], [], n=8).eval.k == [1, 8]
+    assert resolved([str(run)], [], n=5).eval.k == [1, 5]
 
 
 @pytest.mark.parametrize("data, source, split", [("gsm8k", "openai/gsm8k:main", "test"), ("gsm8k=my.jsonl", "my.jsonl", "test")])
-def test_a_benchmark_by_name_or_by_file_brings_columns_question_and_grader(model, data, source, split):
-    cfg = resolve_candidates(EvalArguments([model], [], data=data))[0][0].cfg
+def test_a_benchmark_by_name_or_by_file_sets_columns_template_and_grader(model, data, source, split):
+    cfg = resolved([model], [], data=data)
     assert (cfg.data.eval, cfg.data.eval_split) == (source, split)
     assert (cfg.data.prompt_key, cfg.data.answer_key, cfg.data.answer_regex) == ("question", "answer", r"####\s*(.+)")
     assert cfg.reward.fn == "boxed" and "\\boxed{}" in cfg.data.template
-    assert resolve_candidates(EvalArguments([model], [], data="my.jsonl", layout="gsm8k"))[0][0].cfg.data.prompt_key == "question"
+    assert resolved([model], [], data="my.jsonl", layout="gsm8k").data.prompt_key == "question"
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_makes_settings_that_are_valid(model, name):
-    cfg = resolve_candidates(EvalArguments([model], [], data=name))[0][0].cfg
+    cfg = resolved([model], [], data=name)
     assert cfg.data.image_key == ("images" if name == "geometry3k" else None)
 
 
-def test_a_run_is_asked_benchmarks_in_its_own_template_and_graded_by_its_own_reward(run):
-    cfg = resolve_candidates(EvalArguments([str(run)], [], data="gsm8k=x.jsonl"))[0][0].cfg
+def test_a_benchmark_for_a_run_uses_the_runs_template_and_reward(run):
+    cfg = resolved([str(run)], [], data="gsm8k=x.jsonl")
     assert (cfg.data.prompt_key, cfg.data.template, cfg.reward.fn) == ("question", None, "countdown")
 
 
-def test_another_grader_brings_no_weights_of_the_run_s(tmp_path, make_config, project, monkeypatch):
+def test_another_grader_does_not_take_the_runs_reward_weights(tmp_path, make_config, project, monkeypatch):
     monkeypatch.chdir(project)
     cfg = make_config("reward.fn=[countdown, format]", "reward.weights={accuracy: 1.0, format: 0.1}")
     other = make_run(tmp_path / "weighted", cfg, project / "assets/countdown")
-    assert resolve_candidates(EvalArguments([str(other)], ["reward.fn=exact"]))[0][0].cfg.reward.weights == {"accuracy": 1.0}
+    assert resolved([str(other)], ["reward.fn=exact"]).reward.weights == {"accuracy": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -146,20 +152,20 @@ def test_bad_input_is_named_before_anything_starts(model, arguments, message, ca
     assert message in complaint(capsys, model, *arguments)
 
 
-def test_settings_may_stand_behind_options(model, tmp_path, capsys):
-    # That the file is empty is found last of all: everything before it was read.
+def test_settings_may_follow_options(model, tmp_path, capsys):
+    # The empty file is found last, after everything else was read.
     (tmp_path / "empty.jsonl").write_text("")
     text = complaint(capsys, model, "--data", str(tmp_path / "empty.jsonl"), "data.chat=false", "--n", "2", "rollout.max_tokens=9",
                      "data.max_prompt_tokens=9")  # fmt: skip
     assert "holds no rows" in text
 
 
-def test_a_benchmark_out_of_reach_says_how_to_give_it_by_file(model, capsys):
+def test_the_error_for_an_unreachable_benchmark_tells_how_to_pass_a_file(model, capsys):
     text = complaint(capsys, model, "--data", "aime25", "data.max_prompt_tokens=20", "rollout.max_tokens=20", "data.chat=false")
     assert "math-ai/aime25" in text and "--data aime25=path/to/file.jsonl" in text
 
 
-def test_an_unknown_column_is_named_with_those_that_there_are(model, run, capsys, tmp_path):
+def test_an_unknown_column_is_named_with_the_existing_ones(model, run, capsys, tmp_path):
     assert "--by level: the data has no such column; beside the answer there are kind, numbers, prompt" in complaint(
         capsys, str(run), "--by", "level", "--to", str(tmp_path / "to")
     )
@@ -167,7 +173,7 @@ def test_an_unknown_column_is_named_with_those_that_there_are(model, run, capsys
     assert not (tmp_path / "to").exists()
 
 
-def test_a_folder_that_is_no_evaluation_s_is_left_alone(run, tmp_path, capsys):
+def test_a_folder_that_is_not_an_evaluation_is_not_changed(run, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     text = complaint(capsys, str(run), "--to", str(tmp_path / "mine"), "--overwrite")
@@ -188,7 +194,7 @@ def test_a_folder_that_is_no_evaluation_s_is_left_alone(run, tmp_path, capsys):
         ("exact", "nothing at all", "18", None),
     ],
 )
-def test_the_answer_that_a_response_gives(fn, response, answer, extracted):
+def test_the_extracted_answer_of_a_response(fn, response, answer, extracted):
     assert extractor(fn)(response, answer) == extracted
     assert extractor([fn, "format"])(response, answer) == extracted
 
@@ -197,7 +203,7 @@ def test_graders_of_whole_responses_extract_nothing():
     assert extractor("countdown") is extractor(["geometry"]) is extractor("mine.py:score") is None
 
 
-def test_predictions_survive_a_crash_by_whole_prompts(tmp_path):
+def test_complete_prompts_survive_a_crash(tmp_path):
     path = tmp_path / "m.jsonl"
     kept = Predictions(path, 2, {})
     kept.add([prediction(7, 0, token_ids=[1, 2]), prediction(7, 1)])
@@ -212,37 +218,37 @@ def test_predictions_survive_a_crash_by_whole_prompts(tmp_path):
     assert [json.loads(line)["prompt"] for line in path.read_text().splitlines()] == [3, 3, 7, 7]
 
 
-def test_a_line_that_is_no_prediction_is_named(tmp_path):
+def test_an_invalid_line_of_predictions_is_named(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(BadInput, match="m.jsonl, line 1: no prediction"):
         Predictions.read(tmp_path / "m.jsonl", 2)
 
 
-def test_what_predictions_depend_on_is_compared_by_name(run, tmp_path):
-    cfg = resolve_candidates(EvalArguments([str(run)], []))[0][0].cfg
+def test_changed_settings_and_weights_are_found_by_name(run, tmp_path):
+    cfg = resolved([str(run)], [])
     prompts = [Prompt(0, "t", np.array([1, 2], np.int32), "a", {"kind": "x"})]
     before, model = settings_fingerprint(cfg), model_fingerprint(cfg, prompts)
-    check_unchanged(tmp_path, before, settings_fingerprint(resolve_candidates(EvalArguments([str(run)], [], k=[1]))[0][0].cfg))  # k is read off afterwards
+    check_unchanged(tmp_path, before, settings_fingerprint(resolved([str(run)], [], k=[1])))  # k does not affect predictions
     with pytest.raises(BadInput, match=r"eval\.n: 16 there, 8 now\n.*--overwrite"):
-        check_unchanged(tmp_path, before, settings_fingerprint(resolve_candidates(EvalArguments([str(run)], [], n=8))[0][0].cfg))
-    older = resolve_candidates(EvalArguments([str(run / "checkpoints/step_000002")], []))[0][0].cfg
+        check_unchanged(tmp_path, before, settings_fingerprint(resolved([str(run)], [], n=8)))
+    older = resolved([str(run / "checkpoints/step_000002")], [])
     assert model_fingerprint(older, prompts)["weights"] != model["weights"]
     assert model_fingerprint(cfg, [Prompt(0, "t", np.array([1, 3], np.int32), "a", {"kind": "x"})])["prompts"] != model["prompts"]
 
 
 def test_a_changed_reward_file_is_another_grader(run, tmp_path):
     reward = tmp_path / "mine.py"
-    words = []
+    graders = []
     for body in ("return 0.0", "return 1.0"):
         reward.write_text(f"def score(response, answer, **row):\n    {body}\n")
-        words.append(settings_fingerprint(resolve_candidates(EvalArguments([str(run)], [f"reward.fn={reward}:score"]))[0][0].cfg)["reward.fn"])
-    assert words[0] != words[1] and str(tmp_path) not in words[0][0]
+        graders.append(settings_fingerprint(resolved([str(run)], [f"reward.fn={reward}:score"]))["reward.fn"])
+    assert graders[0] != graders[1] and str(tmp_path) not in graders[0][0]
 
 
-# --- figures
+# --- metrics
 
 
-def test_difficulty_is_how_many_responses_of_the_first_model_are_right():
+def test_difficulty_is_the_number_of_right_responses_of_the_first_model():
     assert by_difficulty(answers(0, 1, 2, 3, 4, 0)) == [
         ("none right", [0, 5]),
         ("up to half right", [1, 2]),
@@ -256,31 +262,31 @@ def test_a_column_divides_the_set_in_the_order_of_its_values():
     assert by_column(prompts, "level") == [("level 2", [1, 2]), ("level 10", [0]), ("level (none)", [3])]
 
 
-def test_figures_are_what_is_worked_out_by_hand():
+def test_metrics_equal_values_computed_by_hand():
     first, second = answers(0, 2, 4), answers(1, 2, 4)
     [part] = measure_subsets([first, second], [("all", [0, 1, 2])], measures([first, second], [1, 2], votes=False))
-    figures = {figure.name: figure for figure in part.metrics}
+    rows = {row.name: row for row in part.metrics}
     # pass@1: (0 + 1/2 + 1) / 3, and with 1/4 in place of 0. pass@2 of 1 of 4: 1 - C(3,2)/C(4,2) = 1/2; of 2 of 4: 1 - 1/6.
-    assert [value.value for value in figures["pass@1"].values] == pytest.approx([1.5 / 3, 1.75 / 3])
-    assert [value.value for value in figures["pass@2"].values] == pytest.approx([(5 / 6 + 1) / 3, (1 / 2 + 5 / 6 + 1) / 3])
-    assert figures["pass@1"].differences[0] is None
-    assert figures["pass@1"].differences[1].value == pytest.approx(0.25 / 3)
-    assert set(figures) == {"pass@1", "pass@2", "response length", "truncated"}
+    assert [value.value for value in rows["pass@1"].values] == pytest.approx([1.5 / 3, 1.75 / 3])
+    assert [value.value for value in rows["pass@2"].values] == pytest.approx([(5 / 6 + 1) / 3, (1 / 2 + 5 / 6 + 1) / 3])
+    assert rows["pass@1"].differences[0] is None
+    assert rows["pass@1"].differences[1].value == pytest.approx(0.25 / 3)
+    assert set(rows) == {"pass@1", "pass@2", "response length", "truncated"}
 
 
 def test_entropy_is_a_mean_over_tokens_of_first_responses():
     groups = {0: [prediction(0, 0, entropy=0.2, tokens=10)], 1: [prediction(1, 0, entropy=0.6, tokens=30)]}
     [part] = measure_subsets([groups], [("all", [0, 1])], measures([groups], [1], votes=False))
-    assert {figure.name: figure.values[0].value for figure in part.metrics}["entropy"] == pytest.approx(0.5)
+    assert {row.name: row.values[0].value for row in part.metrics}["entropy"] == pytest.approx(0.5)
 
 
-def test_a_difference_is_of_the_prompts_that_both_models_have():
+def test_a_difference_is_taken_over_the_prompts_that_both_models_have():
     first, second = answers(0, 4), {1: answers(0, 2)[1]}
     [part] = measure_subsets([first, second], [("all", [0, 1])], measures([first, second], [1], votes=False))
     assert part.metrics[0].differences[1].value == pytest.approx(-0.5) and part.metrics[0].values[1].value == 0.5
 
 
-def test_the_table_holds_every_figure_and_no_control_character(tmp_path):
+def test_the_table_has_every_metric_and_no_control_character(tmp_path):
     parts = [SubsetMetrics("all", 3, [MetricRow("pass@1", [Estimate(0.5, 0.4, 0.6), None], [None, Estimate(0.1, -0.05, 0.25)])])]
     results = Results("3 prompts", ["a", "[b]"], parts, ["a note"], {"eval.n": 4})
     console = Console(width=100, no_color=True, force_terminal=False)
@@ -289,15 +295,15 @@ def test_the_table_holds_every_figure_and_no_control_character(tmp_path):
     text = captured.get()
     assert "0.500 [0.400, 0.600]" in text and "+0.100 [-0.050, +0.250]" in text and "[b]" in text and "\x1b" not in text
     results.write(tmp_path / "summary.json")
-    figures = json.loads((tmp_path / "summary.json").read_text())["parts"][0]["figures"]["pass@1"]
-    assert figures == {"a": {"value": 0.5, "low": 0.4, "high": 0.6}, "[b]": None}
+    written = json.loads((tmp_path / "summary.json").read_text())["parts"][0]["figures"]["pass@1"]
+    assert written == {"a": {"value": 0.5, "low": 0.4, "high": 0.6}, "[b]": None}
 
 
-# --- for real
+# --- with real actors
 
 
 def compare_entropies(model: Path, prompts: Path, groups: dict[int, list[Prediction]]) -> None:
-    """Each prompt's entropy is plain transformers' of its first response, and only that one has any."""
+    """Check that each prompt's entropy is that of plain transformers on its first response, and that only that one has an entropy."""
     import torch
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -314,8 +320,8 @@ def compare_entropies(model: Path, prompts: Path, groups: dict[int, list[Predict
 
 
 @pytest.mark.e2e
-def test_two_models_side_by_side_stopped_and_gone_on_with(tmp_path, make_config, project):
-    """The start model, and a run's export: SIGTERM while the second answers, then the same command again."""
+def test_two_models_side_by_side_stopped_and_continued(tmp_path, make_config, project):
+    """Evaluate the initial model and a run's export: SIGTERM while the second generates, then the same command again."""
     start = project / "assets/countdown"
     cfg = make_config("run.name=first", f"data.train={start}/data/train.jsonl", f"data.eval={start}/data/eval.jsonl")
     run = make_run(tmp_path / "runs" / "first", cfg, start)
@@ -376,7 +382,7 @@ def test_two_models_side_by_side_stopped_and_gone_on_with(tmp_path, make_config,
         (["assets/countdown", "--data", "/nosuch.jsonl", "data.chat=false"], "there is no file /nosuch.jsonl"),
     ],
 )
-def test_what_is_not_there_is_named_before_all_else(
+def test_a_missing_model_or_data_file_is_named_first(
     words: list[str], said: str, tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = load_config(project / "configs/llm.yaml", [])

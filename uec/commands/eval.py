@@ -44,17 +44,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then sample, grade and report."""
-    from uec.eval.settings import Asked, settle
+    from uec.eval.settings import EvalArguments, resolve_candidates
     from uec.system.process_env import prepare_driver
 
     prepare_driver()
     models, overrides = _apart(arguments.models)
     if not models:
         raise BadInput("no model to evaluate; give a run's folder, a checkpoint, a folder in Hugging Face format or a hub name")
-    asked = Asked(
+    asked = EvalArguments(
         models, overrides, arguments.data, arguments.layout, arguments.config, arguments.n, arguments.k, arguments.temperature
     )
-    candidates, notes = settle(asked)
+    candidates, notes = resolve_candidates(asked)
     from actors.programs.evaluate import evaluate
 
     return evaluate(candidates, arguments.to, arguments.by, not arguments.no_entropy, arguments.overwrite, notes)

@@ -28,11 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, copy, write the card."""
     from uec.config.file import load_config
     from uec.eval.target import CONFIG, find_target
-    from uec.export.card import read_course, write_card
-    from uec.export.folder import check_place, write_model
-    from uec.export.tokenizer import is_rebuilt
-    from uec.models.source import is_vision_language
-    from uec.models.source import load_config as read_model_config
+    from uec.export.card import model_card, read_record
+    from uec.export.folder import check_place, tokenizer_is_rebuilt, write_model
+    from uec.models.pretrained import is_vision_language
+    from uec.models.pretrained import load_config as read_model_config
     from uec.system.process_env import prepare_driver
 
     prepare_driver()
@@ -46,9 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_place(place, target, arguments.overwrite)
     trained = load_config(target.run / CONFIG, [])
     exported = load_config(target.run / CONFIG, [f"model.path={target.path}"])
-    course, vision = read_course(target.run, target.step), is_vision_language(read_model_config(exported.model))
-    rebuilt = is_rebuilt(exported.model)
-    card = write_card(trained, target.run.name, target.step, course, rebuilt, vision)
+    record, vision = read_record(target.run, target.step), is_vision_language(read_model_config(exported.model))
+    rebuilt = tokenizer_is_rebuilt(exported.model)
+    card = model_card(trained, target.run.name, target.step, record, rebuilt, vision)
     folder = write_model(place, target, exported, card)
     print(f"step {target.step} of {target.run.name}: {folder}")
     print(f"vllm serve {folder}" + (f" --tokenizer {folder}/tokenizer" if rebuilt else ""))

@@ -1,1 +1,1 @@
-"""What is measured on held-out prompts."""
+"""Evaluation on held-out prompts: pass@k, majority@k, entropy, with confidence intervals and paired differences."""

@@ -1,25 +1,25 @@
-"""Layouts of known benchmarks: where they are on the hub, which columns they have, how they are asked and graded."""
+"""Layouts of known benchmarks: hub name, columns, prompt template and grader."""
 
 from dataclasses import dataclass
 
-REASON = "{prompt}\nReason step by step, and put your final answer in \\boxed{}."
+REASONING_TEMPLATE = "{prompt}\nReason step by step, and put your final answer in \\boxed{}."
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A benchmark's rows, as fields of the config name them."""
+    """A benchmark's data set and columns, in the terms of the config's fields."""
 
-    hub: str  # dataset name, with its configuration behind a colon
+    hub: str  # dataset name, with its configuration after a colon
     split: str
     prompt_key: str = "problem"
     answer_key: str = "answer"
     answer_regex: str | None = None
     image_key: str | None = None
-    template: str = REASON
+    template: str = REASONING_TEMPLATE
     reward: str = "boxed"
 
-    def columns(self) -> list[str]:
-        """Overrides that say how to read its rows."""
+    def column_overrides(self) -> list[str]:
+        """Return the overrides that say how to read the rows."""
         regex, image = self.answer_regex or "null", self.image_key or "null"
         return [
             f"data.prompt_key={self.prompt_key}",
@@ -28,8 +28,8 @@ class Layout:
             f"data.image_key={image}",
         ]
 
-    def asking(self) -> list[str]:
-        """Overrides that say how to ask and to grade, for a model that no run of ours trained."""
+    def prompt_overrides(self) -> list[str]:
+        """Return the overrides for template and grader, for a model that was not trained by a run of UEC-RL."""
         return [f"data.template={self.template}", f"reward.fn={self.reward}"]
 
 
@@ -40,13 +40,13 @@ LAYOUTS = {
     "aime25": Layout("math-ai/aime25", "test"),
     "geometry3k": Layout("hiyouga/geometry3k", "test", image_key="images"),
 }
-"""By the names that `--data` and `--layout` take."""
+"""Layouts by the names that `--data` and `--layout` take."""
 
 NAMES = ", ".join(LAYOUTS)
 
 
 def instead_of(source: str) -> str:
-    """What to give on the command line where a data set's name leads to nothing."""
+    """Return advice on what to pass on the command line if the data set `source` does not exist."""
     name = next((name for name, layout in LAYOUTS.items() if layout.hub == source), None)
     if name is not None:
         return f"By file: --data {name}=path/to/file.jsonl, with its columns {_columns(LAYOUTS[name])} (or others: data.prompt_key=...)."

@@ -1,4 +1,4 @@
-"""The console of an evaluation: a progress bar on a terminal, a line now and then anywhere else."""
+"""The console of an evaluation: a progress bar on a terminal, plain progress lines otherwise."""
 
 import os
 import sys
@@ -8,38 +8,38 @@ from io import TextIOWrapper
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from uec.tracking.figures import duration
+from uec.tracking.number_format import duration
 from uec.tracking.sink import Sink
 
-PROGRESS_S = 10.0  # seconds between two lines about the same progress
+PROGRESS_S = 10.0  # minimum seconds between two progress lines
 
 
-class PlainLines(Sink):
-    """Prints and forgets."""
+class PlainProgress(Sink):
+    """Prints each stage and event as a line, and progress at most every PROGRESS_S seconds."""
 
     def __init__(self) -> None:
-        self._began = self._told = time.monotonic()
+        self._began = self._last_printed = time.monotonic()
 
     def stage(self, text: str) -> None:
-        self._told = time.monotonic()
+        self._last_printed = time.monotonic()
         self.event(text)
 
     def event(self, text: str) -> None:
         try:
             print(f"{duration(time.monotonic() - self._began):>6}  {text}", flush=True)
         except BrokenPipeError:
-            # Who read the lines is gone (`| head`). The evaluation and its files go on, and so must the flush at exit.
+            # The reader of the pipe has ended (`| head`). The evaluation continues, and the flush at exit must not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def progress(self, label: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done == total or now - self._told > PROGRESS_S:
-            self._told = now
+        if done == total or now - self._last_printed > PROGRESS_S:
+            self._last_printed = now
             self.event(f"{label} {done}/{total}")
 
 
-class Bar(Sink):
-    """A bar at the foot of the terminal; what is said scrolls away above it."""
+class ProgressBar(Sink):
+    """Draws a bar at the bottom of the terminal; events scroll above it."""
 
     def __init__(self, console: Console) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -72,9 +72,9 @@ class Bar(Sink):
 
 
 def evaluation_sink() -> Sink:
-    """The sink that suits stdout; a file never holds control characters."""
+    """Return a progress bar if stdout is a terminal, else plain lines without control characters."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that stdout cannot show must not end the evaluation
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that stdout cannot encode must not end the evaluation
     if sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown"):
-        return Bar(Console(highlight=False))
-    return PlainLines()
+        return ProgressBar(Console(highlight=False))
+    return PlainProgress()

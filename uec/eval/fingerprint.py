@@ -1,4 +1,4 @@
-"""What predictions depend on, as words that can be compared: predictions are used again only where all of it is the same."""
+"""Fingerprints of everything that predictions depend on: existing predictions are reused only if all of it is unchanged."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,28 +9,28 @@ import xxhash
 
 from uec.config.schema import Config
 from uec.errors import BadInput
-from uec.models.source import resolve_model
+from uec.models.pretrained import resolve_model
 from uec.rewards.reward_function import list_names
 from uec.system.user_code import is_path
 from uec.types import Prompt
 
-ENDS = 1 << 20  # bytes at either end of a weights file that are looked at
+HASHED_BYTES = 1 << 20  # at each end of a weights file
 
-Words = dict[str, Any]
-"""JSON-able values by the name that a person knows them under."""
+Fingerprint = dict[str, Any]
+"""JSON-serializable values by the names of the settings."""
 
 
-def of_settings(cfg: Config) -> Words:
-    """Sampling and grading."""
+def settings_fingerprint(cfg: Config) -> Fingerprint:
+    """Return the settings of sampling and grading."""
     rollout, reward = cfg.rollout, cfg.reward
-    words: Words = {"eval.n": cfg.eval.n, "eval.temperature": cfg.eval.temperature, "run.seed": cfg.run.seed}
-    words |= {f"rollout.{key}": getattr(rollout, key) for key in ("top_p", "top_k", "min_p", "max_tokens", "stop")}
-    words |= {"reward.fn": [_function(name) for name in list_names(reward.fn)], "reward.on_error": reward.on_error}
-    return words
+    found: Fingerprint = {"eval.n": cfg.eval.n, "eval.temperature": cfg.eval.temperature, "run.seed": cfg.run.seed}
+    found |= {f"rollout.{key}": getattr(rollout, key) for key in ("top_p", "top_k", "min_p", "max_tokens", "stop")}
+    found |= {"reward.fn": [_function(name) for name in list_names(reward.fn)], "reward.on_error": reward.on_error}
+    return found
 
 
-def of_model(cfg: Config, prompts: Sequence[Prompt]) -> Words:
-    """Its weights, and the prompts as it reads them: template and tokenizer are in there."""
+def model_fingerprint(cfg: Config, prompts: Sequence[Prompt]) -> Fingerprint:
+    """Return hashes of the model's weights and of its tokenized prompts, which include template and tokenizer."""
     digest = xxhash.xxh3_64()
     for prompt in prompts:
         digest.update(str(prompt.index).encode())
@@ -41,8 +41,8 @@ def of_model(cfg: Config, prompts: Sequence[Prompt]) -> Words:
     return {"weights": _weights(resolve_model(cfg.model)), "model.dtype": cfg.model.dtype, "prompts": digest.hexdigest()}
 
 
-def refuse_other(folder: Path, before: Words, now: Words) -> None:
-    """Raise BadInput that names each setting that is not as it was when the folder's predictions were made."""
+def check_unchanged(folder: Path, before: Fingerprint, now: Fingerprint) -> None:
+    """Raise BadInput that names each setting that has changed since the folder's predictions were made."""
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if not changed:
         return
@@ -59,7 +59,7 @@ def _short(value: Any) -> str:
 
 
 def _function(name: str) -> str:
-    """A reward function by its name and, of a file, what stands in it; the file's folder does not count."""
+    """Return a reward function's name; for a file, its name without the folder and a hash of its content."""
     source, _, function = name.rpartition(":")
     if not is_path(source):
         return name
@@ -68,7 +68,7 @@ def _function(name: str) -> str:
 
 
 def _weights(path: str) -> str:
-    """Of a folder's weights: sizes, and both ends of each file. A hub name stands for itself."""
+    """Return a hash of the size and both ends of each weights file in the folder; a hub name is returned as it is."""
     files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []
     if not files:
         return path
@@ -77,7 +77,7 @@ def _weights(path: str) -> str:
         size = file.stat().st_size
         digest.update(f"{file.name} {size}".encode())
         with file.open("rb") as content:
-            digest.update(content.read(ENDS))
-            content.seek(max(0, size - ENDS))
-            digest.update(content.read(ENDS))
+            digest.update(content.read(HASHED_BYTES))
+            content.seek(max(0, size - HASHED_BYTES))
+            digest.update(content.read(HASHED_BYTES))
     return digest.hexdigest()

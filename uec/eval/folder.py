@@ -1,9 +1,9 @@
 """The folder of an evaluation.
 
-    evals/NAME/settings.json            what the predictions depend on, also by model
-               predictions/MODEL.jsonl  a line a response
-               prompts.jsonl            what the first model was asked, a line a prompt
-               summary.json             the figures
+    evals/NAME/settings.json            fingerprints of the settings and of each model
+               predictions/MODEL.jsonl  one line for each response
+               prompts.jsonl            the first model's prompts, one line each
+               summary.json             the metrics
                images/  logs/MODEL/
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from uec.errors import BadInput
-from uec.eval.fingerprint import Words, refuse_other
+from uec.eval.fingerprint import Fingerprint, check_unchanged
 from uec.eval.predictions import Predictions
 from uec.eval.settings import Candidate
 from uec.system.files import atomic_write
@@ -30,7 +30,7 @@ MODELS = "models"
 
 @dataclass
 class EvalFolder:
-    """Paths, and who may write. Nothing is written before `open`."""
+    """The folder's paths and its lock. Nothing is written before `open`."""
 
     path: Path
     _lock: IO[str] | None = field(default=None, repr=False)
@@ -50,8 +50,8 @@ class EvalFolder:
     def logs(self, label: str) -> Path:
         return self.path / "logs" / label
 
-    def check(self, shared: Words, models: dict[str, Words], overwrite: bool) -> None:
-        """Raise BadInput where the folder is not an evaluation's, or holds predictions of other settings; with `overwrite` of none."""
+    def check(self, shared: Fingerprint, models: dict[str, Fingerprint], overwrite: bool) -> None:
+        """Raise BadInput if the folder is not an evaluation's, or (without `overwrite`) holds predictions of other settings."""
         if not self.path.exists() or (self.path.is_dir() and not any(path.name != ".lock" for path in self.path.iterdir())):
             return
         if not (self.path / SETTINGS).is_file():
@@ -59,16 +59,16 @@ class EvalFolder:
         if overwrite:
             return
         before = self._settings()
-        refuse_other(self.path, before[SHARED], shared)
-        for label, words in models.items():
+        check_unchanged(self.path, before[SHARED], shared)
+        for label, fingerprint in models.items():
             if label in before[MODELS]:
-                refuse_other(self.path, before[MODELS][label], words)
+                check_unchanged(self.path, before[MODELS][label], fingerprint)
 
-    def open(self, shared: Words, models: dict[str, Words], overwrite: bool) -> None:
-        """Make the folder and keep other processes out; `overwrite`: without what was in it. Raises BadInput where that cannot be."""
+    def open(self, shared: Fingerprint, models: dict[str, Fingerprint], overwrite: bool) -> None:
+        """Create and lock the folder; with `overwrite`, delete its content. Raises BadInput if that is impossible."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._take()
+            self._acquire_lock()
             if overwrite:
                 for path in self.path.iterdir():
                     if path.is_dir() and not path.is_symlink():
@@ -83,11 +83,11 @@ class EvalFolder:
             raise BadInput(f"--to {self.path} cannot be written ({error.strerror}); give a folder that is writable") from error
 
     def read(self, label: str, n: int) -> Predictions:
-        """A model's predictions so far."""
+        """Return a model's predictions so far."""
         return Predictions.read(self.predictions / f"{label}.jsonl", n)
 
     def write_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """What is asked, beside the predictions that name a prompt by its number."""
+        """Write the prompts, to which the predictions refer by index."""
         rows = [
             {"prompt": prompt.index, "text": prompt.text, "answer": prompt.answer}
             | ({"images": [Path(image).name for image in prompt.images]} if prompt.images else {})
@@ -96,7 +96,7 @@ class EvalFolder:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         atomic_write(self.path / "prompts.jsonl", text.encode("utf-8", errors="backslashreplace"))
 
-    def _settings(self) -> dict[str, dict[str, Words]]:
+    def _settings(self) -> dict[str, dict[str, Fingerprint]]:
         path = self.path / SETTINGS
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -104,8 +104,8 @@ class EvalFolder:
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise BadInput(f"{path} cannot be read ({error}); give another --to, or --overwrite") from error
 
-    def _take(self) -> None:
-        """Hold the folder until this process ends."""
+    def _acquire_lock(self) -> None:
+        """Lock the folder until this process ends."""
         self._lock = open(self.path / ".lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,7 +114,7 @@ class EvalFolder:
 
 
 def default_name(candidates: Sequence[Candidate]) -> str:
-    """MODEL-on-DATA, of what is evaluated, so that the same command finds its folder again."""
+    """Return MODEL-on-DATA, so that the same command finds its folder again."""
     data = candidates[0].cfg.data.eval or ""
     models = candidates[0].target.label + "".join(f"-{one.target.label}" for one in candidates[1:3])
     rest = f"-and-{len(candidates) - 3}-more" if len(candidates) > 3 else ""
@@ -123,5 +123,5 @@ def default_name(candidates: Sequence[Candidate]) -> str:
 
 
 def _stem(data: str) -> str:
-    """`test` of path/to/test.jsonl, `gsm8k_main` of openai/gsm8k:main."""
+    """Return `test` for path/to/test.jsonl, `gsm8k:main` for openai/gsm8k:main."""
     return Path(data.rpartition("/")[2]).stem if data.endswith((".jsonl", ".parquet")) else data.rpartition("/")[2]

@@ -1,6 +1,6 @@
-"""The file of a model's responses to an evaluation's prompts, one JSON object a line, and what of it a later start may use.
+"""The file of a model's responses to an evaluation's prompts, one JSON object a line; a later start continues from it.
 
-A prompt's responses are appended together as its last one is graded. Whatever ends the process, the prompts whose lines are whole stay.
+A prompt's responses are appended together after the last one is graded, so complete prompts survive a crash.
 """
 
 import json
@@ -11,6 +11,9 @@ from pathlib import Path
 from uec.errors import BadInput
 from uec.system.files import atomic_write
 
+RIGHT = 1.0 - 1e-6
+"""Accuracy from which a response is right; partial credit is not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -20,34 +23,38 @@ class Prediction:
     index: int  # 0 .. n-1
     response: str
     answer: str  # the reference
-    extracted: str | None  # the answer that the response gives; None: none, or the grader does not compare answers
+    extracted: str | None  # the response's answer; None if it gives none, or if the grader does not compare answers
     accuracy: float
     parts: dict[str, float]
-    error: str | None  # why grading failed
+    error: str | None  # the reason if grading failed
     tokens: int
     truncated: bool
-    entropy: float | None = None  # true entropy of the policy, mean over the response's tokens, in nats; scored for index 0 alone
-    token_ids: list[int] | None = None  # of index 0, until it is scored
+    entropy: float | None = None  # true entropy of the policy, mean over the response's tokens, in nats; only for index 0
+    token_ids: list[int] | None = None  # of index 0, until its entropy is computed
 
     def line(self) -> str:
-        """As JSON, without fields that do not apply."""
+        """Return a line of JSON, without fields that do not apply."""
         row = {key: value for key, value in asdict(self).items() if not (value is None and key in ("entropy", "token_ids"))}
         return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+Groups = dict[int, list[Prediction]]
+"""A model's responses by prompt."""
+
+
 @dataclass
 class Predictions:
-    """Those of one model: n lines for each prompt that is complete."""
+    """One model's predictions: n for each complete prompt."""
 
     path: Path
     n: int
-    groups: dict[int, list[Prediction]]  # by prompt
+    groups: Groups
 
     @classmethod
     def read(cls, path: Path, n: int) -> "Predictions":
-        """What there is; prompts of which lines are missing, as a crash leaves them, are taken out of the file, too.
+        """Read the complete prompts, and remove incomplete ones, which a crash leaves, from the file.
 
-        Raises BadInput for a line that is no prediction, but for a last one that a crash tore.
+        Raises BadInput for an invalid line, except for a last line that a crash truncated.
         """
         groups: dict[int, dict[int, Prediction]] = {}
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
@@ -67,33 +74,38 @@ class Predictions:
         return predictions
 
     def add(self, group: list[Prediction]) -> None:
-        """A prompt's n responses, by index: kept, and appended to the file."""
+        """Add a prompt's n responses, sorted by index, and append them to the file."""
         self.groups[group[0].prompt] = group
         with self.path.open("ab") as file:
             file.write(_encode(group))
 
-    def with_entropy(self, entropies: dict[int, float]) -> None:
-        """Note the scored entropy of prompts' first responses, and write the file anew, sorted."""
+    def set_entropies(self, entropies: dict[int, float]) -> None:
+        """Set the entropy of the prompts' first responses, and rewrite the file, sorted."""
         for prompt, entropy in entropies.items():
             first, *others = self.groups[prompt]
             self.groups[prompt] = [replace(first, entropy=entropy, token_ids=None), *others]
         self.write()
 
     def write(self) -> None:
-        """The whole file, by prompt."""
+        """Write the whole file, sorted by prompt."""
         atomic_write(self.path, b"".join(_encode(self.groups[prompt]) for prompt in sorted(self.groups)))
 
 
+def count_right(group: list[Prediction]) -> int:
+    """Return how many of a prompt's responses are right."""
+    return sum(one.accuracy >= RIGHT for one in group)
+
+
 def _encode(group: Iterable[Prediction]) -> bytes:
-    # A lone surrogate, which JSON input may hold, has no UTF-8 but has this escape, in JSON as in Python.
+    # JSON input may contain a lone surrogate. UTF-8 cannot encode it, but the escape sequence is valid in JSON.
     return "".join(one.line() for one in group).encode("utf-8", errors="backslashreplace")
 
 
 def _parse(line: bytes) -> Prediction:
     row = json.loads(line)
-    if not isinstance(row, dict) or not set(row) <= NAMES:
+    if not isinstance(row, dict) or not set(row) <= FIELD_NAMES:
         raise ValueError("not the fields of one")
     return Prediction(**row)
 
 
-NAMES = {field.name for field in fields(Prediction)}
+FIELD_NAMES = {field.name for field in fields(Prediction)}

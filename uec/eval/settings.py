@@ -1,8 +1,8 @@
-"""From the command line of `uec eval` to a checked config for each model.
+"""Turn the command line of `uec eval` into a validated config for each model.
 
-Data, template, reward and sampling are the same for all models, or their figures could not be compared: they come from --config, or else
+Data, template, reward and sampling are the same for all models, so that their metrics can be compared. They come from --config, or else
 from the config of the first run among the models, or else from uec/eval/defaults.yaml; a benchmark's layout, flags and overrides win.
-Only the section `model` is each model's own, so that one that may run code (model.trust_remote_code) gives no other that right.
+Only the section `model` differs between models, so that a model with model.trust_remote_code does not give that right to the others.
 """
 
 import difflib
@@ -15,16 +15,16 @@ from uec.config.schema import Config
 from uec.config.validate import validate
 from uec.errors import BadInput
 from uec.eval.benchmarks import LAYOUTS, NAMES, Layout
-from uec.eval.target import CONFIG, Target, find_target, name_apart
-from uec.models.source import context_length
+from uec.eval.target import CONFIG, Target, find_target, with_unique_labels
+from uec.models.pretrained import context_length
 
 DEFAULTS = Path(__file__).parent / "defaults.yaml"
 COMPARED = ("prompt_key", "answer_key", "answer_regex", "image_key", "template", "system", "chat")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What stands on the command line."""
+class EvalArguments:
+    """The arguments of `uec eval`."""
 
     models: list[str]
     overrides: list[str]
@@ -38,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model with the settings that it is evaluated with; `cfg.model.path` is where it is."""
+    """A model with the settings of its evaluation; `cfg.model.path` is its folder or hub name."""
 
     target: Target
     cfg: Config
@@ -46,38 +46,38 @@ class Candidate:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the rows are and how they are read."""
+    """The source of the rows, and their layout."""
 
     place: str
     layout: Layout | None
     split: str | None = None  # of a benchmark on the hub
 
-    def overrides(self, of_us: bool) -> list[str]:
-        """`of_us`: the base is a config of the user's or a run's, which knows how its model was asked and graded."""
+    def overrides(self, has_base: bool) -> list[str]:
+        """Return the overrides. `has_base`: a config of the user or of a run gives template and reward."""
         lines = [f"data.eval={self.place}", "eval.prompts=null"]
         if self.split is not None:
             lines.append(f"data.eval_split={self.split}")
         if self.layout is not None:
-            lines += self.layout.columns() + ([] if of_us else self.layout.asking())
+            lines += self.layout.column_overrides() + ([] if has_base else self.layout.prompt_overrides())
         return lines
 
 
-def settle(asked: Asked) -> tuple[list[Candidate], list[str]]:
-    """The models with their settings, and what is to be said about these. Raises BadInput."""
-    targets = name_apart([find_target(model) for model in asked.models])
+def resolve_candidates(arguments: EvalArguments) -> tuple[list[Candidate], list[str]]:
+    """Return the models with their settings, and notes for the user on these settings. Raises BadInput."""
+    targets = with_unique_labels([find_target(model) for model in arguments.models])
     first = next((target.run for target in targets if target.run is not None), None)
-    base = Path(asked.config) if asked.config else first / CONFIG if first else DEFAULTS
-    overrides = _overrides(asked, base)
-    candidates = [Candidate(target, _config(target, base, overrides, asked)) for target in targets]
-    said = [f"data, template, reward and sampling as in {base}"] if base != DEFAULTS else _fit(candidates, overrides)
+    base = Path(arguments.config) if arguments.config else first / CONFIG if first else DEFAULTS
+    overrides = _overrides(arguments, base)
+    candidates = [Candidate(target, _config(target, base, overrides, arguments)) for target in targets]
+    said = [f"data, template, reward and sampling as in {base}"] if base != DEFAULTS else _fit_context(candidates, overrides)
     for target in targets:
         if target.run is not None and target.run / CONFIG != base:
             said += _differences(target, candidates[0].cfg)
     return candidates, said
 
 
-def _fit(candidates: list[Candidate], overrides: list[str]) -> list[str]:
-    """Where the defaults are too long for the shortest of the models' contexts, prompts and responses get half of it each; says so."""
+def _fit_context(candidates: list[Candidate], overrides: list[str]) -> list[str]:
+    """If the default lengths exceed the shortest context of the models, give prompts and responses half of it each; return a note."""
     cfg = candidates[0].cfg
     context = min(context_length(one.cfg.model) for one in candidates)
     given = any(_overridden(key, overrides) for key in ("data.max_prompt_tokens", "rollout.max_tokens"))
@@ -89,27 +89,28 @@ def _fit(candidates: list[Candidate], overrides: list[str]) -> list[str]:
     return [f"data.max_prompt_tokens={half} and rollout.max_tokens={context - half}: half of the context of {context} tokens each"]
 
 
-def _overrides(asked: Asked, base: Path) -> list[str]:
-    for text in asked.overrides:
+def _overrides(arguments: EvalArguments, base: Path) -> list[str]:
+    for text in arguments.overrides:
         if text.partition("=")[0].strip() in ("model.path", "run.dir", "run.name", "run.resume", "run.overwrite"):
             raise BadInput(f"{text}: `uec eval` takes the model from MODEL and the folder from --to; leave it out")
     lines = []
-    if asked.data is not None:
-        lines += _source(asked.data, asked.layout).overrides(of_us=base != DEFAULTS)
-    elif asked.layout is not None:
-        raise BadInput(f"--layout {asked.layout} says how the rows of --data are read; give --data FILE")
-    for key, value in (("n", asked.n), ("k", asked.k), ("temperature", asked.temperature)):
+    if arguments.data is not None:
+        lines += _source(arguments.data, arguments.layout).overrides(has_base=base != DEFAULTS)
+    elif arguments.layout is not None:
+        raise BadInput(f"--layout {arguments.layout} says how the rows of --data are read; give --data FILE")
+    for key, value in (("n", arguments.n), ("k", arguments.k), ("temperature", arguments.temperature)):
         if value is not None:
             lines.append(f"eval.{key}={value}")
     if base == DEFAULTS:
-        lines.append("data.train=data.eval")  # no training here, but a config has to have some
-        if not _overridden("data.eval", [*lines, *asked.overrides]):
-            raise BadInput(f"no data: {asked.models[0]} is no run of ours; give --data FILE, a benchmark ({NAMES}), or --config CONFIG")
-    return [*lines, *asked.overrides]
+        lines.append("data.train=data.eval")  # not used, but required by the config
+        if not _overridden("data.eval", [*lines, *arguments.overrides]):
+            model = arguments.models[0]
+            raise BadInput(f"no data: {model} is not a run of `uec train`; give --data FILE, a benchmark ({NAMES}), or --config CONFIG")
+    return [*lines, *arguments.overrides]
 
 
 def _source(data: str, layout: str | None) -> _Source:
-    """`gsm8k`, `gsm8k=test.jsonl`, or a file or dataset name with or without --layout."""
+    """Read `gsm8k`, `gsm8k=test.jsonl`, or a file or dataset name with or without --layout."""
     name, equals, file = data.partition("=")
     if equals and name not in LAYOUTS and not Path(data).exists():
         raise BadInput(f"--data {data}: {name} is no benchmark; there is {NAMES}")
@@ -130,18 +131,18 @@ def _layout(name: str) -> Layout:
     return LAYOUTS[name]
 
 
-def _config(target: Target, base: Path, overrides: list[str], asked: Asked) -> Config:
-    here = f"model.path={target.path}"
-    cfg = load_config(base, [here, *overrides])
+def _config(target: Target, base: Path, overrides: list[str], arguments: EvalArguments) -> Config:
+    model_path = f"model.path={target.path}"
+    cfg = load_config(base, [model_path, *overrides])
     if cfg.data.eval is None:
         raise BadInput(f"{base} has no data.eval to evaluate on; give --data FILE or a benchmark ({NAMES})")
-    own = target.run / CONFIG if target.run is not None else base if asked.config else DEFAULTS
-    if own != base:
-        of_the_model = [text for text in asked.overrides if text.startswith("model.")]
-        cfg.model = load_config(own, [here, "data.train=unused", *of_the_model]).model
-    if _overridden("reward.fn", overrides) and not _overridden("reward.weights", asked.overrides):
-        cfg.reward.weights = {"accuracy": 1.0}  # those of the base are of another grader's parts
-    if asked.k is None and not _overridden("eval.k", asked.overrides) and max(cfg.eval.k, default=0) > cfg.eval.n:
+    model_config = target.run / CONFIG if target.run is not None else base if arguments.config else DEFAULTS
+    if model_config != base:
+        model_overrides = [text for text in arguments.overrides if text.startswith("model.")]
+        cfg.model = load_config(model_config, [model_path, "data.train=unused", *model_overrides]).model
+    if _overridden("reward.fn", overrides) and not _overridden("reward.weights", arguments.overrides):
+        cfg.reward.weights = {"accuracy": 1.0}  # the base's weights belong to the parts of another grader
+    if arguments.k is None and not _overridden("eval.k", arguments.overrides) and max(cfg.eval.k, default=0) > cfg.eval.n:
         cfg.eval.k = sorted({*(k for k in cfg.eval.k if k <= cfg.eval.n), cfg.eval.n})
     validate(cfg)
     check_functions(cfg)
@@ -153,10 +154,10 @@ def _overridden(key: str, overrides: list[str]) -> bool:
 
 
 def _differences(target: Target, used: Config) -> list[str]:
-    """A line where a run was trained to answer otherwise than it is asked here."""
+    """Return a note if the run was trained with other prompt settings than those of this evaluation."""
     assert target.run is not None
-    own = load_config(target.run / CONFIG, [])
-    trained = {f"data.{key}": value for key, value in asdict(own.data).items() if key in COMPARED}
-    asked = {f"data.{key}": value for key, value in asdict(used.data).items() if key in COMPARED}
-    keys = [key for key in trained if trained[key] != asked[key]]
-    return [f"{target.label} was trained with other settings of {', '.join(keys)} than it is asked with here"] if keys else []
+    run_config = load_config(target.run / CONFIG, [])
+    trained = {f"data.{key}": value for key, value in asdict(run_config.data).items() if key in COMPARED}
+    here = {f"data.{key}": value for key, value in asdict(used.data).items() if key in COMPARED}
+    keys = [key for key in trained if trained[key] != here[key]]
+    return [f"{target.label} was trained with other values of {', '.join(keys)} than this evaluation uses"] if keys else []

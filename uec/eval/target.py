@@ -1,12 +1,12 @@
-"""What `uec eval` and `uec export` take: a model, or a run or one of its checkpoints, whose model lies in hf/."""
+"""Resolve the arguments of `uec eval` and `uec export`: a model, a run, or a run's checkpoint, whose model is in hf/."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uec.config.file import SAVED_HEADER
 from uec.errors import BadInput
-from uec.models.source import may_be_hub_name
+from uec.models.pretrained import may_be_hub_name
 from uec.run_folder import RunFolder, step_of
 
 CONFIG = "config.yaml"
@@ -14,19 +14,19 @@ CONFIG = "config.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model that is to be evaluated or exported."""
+    """A model to be evaluated or exported."""
 
     given: str  # as on the command line
     path: str  # a folder in Hugging Face format, or a hub name
-    label: str  # a short name, fit for a file
-    run: Path | None = None  # the run's folder, where it is a checkpoint of one
+    label: str  # a short name, usable as a file name
+    run: Path | None = None  # the run's folder, if the model is a checkpoint of a run
     step: int | None = None
 
 
 def find_target(given: str, step: int | None = None) -> Target:
-    """The model that `given` means: of a run the newest checkpoint, or that of `step`.
+    """Return the model that `given` names; for a run, its newest checkpoint or that of `step`.
 
-    Raises BadInput for a run without a (whole) checkpoint. Whether a model is there at all is for `resolve_model` to say.
+    Raises BadInput for a run without a complete checkpoint. Whether a model exists at a hub name is checked by `resolve_model`.
     """
     path = Path(given).expanduser()
     if path.is_dir():
@@ -38,7 +38,7 @@ def find_target(given: str, step: int | None = None) -> Target:
         if _is_run(path):
             return _of_checkpoint(given, _choose(given, path, step))
         if (path / CONFIG).is_file() and not (path / "config.json").is_file():
-            raise BadInput(f"{given} has a {CONFIG} that is no run's; give a run's folder, one of its checkpoints, or a model")
+            raise BadInput(f"{given} has a {CONFIG} that no run wrote; give a run's folder, one of its checkpoints, or a model")
         if inside := sorted(one.name for one in path.iterdir() if _is_checkpoint(one)):
             raise BadInput(f"{given} holds checkpoints; give one of them ({', '.join(inside)}), or the run for its newest")
     elif path.exists():
@@ -86,25 +86,19 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    """A folder that `uec train` made, with its config and checkpoints."""
+    """Return whether `uec train` made this folder, which then has a config and checkpoints."""
     config = path / CONFIG
     return config.is_file() and (path / "checkpoints").is_dir() and config.read_text(errors="replace").startswith(SAVED_HEADER)
 
 
-def name_apart(targets: list[Target]) -> list[Target]:
-    """With labels that differ. Raises BadInput where the same model is named twice."""
+def with_unique_labels(targets: list[Target]) -> list[Target]:
+    """Return the targets with different labels. Raises BadInput if the same model is named twice."""
     paths = [target.path for target in targets]
     for target in targets:
         if paths.count(target.path) > 1:
             raise BadInput(f"{target.given} is the same model as another one on the command line ({target.path}); name it once")
     labels = [target.label for target in targets]
-    apart = []
-    for number, target in enumerate(targets, 1):
-        label = target.label if labels.count(target.label) == 1 else f"{target.label}-{number}"
-        apart.append(Target(target.given, target.path, label, target.run, target.step))
-    return apart
-
-
-def described(target: Target) -> str:
-    """For people."""
-    return f"step {target.step} of {target.run.name}" if target.run and target.step is not None else target.given
+    return [
+        target if labels.count(target.label) == 1 else replace(target, label=f"{target.label}-{number}")
+        for number, target in enumerate(targets, 1)
+    ]

@@ -1,1 +1,1 @@
-"""A run's model as a folder for others: weights and tokenizer, sampling defaults, and a card that says how it was made."""
+"""Export of a run's model: weights and tokenizer, sampling defaults, and a model card that describes the training."""

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uec.eval.estimate import Scores, difference, estimate
-from uec.eval.majority import majority_at_k
+from uec.eval.estimate import PromptValues, difference, estimate
+from uec.eval.pass_at_k import majority_at_k
 
 
 def counted(right: list[bool], votes: list[str | None], k: int) -> float:
@@ -69,7 +69,7 @@ def test_majority_of_more_than_there_are_is_refused():
 
 def test_an_estimate_is_the_mean_with_the_normal_interval_of_many_prompts():
     values = np.repeat([0.0, 1.0], 200)
-    found = estimate(Scores.of(values))
+    found = estimate(PromptValues.of(values))
     half = 1.96 * 0.5 / np.sqrt(400)
     assert found.value == 0.5
     assert found.low == pytest.approx(0.5 - half, abs=0.01) and found.high == pytest.approx(0.5 + half, abs=0.01)
@@ -77,12 +77,12 @@ def test_an_estimate_is_the_mean_with_the_normal_interval_of_many_prompts():
 
 def test_a_weighted_estimate_is_a_mean_over_tokens():
     # 10 tokens of 0.2 nats and 30 of 0.6: (2 + 18) / 40
-    assert estimate(Scores.of([0.2, 0.6], weights=[10, 30])).value == pytest.approx(0.5)
+    assert estimate(PromptValues.of([0.2, 0.6], weights=[10, 30])).value == pytest.approx(0.5)
 
 
 def test_a_paired_difference_that_is_the_same_on_every_prompt_has_no_width():
     ours = np.linspace(0, 0.8, 50)
-    found = difference(Scores.of(ours), Scores.of(ours + 0.1))
+    found = difference(PromptValues.of(ours), PromptValues.of(ours + 0.1))
     assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
 
 
@@ -90,15 +90,15 @@ def test_pairing_narrows_the_interval():
     rng = np.random.default_rng(1)
     hard = rng.random(200)
     ours, theirs = hard, np.clip(hard + rng.normal(0.05, 0.02, 200), 0, 1)
-    paired, alone = difference(Scores.of(ours), Scores.of(theirs)), estimate(Scores.of(ours))
+    paired, alone = difference(PromptValues.of(ours), PromptValues.of(theirs)), estimate(PromptValues.of(ours))
     assert paired.low > 0 and paired.high - paired.low < (alone.high - alone.low) / 5
 
 
 def test_an_estimate_of_no_prompts_is_none():
-    assert estimate(Scores.of([])) is None
-    assert difference(Scores.of([]), Scores.of([])) is None
+    assert estimate(PromptValues.of([])) is None
+    assert difference(PromptValues.of([]), PromptValues.of([])) is None
 
 
 def test_prompts_that_cannot_be_paired_are_refused():
     with pytest.raises(ValueError, match="2 prompts cannot be paired with 1"):
-        difference(Scores.of([0.0, 1.0]), Scores.of([1.0]))
+        difference(PromptValues.of([0.0, 1.0]), PromptValues.of([1.0]))

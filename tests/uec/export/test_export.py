@@ -1,4 +1,4 @@
-"""`uec export`: what is in the folder, and what is refused."""
+"""`uec export`: the content of the folder, and the errors."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from uec.commands.cli import main
 
 @pytest.fixture
 def run(tmp_path, make_config, project, monkeypatch) -> Path:
-    """A run whose config names files of this machine."""
+    """Make a run whose config names files of this machine."""
     monkeypatch.chdir(project)
     reward = tmp_path / "secret-folder" / "mine.py"
     reward.parent.mkdir()
@@ -34,7 +34,7 @@ def complaint(capsys, *arguments: str) -> str:
     return capsys.readouterr().err
 
 
-def test_plain_transformers_loads_it_with_the_checkpoints_logits(run, tmp_path):
+def test_plain_transformers_loads_the_export_with_the_checkpoints_logits(run, tmp_path):
     from transformers import AutoModelForCausalLM
 
     folder = exported(run, tmp_path / "out")
@@ -54,7 +54,7 @@ def test_step_chooses_the_checkpoint(run, tmp_path):
     assert exported(run / "checkpoints/step_000002", tmp_path / "same").joinpath(weights).read_bytes() == (folder / weights).read_bytes()
 
 
-def test_it_samples_as_in_training_and_ends_where_training_ends(run, tmp_path):
+def test_the_generation_config_samples_and_ends_as_in_training(run, tmp_path):
     from transformers import GenerationConfig
 
     found = GenerationConfig.from_pretrained(exported(run, tmp_path / "out"))
@@ -62,7 +62,7 @@ def test_it_samples_as_in_training_and_ends_where_training_ends(run, tmp_path):
     assert found.max_new_tokens is None
 
 
-def test_the_tokenizer_that_vllm_is_told_to_take_decodes_as_in_training(run, tmp_path):
+def test_the_tokenizer_for_vllm_decodes_as_in_training(run, tmp_path):
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = exported(run, tmp_path / "out")
@@ -73,7 +73,7 @@ def test_the_tokenizer_that_vllm_is_told_to_take_decodes_as_in_training(run, tmp
     assert "vllm serve DIR --tokenizer DIR/tokenizer" in (folder / "README.md").read_text()
 
 
-def test_the_card_tells_of_figures_and_settings_and_of_no_folder_of_this_machine(run, tmp_path):
+def test_the_card_has_metrics_and_settings_and_no_folder_of_this_machine(run, tmp_path):
     folder = exported(run, tmp_path / "out", "--step", "3")
     card = (folder / "README.md").read_text()
     assert "| pass@1 | 0.250 [0.200, 0.300] | 0.375 [0.300, 0.400] |" in card
@@ -94,18 +94,18 @@ def test_the_cards_metadata_is_yaml_that_the_hub_reads(run, tmp_path):
 
 
 def test_a_hub_name_is_the_cards_base_model(tmp_path, make_config, project):
-    from uec.export.card import read_course, write_card
+    from uec.export.card import model_card, read_record
 
-    card = write_card(make_config("model.path=Qwen/Qwen2.5-0.5B"), "x", 3, read_course(tmp_path, 3), False, False)
+    card = model_card(make_config("model.path=Qwen/Qwen2.5-0.5B"), "x", 3, read_record(tmp_path, 3), False, False)
     assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "Qwen/Qwen2.5-0.5B"
     assert "no metrics were kept" in card
 
 
-def test_what_is_there_stays_without_overwrite(run, tmp_path, capsys):
+def test_an_existing_folder_is_kept_without_overwrite(run, tmp_path, capsys):
     place = tmp_path / "out"
     place.mkdir()
     (place / "mine.txt").write_text("mine")
-    assert "is there and not empty" in complaint(capsys, str(run), "--to", str(place))
+    assert "exists and is not empty" in complaint(capsys, str(run), "--to", str(place))
     assert "is no model" in complaint(capsys, str(run), "--to", str(place), "--overwrite")
     assert (place / "mine.txt").read_text() == "mine"
     exported(run, tmp_path / "model")
@@ -123,7 +123,7 @@ def test_a_run_is_never_replaced_by_its_export(run, capsys):
     assert json.loads((run / "checkpoints/step_000003/driver.json").read_text()) == {}
 
 
-def test_what_is_no_run_is_refused_with_what_to_give(run, tmp_path, project, capsys):
+def test_an_argument_that_is_no_run_is_refused_with_advice(run, tmp_path, project, capsys):
     assert "a model as such needs no export" in complaint(capsys, str(project / "assets/countdown"), "--to", str(tmp_path / "o"))
     assert "has no checkpoint of step 7; there are step_000002, step_000003" in complaint(
         capsys, str(run), "--to", str(tmp_path / "o"), "--step", "7"
