@@ -12,7 +12,7 @@ die() {
 }
 
 # What the environment was made of: other pins, another place (scripts hold its path), another set-up.
-inputs=(setup.cfg launch/setup.sh launch/warm_up.py launch/torchvision_cpu_shim/*)
+inputs=(setup.cfg setup.py launch/setup.sh launch/warm_up.py launch/torchvision_cpu_shim/*)
 stamp=.venv/.uec-ready-$({ pwd; cat "${inputs[@]}"; } | sha256sum | cut -c1-16)
 is_ready() {
     [ -e "$stamp" ] && [ -x .venv/bin/python ] && { [ "$accel" = auto ] || [ "$(<"$stamp")" = "$accel" ]; }

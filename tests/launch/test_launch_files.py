@@ -214,7 +214,7 @@ def test_an_image_runs_a_valid_run_and_keeps_it(dockerfile, project, monkeypatch
 def test_no_image_is_sent_an_environment_runs_or_history(project: Path) -> None:
     ignored = (project / ".dockerignore").read_text().splitlines()
     assert {".git", ".venv", "runs", "models"} <= set(ignored)
-    needed = {"launch", "configs", "assets", "uec", "actors", "bench", "setup.cfg", "pyproject.toml", "Makefile"}
+    needed = {"launch", "configs", "assets", "uec", "actors", "bench", "setup.cfg", "setup.py", "pyproject.toml", "Makefile"}
     assert needed.isdisjoint(ignored)
     assert all((project / name).exists() for name in needed)
 

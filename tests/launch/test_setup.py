@@ -28,7 +28,7 @@ class Checkout:
 
     def __init__(self, project: Path, folder: Path) -> None:
         self.folder = folder
-        for name in ("Makefile", "setup.cfg"):
+        for name in ("Makefile", "setup.cfg", "setup.py"):
             shutil.copy(project / name, folder / name)
         shutil.copytree(project / "launch", folder / "launch", ignore=shutil.ignore_patterns("__pycache__"))
         self.python = folder / "python-stand-in"

@@ -1,7 +1,9 @@
 """`uec bench [BENCH ...]`."""
 
 import argparse
+import os
 
+import uec
 from uec.errors import BadInput
 
 NAME = "bench"
@@ -25,6 +27,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure what was asked for."""
+    if not has_benches():
+        raise BadInput(
+            "uec bench measures a checkout, and this is an installed wheel, which has no folder bench/; "
+            "clone the repository, run `make setup` there, and call its .venv/bin/uec bench"
+        )
     if arguments.record and not arguments.quick:
         raise BadInput("--record goes with --quick: it writes the ratios of the quick benches as the results to commit")
     if arguments.quick:
@@ -38,3 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.run import run
 
     return run(arguments.names)
+
+
+def has_benches() -> bool:
+    """Return whether this is a checkout, which has the folder bench/."""
+    return os.path.isfile(os.path.join(uec.ROOT, "bench", "run.py"))

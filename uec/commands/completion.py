@@ -138,6 +138,10 @@ def paths(prefix: str, suffixes: tuple[str, ...] | None, whole_runs: bool = Fals
 
 def benches(prefix: str) -> Completions:
     """BENCH: by name."""
+    from uec.commands.bench import has_benches
+
+    if not has_benches():
+        return {}
     from bench.run import NAMES, ON_REQUEST
 
     return dict.fromkeys([*NAMES, *ON_REQUEST], "")

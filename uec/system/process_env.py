@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import uec
+
 
 def compiler_caches() -> dict[str, str]:
     """Environment variables for torch's two compilers; what the user has set himself is left out.
@@ -23,6 +25,14 @@ def compiler_caches() -> dict[str, str]:
 def compiler_caches_in_force() -> dict[str, str]:
     """The same variables as they are set here: the actors of a cluster that runs already inherit its environment, not the driver's."""
     return {name: os.environ[name] for name in ("TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR") if name in os.environ}
+
+
+def import_path() -> dict[str, str]:
+    """Return the environment variable by which an actor's process finds `actors`: its class is imported before anything of `uec`.
+
+    Ray replaces ${PYTHONPATH} by the value on the actor's node.
+    """
+    return {"PYTHONPATH": os.pathsep.join(["${PYTHONPATH}", uec.ROOT])}
 
 
 def prepare_driver() -> None:
