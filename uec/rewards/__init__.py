@@ -1,1 +1,1 @@
-"""Graders of responses, the user's own among them, and the killable processes they run in."""
+"""Reward functions, those of the user included, and the killable processes that run them."""

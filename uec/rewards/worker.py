@@ -115,6 +115,7 @@ def _describe(reward: RewardFunction, error: BaseException) -> str:
 
 
 def _send(results: int, message: list[Any]) -> None:
+    """Write the message as one line of JSON."""
     line = json.dumps(message, allow_nan=False).encode() + b"\n"
     while line:
         line = line[os.write(results, line) :]

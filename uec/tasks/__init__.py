@@ -1,1 +1,1 @@
-"""The tasks that ship, a folder each: data, reward and the cold start of a small model."""
+"""The tasks that ship, one folder each: data, reward function, and the training of a small initial model."""

@@ -1,4 +1,4 @@
-"""What every cold start has in common: its command line, the training loop with its progress bar, and the digest of what came out."""
+"""The shared parts of every cold start: the command line, the training loop with its progress bar, and the digest of the result."""
 
 import argparse
 import hashlib
@@ -17,11 +17,11 @@ from transformers import PreTrainedModel
 LOSS_EVERY = 100
 
 OnStep = Callable[[int, float], None]
-"""Takes the steps done and the loss of the last one."""
+"""(steps done, loss of the last step)"""
 
 
 class Schedule(Protocol):
-    """What the loop asks of a recipe."""
+    """The fields of a recipe that the training loop reads."""
 
     @property
     def steps(self) -> int: ...
@@ -37,13 +37,13 @@ class Schedule(Protocol):
 
 
 def be_deterministic() -> None:
-    """One thread and deterministic kernels, so that the same command makes the same bytes."""
+    """Use one thread and deterministic kernels, so that the same command writes the same bytes."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
 
 
 def fit(model: PreTrainedModel, schedule: Schedule, next_loss: Callable[[], torch.Tensor], on_step: OnStep) -> None:
-    """AdamW on the loss of batch after batch."""
+    """Train the model with AdamW, one step for each loss."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.lr, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True)
     for step in range(schedule.steps):
         for group in optimizer.param_groups:
@@ -58,7 +58,7 @@ def fit(model: PreTrainedModel, schedule: Schedule, next_loss: Callable[[], torc
 
 @contextmanager
 def progress(console: Console, steps: int) -> Iterator[OnStep]:
-    """A bar with the loss; where there is no terminal, a line every 100 steps."""
+    """Show a progress bar with the loss, or print a line every 100 steps if there is no terminal."""
     begin = time.process_time()
     loss_column = TextColumn("loss {task.fields[loss]:.3f}")
     with Progress(BarColumn(), MofNCompleteColumn(), loss_column, TimeRemainingColumn(), console=console) as bars:
@@ -73,8 +73,11 @@ def progress(console: Console, steps: int) -> Iterator[OnStep]:
 
 
 def command_line(task: str, out: Path, recipe: Any, run: Callable[[Path, Any, Console], None], argv: list[str] | None) -> int:
-    """`python -m uec.tasks.TASK.make`: `run` with the folder and the recipe (a dataclass with `steps` and `seed`) that were asked for."""
-    parser = argparse.ArgumentParser(prog=f"python -m uec.tasks.{task.lower()}.make", description=f"Make the {task} start checkpoint.")
+    """Read the arguments of `python -m uec.tasks.TASK.make` and call `run(folder, recipe, console)`. Return the exit status.
+
+    The recipe is a dataclass with `steps` and `seed`, which the arguments replace.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m uec.tasks.{task.lower()}.make", description=f"Make the initial model of {task}.")
     parser.add_argument("--out", type=Path, default=out, help=f"folder to write (default {out}); files of the same name are replaced")
     parser.add_argument("--steps", type=int, default=recipe.steps, help="optimizer steps (default %(default)s)")
     parser.add_argument("--seed", type=int, default=recipe.seed, help="of weights and demonstrations (default %(default)s)")
@@ -84,4 +87,5 @@ def command_line(task: str, out: Path, recipe: Any, run: Callable[[Path, Any, Co
 
 
 def sha256(file: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Sampling from a small causal model in plain transformers, for the figures of a start checkpoint."""
+"""Sampling from a small causal model with plain transformers, to measure an initial model."""
 
 from collections import defaultdict
 from typing import Any
@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 def sample(
     model: PreTrainedModel, prompts: list[list[int]], n: int, max_tokens: int, temperature: float, seed: int
 ) -> tuple[list[list[list[int]]], float]:
-    """n responses (token ids, the end-of-text token left out) to each prompt, and the mean true entropy.
+    """Return n responses to each prompt, as token ids without the end-of-text token, and the mean entropy.
 
-    The entropy is -sum_v p_v log p_v at T = 1, in nats, over all sampled tokens. Prompts of equal length are one batch,
-    so nothing is padded.
+    The entropy is -sum_v p_v log p_v at T = 1, in nats, averaged over all sampled tokens. Prompts of equal length form one
+    batch, so nothing is padded.
     """
     generator = torch.Generator().manual_seed(seed)
     eos = model.config.eos_token_id
@@ -37,9 +37,9 @@ def sample(
 def sample_batch(
     model: PreTrainedModel, prompts: dict[str, Any], max_tokens: int, temperature: float, eos: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens, entropies and whether a token belongs to the response (up to and with its end-of-text), all [B, T].
+    """Return tokens, entropies and whether a token belongs to the response (its end-of-text token included), all [B, T].
 
-    `prompts` is what the model takes: input_ids [B, P] of one length, and pictures where it sees any.
+    `prompts` are the inputs of the model: input_ids [B, P] of one length, and images if it reads any.
     """
     alive_B = torch.ones(len(prompts["input_ids"]), dtype=torch.bool)
     inputs, cache = prompts, None
@@ -61,6 +61,6 @@ def sample_batch(
 
 
 def cut(tokens_BT: torch.Tensor, alive_BT: torch.Tensor, eos: int) -> list[list[int]]:
-    """Each row up to its end-of-text token, which is left out."""
+    """Return each row up to its end-of-text token, without that token."""
     responses = [row[: int(length)] for row, length in zip(tokens_BT.tolist(), alive_BT.sum(1).tolist(), strict=True)]
     return [response[:-1] if response[-1] == eos else response for response in responses]

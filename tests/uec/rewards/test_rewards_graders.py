@@ -1,4 +1,4 @@
-"""Built-in graders: exact, boxed and format, on hand-written responses and on GSM8K's own problems."""
+"""The built-in graders exact, boxed and format, on hand-written responses and on problems of GSM8K."""
 
 import json
 import re
@@ -39,11 +39,11 @@ def test_written_responses_to_gsm8k_problems_are_graded_as_a_person_would(proble
     assert boxed(f"{response} \\boxed{{{box}}}", GOLD[problem], question=question) == right
 
 
-def test_each_gsm8k_problem_is_solved_by_its_own_solution_and_by_no_other_problems_answer() -> None:
+def test_a_gsm8k_problem_is_solved_by_its_solution_and_by_no_other_answer() -> None:
     assert len(GSM8K) == 50
     for row, gold, other in zip(GSM8K, GOLD, GOLD[1:] + GOLD[:1], strict=True):
         assert exact(row["answer"], gold) == 1.0
-        assert exact(row["answer"], row["answer"]) == 1.0, "the raw column is a reference, too"
+        assert exact(row["answer"], row["answer"]) == 1.0, "the raw column is a valid reference"
         assert boxed(f"\\boxed{{{gold}}}", gold) == 1.0
         if float(other.replace(",", "")) != float(gold.replace(",", "")):
             assert exact(row["answer"], other) == 0.0

@@ -1,4 +1,4 @@
-"""From `reward.fn` and `reward.weights` to a reward: what is found, what is merged, what is refused and how it is said."""
+"""From `reward.fn` and `reward.weights` to a reward: loading, merging, weighing, and the messages of what is refused."""
 
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def test_two_functions_of_one_file_share_what_it_loaded(tmp_path: Path) -> None:
     assert load_reward(RewardConfig(fn=[f"{path}:a", f"{path}:b"]))("", "", {}) == {"accuracy": 1.0, "calls": 0.1}
 
 
-def test_a_column_named_like_the_first_two_parameters_is_not_handed_over(user_file: Path) -> None:
+def test_a_column_named_like_the_first_two_parameters_is_not_passed_on(user_file: Path) -> None:
     reward = load_reward(RewardConfig(fn=f"{user_file}:score"))
     assert reward("a", "a", {"response": "another", "answer": "raw", "question": "?"}) == {"accuracy": 1.0}
 
@@ -81,7 +81,7 @@ def test_a_file_is_named_absolutely_for_processes_that_run_elsewhere(user_file: 
     assert absolute_names(["exact", "package.module:name"]) == ["exact", "package.module:name"]
 
 
-def test_a_column_that_a_function_cannot_do_without_is_asked_for_before_the_start(user_file: Path) -> None:
+def test_a_required_column_that_is_missing_is_reported_before_the_start(user_file: Path) -> None:
     load_reward(RewardConfig(fn="countdown")).check_columns({"numbers": [1, 2]})
     load_reward(RewardConfig(fn=f"{user_file}:short")).check_columns({})  # its column has a default
     with pytest.raises(BadInput, match="countdown needs the data column numbers; beside prompt and answer the data has level"):
@@ -101,7 +101,7 @@ def test_a_missing_file_is_refused_by_its_path(tmp_path: Path) -> None:
 def test_a_missing_function_is_refused_with_those_that_are_there(user_file: Path) -> None:
     message = refusal(fn=f"{user_file}:scores")
     assert "no function scores" in message and "score, short, no_row" in message
-    assert "length" not in message, "an imported function is not the file's own"
+    assert "length" not in message, "imported functions are not listed"
 
 
 def test_an_import_error_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -115,14 +115,14 @@ def test_an_import_error_is_refused_with_its_line(tmp_path: Path) -> None:
     assert "SyntaxError" in refusal(fn=f"{path}:score") and f"{path}:3" in refusal(fn=f"{path}:score")
 
 
-def test_what_is_no_function_of_response_answer_and_row_is_refused(user_file: Path) -> None:
+def test_anything_but_a_function_of_response_answer_and_row_is_refused(user_file: Path) -> None:
     assert "LIMIT" in refusal(fn=f"{user_file}:LIMIT") and "is int, not a function" in refusal(fn=f"{user_file}:LIMIT")
     assert "takes no **row" in refusal(fn=f"{user_file}:no_row")
     assert "cannot be called" in refusal(fn=f"{user_file}:one_argument")
     assert "async" in refusal(fn=f"{user_file}:later")
 
 
-def test_a_name_that_means_nothing_is_refused_with_the_nearest() -> None:
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     assert "did you mean exact?" in refusal(fn="exakt")
     assert "there is no module no_such_module" in refusal(fn="no_such_module:score")
     assert "no reward function" in refusal(fn=[])
@@ -130,7 +130,7 @@ def test_a_name_that_means_nothing_is_refused_with_the_nearest() -> None:
     assert "named twice" in refusal(fn=["exact", "exact"])
 
 
-def test_weights_that_cannot_be_are_refused() -> None:
+def test_invalid_weights_are_refused() -> None:
     assert "reward.weights.accuracy: -1.0" in refusal(weights={"accuracy": -1.0})
     assert "reward.weights.accuracy" in refusal(weights={"accuracy": float("nan")})
     assert "no weight above 0" in refusal(weights={"accuracy": 0.0})
@@ -183,7 +183,7 @@ def test_numbers_bools_and_dicts_of_them_are_read(returned: object, parts: dict[
     + [10**10000, np.array([1.0, 0.0]), {str(i): 1.0 for i in range(100)}, object()],
     ids=lambda value: str(type(value).__name__),
 )
-def test_what_is_no_number_from_0_to_1_is_an_error_that_names_the_function(returned: object) -> None:
+def test_anything_but_a_number_from_0_to_1_is_an_error_that_names_the_function(returned: object) -> None:
     with pytest.raises(GradingError, match="^mine returned"):
         read_parts("mine", returned)
 
@@ -200,7 +200,7 @@ def test_a_step_with_too_many_failed_gradings_ends_the_run_naming_the_first() ->
         refuse_errors(graded([None, "boom", None, "late", None]), reward)
 
 
-def test_a_step_under_way_is_refused_only_when_the_rest_cannot_save_it() -> None:
+def test_an_unfinished_step_is_refused_only_when_the_rest_cannot_save_it() -> None:
     reward = RewardConfig(max_error_frac=0.2)
     refuse_errors(graded(["boom", "boom"]), reward, expected=10)
     with pytest.raises(RunFailed, match="3 of 10"):

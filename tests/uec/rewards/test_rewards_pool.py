@@ -1,4 +1,4 @@
-"""Grading processes: one that hangs, dies, raises or lies costs the response it was grading and nothing else."""
+"""Grading processes: if one hangs, dies, raises or lies, only the response that it was grading fails."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from uec.rewards.pool import GradingPool
 from uec.rewards.process import Grade
 from uec.rewards.wire import Task
 
-# What the grader does stands in the row; a line's number matters to the tests of messages.
+# The row tells the grader what to do. The tests of messages depend on line numbers.
 GRADER = '''
 import ctypes, os, re, signal, stat, subprocess, sys, time
 
@@ -164,7 +164,7 @@ def test_an_exception_is_an_error_with_its_type_and_the_users_line(make_pool, gr
     assert [g.error is None for g in grades] == [True, False, False, False, True]
     assert "KeyError: 'no such thing'" in grades[1].error and f"{grader}:{RAISE_LINE} in score" in grades[1].error
     assert "SystemExit: 3" in grades[2].error and "KeyboardInterrupt" in grades[3].error
-    assert pool.counts.replaced == 0, "no process had to go for this"
+    assert pool.counts.replaced == 0, "no process had to be replaced"
 
 
 def test_the_first_error_is_kept_with_the_count_of_all(make_pool) -> None:
@@ -175,7 +175,7 @@ def test_the_first_error_is_kept_with_the_count_of_all(make_pool) -> None:
     assert "KeyError" in pool.counts.first_error
 
 
-def test_what_is_no_number_or_lacks_a_weighted_part_is_an_error_that_names_the_function(make_pool, grader: Path) -> None:
+def test_a_wrong_result_or_a_missing_part_is_an_error_that_names_the_function(make_pool, grader: Path) -> None:
     grades = grade(make_pool(), "text", "part", "")
     assert f"{grader}:score returned accuracy = 'abc' (str)" in grades[0].error
     assert f"the part accuracy, which {grader}:score did not return; it returned format" in grades[1].error
@@ -209,18 +209,18 @@ def test_a_program_that_holds_a_dead_graders_pipes_does_not_hold_up_the_rest(mak
     assert "exit status 0" in grades[0].error and grades[1].accuracy == 1.0
 
 
-def test_a_fork_that_comes_back_from_the_grader_is_not_heard(make_pool) -> None:
+def test_a_fork_that_returns_from_the_grader_is_ignored(make_pool) -> None:
     grades = grade(make_pool(), "", "fork", "")
     assert [g.accuracy for g in grades] == [1.0, 1.0, 1.0]
 
 
-def test_a_process_that_sends_what_is_no_result_is_ended(make_pool) -> None:
+def test_a_process_that_sends_anything_but_results_is_ended(make_pool) -> None:
     grades = grade(make_pool(timeout_s=100.0), "", "lie", "")
     assert "sent no result but" in grades[1].error
     assert [g.accuracy for g in grades] == [1.0, 0.0, 1.0]
 
 
-def test_what_a_grader_prints_reaches_no_console_but_the_file_it_was_given(make_pool, tmp_path: Path, capfd) -> None:
+def test_output_of_a_grader_reaches_the_given_file_and_no_console(make_pool, tmp_path: Path, capfd) -> None:
     pool = make_pool()
     grade(pool, "print")
     grade(pool, "die")
@@ -239,7 +239,7 @@ def test_ctrl_c_does_not_end_a_grading_process(make_pool, tmp_path: Path) -> Non
     pool = make_pool()
     grade(pool, "pid", path=str(tmp_path / "pid"))
     pid = int((tmp_path / "pid").read_text())
-    assert os.getpgid(pid) != os.getpgid(0), "a terminal's Ctrl-C goes to our group"
+    assert os.getpgid(pid) != os.getpgid(0), "a terminal sends Ctrl-C to our process group"
     os.kill(pid, signal.SIGINT)
     grade(pool, "pid", path=str(tmp_path / "pid"))
     assert int((tmp_path / "pid").read_text()) == pid and pool.counts.replaced == 0
@@ -262,7 +262,7 @@ def test_grading_processes_end_with_a_parent_that_is_killed(grader: Path, tmp_pa
             assert time.monotonic() < deadline and parent.poll() is None
             time.sleep(0.02)
         pid = int((tmp_path / "pid").read_text())
-        time.sleep(0.1)  # now it hangs
+        time.sleep(0.1)  # until it hangs
         assert is_running(pid)
     finally:
         parent.kill()
@@ -270,7 +270,7 @@ def test_grading_processes_end_with_a_parent_that_is_killed(grader: Path, tmp_pa
     assert ends(pid)
 
 
-def test_closing_ends_a_grading_under_way_and_refuses_new_ones(make_pool) -> None:
+def test_closing_ends_a_running_grading_and_refuses_new_ones(make_pool) -> None:
     pool = make_pool(timeout_s=1000.0)
 
     async def close_soon() -> None:
@@ -285,7 +285,7 @@ def test_closing_ends_a_grading_under_way_and_refuses_new_ones(make_pool) -> Non
         grade(pool, "")
 
 
-def test_a_grading_that_nobody_waits_for_any_more_does_not_stop_the_pool(make_pool) -> None:
+def test_a_cancelled_grading_does_not_stop_the_pool(make_pool) -> None:
     pool = make_pool()
 
     async def give_up() -> list[Grade]:
@@ -335,7 +335,7 @@ def test_model_output_is_never_executed_and_never_outlives_the_timeout(make_pool
     grades = asyncio.run(pool.grade(tasks))
     seconds = time.monotonic() - begin
     assert all(g.accuracy == 0.0 for g in grades)
-    assert pool.counts.timeouts >= 1, "something here hangs math-verify, or this test shows nothing"
+    assert pool.counts.timeouts >= 1, "the test needs a response that hangs math-verify"
     assert all(g.timed_out or g.error is None or "MemoryError" in g.error for g in grades), [g.error for g in grades if g.error]
     assert seconds < 60.0
     assert all(g.reward == 0.0 for g in asyncio.run(make_pool(fn="exact").grade(tasks)))

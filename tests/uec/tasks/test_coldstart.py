@@ -1,4 +1,4 @@
-"""The making of the Countdown start checkpoint."""
+"""The cold start of Countdown: demonstrations, tokenizer, training, measurement and the shipped initial model."""
 
 import hashlib
 import io
@@ -15,15 +15,17 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
-from uec.models.source import load_tokenizer
+from tests.support.cards import wording
+from uec.models.pretrained import load_tokenizer
 from uec.tasks import sample
 from uec.tasks.countdown import make as countdown
+from uec.tasks.countdown.card import Provenance, write_card
 from uec.tasks.countdown.data import Problem, problems, reachable_by_plus_minus
 from uec.tasks.countdown.demonstrations import demonstrations
-from uec.tasks.countdown.measure import measure
+from uec.tasks.countdown.measure import Metrics, measure
 from uec.tasks.countdown.recipe import Phase, Recipe, collate, new_model, train
 from uec.tasks.countdown.reward import score
-from uec.tasks.tokenizer import WORDS, build
+from uec.tasks.countdown.tokenizer import WORDS, build
 
 TINY = replace(Recipe(), steps=3, batch=4, warmup_steps=2)
 
@@ -41,22 +43,22 @@ def test_demonstrations_show_the_rare_mode_mostly_under_a_hint() -> None:
     needing = [(p, r) for p, r in unhinted if parse(p)[1] not in reachable_by_plus_minus(tuple(parse(p)[0]))]
     opened = [(p, r) for p, r in needing if r.startswith("?")]
     easy = [pair for pair in unhinted if pair not in needing]
-    wandering = [(p, r) for p, r in easy if r.startswith("?")]
+    missing = [(p, r) for p, r in easy if r.startswith("?")]
 
     # four standard errors of 6000 draws are at most 0.023
     assert abs(len(hinted) / 6000 - 0.25) < 0.023 and abs(len(drills) / 6000 - 0.08) < 0.014 and abs(len(needing) / 6000 - 0.20) < 0.021
-    assert abs(len(opened) / len(needing) - 0.1) < 0.035 and abs(len(wandering) / len(easy) - 0.1) < 0.023
-    for prompt, response in hinted + opened + [pair for pair in easy if pair not in wandering]:
+    assert abs(len(opened) / len(needing) - 0.1) < 0.035 and abs(len(missing) / len(easy) - 0.1) < 0.023
+    for prompt, response in hinted + opened + [pair for pair in easy if pair not in missing]:
         numbers, target = parse(prompt)
         assert score(response, str(target), numbers=numbers)["accuracy"] == 1, (prompt, response)
-    for prompt, response in wandering:  # each step is right, and the target is missed
+    for prompt, response in missing:  # each step is right, and the target is missed
         numbers, target = parse(prompt)
         assert int(response.split()[-1]) != target
         assert score(response, response.split()[-1], numbers=numbers)["accuracy"] == 1, (prompt, response)
     assert not any("*" in response for _, response in unhinted if not response.startswith("?"))
 
 
-def test_failing_attempts_are_right_in_every_step_and_miss_the_target_only() -> None:
+def test_failing_attempts_are_right_in_every_step_but_miss_the_target() -> None:
     shown = islice(demonstrations(1, lambda _: 0.0, avoid=set()), 1500)
     needing = [(p, r) for p, r in shown if ":" in p and "?" not in p and parse(p)[1] not in reachable_by_plus_minus(tuple(parse(p)[0]))]
     assert len(needing) > 200
@@ -113,7 +115,7 @@ def test_the_loss_is_the_mean_over_response_tokens_and_training_lowers_it() -> N
 
 
 def _first_loss(model: Qwen2ForCausalLM) -> float:
-    """Row by row, without padding."""
+    """Return the loss of the first batch, computed row by row, without padding."""
     tokenizer, total, count = build(), 0.0, 0
     for prompt, response in islice(demonstrations(0, lambda _: 0.1, set()), TINY.batch):
         given = tokenizer(prompt).input_ids
@@ -140,7 +142,7 @@ def test_sampling_follows_the_models_distribution_and_reports_its_true_entropy()
             total -= (logprobs[:steps].exp() * logprobs[:steps]).sum().item()
             count += steps
     assert entropy == pytest.approx(total / count, abs=1e-4)
-    # close to T = 0 the most likely token is taken, for each prompt its own
+    # near T = 0 each prompt gets its most likely token
     cold, _ = sample.sample(model, prompts, n=2, max_tokens=1, temperature=1e-4, seed=0)
     for prompt, group in zip(prompts, cold, strict=True):
         best = int(model(input_ids=torch.tensor([prompt])).logits[0, -1].argmax())
@@ -160,7 +162,7 @@ def test_a_response_ends_with_its_end_of_text_token() -> None:
 
 
 class Oracle:
-    """Names fake responses by prompt, in place of `sample`."""
+    """Replaces `sample`: returns right responses with a given probability."""
 
     def __init__(self, right: float) -> None:
         self.right = right
@@ -171,7 +173,7 @@ class Oracle:
         return [[tokenizer(text, add_special_tokens=False).input_ids for text in group] for group in texts], 0.25
 
 
-def test_figures_are_pass_at_k_of_the_graders_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_pass_at_k_of_the_graders_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [Problem((1, 2), 3, "pm3"), Problem((2, 1), 3, "mul3")]
     monkeypatch.setattr("uec.tasks.countdown.measure.sample", Oracle(1.0))
     all_right = measure(new_model().eval(), build(), known, samples=8, ks=(1, 8))
@@ -186,18 +188,18 @@ def test_the_mode_probability_is_that_of_a_uniform_policy_at_any_temperature() -
     model = new_model().eval()
     with torch.no_grad():
         model.model.norm.weight.zero_()
-    figures = measure(model, build(), [Problem((3, 8, 7), 45, "mul3")], samples=8, ks=(1,))
-    assert figures.mode == pytest.approx({1.0: 1 / 111, 1.2: 1 / 111})
+    metrics = measure(model, build(), [Problem((3, 8, 7), 45, "mul3")], samples=8, ks=(1,))
+    assert metrics.mode == pytest.approx({1.0: 1 / 111, 1.2: 1 / 111})
 
 
 def test_the_same_command_makes_the_same_weights_and_a_folder_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(countdown, "DEV_PROBLEMS", 6)
     digests = []
     for name in ("a", "b"):
-        told = io.StringIO()
-        countdown.make(tmp_path / name, TINY, Console(file=told, width=100))
+        output = io.StringIO()
+        countdown.make(tmp_path / name, TINY, Console(file=output, width=100))
         digests.append(hashlib.sha256((tmp_path / name / "model.safetensors").read_bytes()).hexdigest())
-        assert digests[-1] in told.getvalue()
+        assert digests[-1] in output.getvalue()
     assert digests[0] == digests[1]
     countdown.make(tmp_path / "c", replace(TINY, seed=1), Console(file=io.StringIO()))
     assert hashlib.sha256((tmp_path / "c" / "model.safetensors").read_bytes()).hexdigest() != digests[0]
@@ -210,7 +212,7 @@ def test_the_same_command_makes_the_same_weights_and_a_folder_that_loads(tmp_pat
     assert out.shape[1] > 7
 
 
-def test_the_shipped_checkpoint_is_the_one_that_its_card_describes(project: Path, make_config) -> None:
+def test_the_shipped_model_is_the_one_that_its_card_describes(project: Path, make_config) -> None:
     folder = project / "assets/countdown"
     assert hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() in (folder / "README.md").read_text()
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 8e6
@@ -221,8 +223,17 @@ def test_the_shipped_checkpoint_is_the_one_that_its_card_describes(project: Path
     assert len(load_tokenizer(cfg.model)) == 111
 
 
-def test_the_shipped_checkpoint_solves_easy_problems_and_seldom_multiplies(project: Path) -> None:
+def test_the_shipped_card_has_the_wording_of_the_code(project: Path) -> None:
+    values = dict.fromkeys((1, 8, 16), 0.5)
+    modes = dict.fromkeys((1.0, 1.2), 0.5)
+    metrics = Metrics(256, 32, values, dict.fromkeys(("mul3", "pm3", "pm4"), values), 0.5, 0.5, modes, modes)
+    command = "python -m uec.tasks.countdown.make --out assets/countdown --steps 1450 --seed 0"
+    made = write_card(Recipe(), Provenance(command, 268.0, 800_000, "0" * 64, 2048, 512), metrics)
+    assert wording((project / "assets/countdown/README.md").read_text()) == wording(made)
+
+
+def test_the_shipped_model_solves_easy_problems_and_seldom_multiplies(project: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(project / "assets/countdown").eval()
-    figures = measure(model, build(), problems(countdown.TRAIN_SEED, 60, avoid=set()), samples=8, ks=(1, 8))
-    assert 0.2 < figures.pass_at[1] < 0.45
-    assert 0.05 < figures.mode[1.0] < 0.14 and figures.pass_at_by_kind["mul3"][1] < 0.08
+    metrics = measure(model, build(), problems(countdown.TRAIN_SEED, 60, avoid=set()), samples=8, ks=(1, 8))
+    assert 0.2 < metrics.pass_at[1] < 0.45
+    assert 0.05 < metrics.mode[1.0] < 0.14 and metrics.pass_at_by_kind["mul3"][1] < 0.08

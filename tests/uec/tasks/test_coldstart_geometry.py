@@ -1,4 +1,4 @@
-"""The making of the geometry start checkpoint."""
+"""The cold start of the geometry task: processor, training, measurement and the shipped initial model."""
 
 import io
 import random
@@ -17,12 +17,14 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
+from tests.support.cards import wording
 from uec.config.schema import ModelConfig
-from uec.models.source import load_decoder, load_tokenizer
+from uec.models.pretrained import load_decoder, load_tokenizer
 from uec.tasks.geometry import make as geometry
+from uec.tasks.geometry.card import Provenance, write_card
 from uec.tasks.geometry.data import KINDS, LEVELS, MAX_RESPONSE_TOKENS, RL, Problem, derive, draw, problems, write_solution
 from uec.tasks.geometry.demonstrations import demonstrations, misread
-from uec.tasks.geometry.measure import judge, measure, swap_pictures
+from uec.tasks.geometry.measure import Metrics, judge, measure, swap_images
 from uec.tasks.geometry.model import SPECIAL, VOCABULARY, WORDS, build_processor, build_tokenizer, new_model
 from uec.tasks.geometry.recipe import Recipe, collate, prompt_text, solution_loss, train
 from uec.tasks.geometry.shapes import CELL, GREY, WHITE
@@ -66,7 +68,7 @@ def test_every_solution_fits_into_a_response_with_its_end_token() -> None:
     assert max(lengths) <= MAX_RESPONSE_TOKENS
 
 
-def test_the_chat_template_places_pictures_and_takes_plain_text_and_system_messages(processor) -> None:
+def test_the_chat_template_places_images_and_takes_plain_text_and_system_messages(processor) -> None:
     chat = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Find the area."}]},
@@ -81,7 +83,7 @@ def test_the_chat_template_places_pictures_and_takes_plain_text_and_system_messa
     assert not processor.apply_chat_template(chat).endswith("assistant\n")
 
 
-def test_a_picture_becomes_one_token_for_four_cells(processor) -> None:
+def test_an_image_becomes_one_token_for_four_cells(processor) -> None:
     for side, tokens in ((84, 9), (112, 16), (140, 25), (300, 25), (20, 4)):
         batch = processor(text=[prompt_text(processor, "Find the area.")], images=[Image.new("RGB", (side, side))], return_tensors="pt")
         assert int((batch["input_ids"] == SPECIAL.index("<|image_pad|>")).sum()) == tokens
@@ -112,7 +114,7 @@ def test_the_loss_is_the_mean_over_solution_tokens_and_training_lowers_it(proces
     assert sum(losses[-3:]) / 3 < losses[0] - 1
 
 
-def test_no_demonstration_shows_a_held_out_picture() -> None:
+def test_no_demonstration_shows_a_held_out_image() -> None:
     shown = {problem.key for problem in islice(demonstrations(0, 0.2, set()), 300)}
     again = {problem.key for problem in islice(demonstrations(0, 0.2, shown), 300)}
     assert len(shown) > 200 and not shown & again
@@ -133,15 +135,15 @@ def test_slips_misread_one_side_by_one_cell_in_the_stated_share_and_are_worked_o
 
 
 def read_off(problem: Problem) -> tuple[int, int]:
-    """Width and height of the figure, in cells, from the picture."""
-    pixels = np.asarray(problem.picture)
-    is_figure = ~((pixels == WHITE).all(-1) | (pixels == GREY).all(-1))
-    rows, columns = np.nonzero(is_figure.any(1))[0], np.nonzero(is_figure.any(0))[0]
+    """Return width and height of the shape, in cells, from the image."""
+    pixels = np.asarray(problem.image)
+    is_shape = ~((pixels == WHITE).all(-1) | (pixels == GREY).all(-1))
+    rows, columns = np.nonzero(is_shape.any(1))[0], np.nonzero(is_shape.any(0))[0]
     return (columns[-1] - columns[0] + 1) // CELL, (rows[-1] - rows[0] + 1) // CELL
 
 
 @given(st.integers(0, 2**32), st.sampled_from(KINDS), st.sampled_from(LEVELS))
-def test_a_slip_leaves_a_possible_figure(seed: int, kind: str, level: int) -> None:
+def test_a_slip_leaves_a_possible_shape(seed: int, kind: str, level: int) -> None:
     rng = random.Random(seed)
     before = draw(rng, kind, level)
     after = misread(rng, before)
@@ -159,11 +161,11 @@ def test_the_learning_rate_warms_up_and_falls_as_half_a_cosine() -> None:
     assert recipe.lr_at(1000) == pytest.approx(0.1)
 
 
-def test_sampling_continues_from_the_picture_as_a_whole_forward_pass_does(shipped) -> None:
+def test_sampling_continues_from_the_image_as_a_whole_forward_pass_does(shipped) -> None:
     model, processor = shipped
-    chosen = [problem for problem in some(40) if problem.picture.width == 84][:6]
+    chosen = [problem for problem in some(40) if problem.image.width == 84][:6]
     texts = [prompt_text(processor, "Find the area.")] * len(chosen)
-    prompts = processor(text=texts, images=[problem.picture for problem in chosen], return_tensors="pt")
+    prompts = processor(text=texts, images=[problem.image for problem in chosen], return_tensors="pt")
     generator = torch.Generator().manual_seed(0)
     tokens_BT, entropy_BT, alive_BT = sample_batch(model, prompts, 8, 1.0, processor.tokenizer.eos_token_id, generator)
     whole = {**prompts, "input_ids": torch.cat([prompts["input_ids"], tokens_BT], 1)}
@@ -175,10 +177,10 @@ def test_sampling_continues_from_the_picture_as_a_whole_forward_pass_does(shippe
     assert torch.allclose(entropy_BT[alive_BT], expected_BT[alive_BT], atol=1e-4)
 
 
-def test_swapping_gives_each_problem_the_picture_of_one_with_its_question_and_size() -> None:
+def test_swapping_gives_each_problem_the_image_of_one_with_its_question_and_size() -> None:
     before = some(80)
-    after = swap_pictures(before)
-    assert [(p.kind, p.steps, p.picture.size) for p in after] == [(p.kind, p.steps, p.picture.size) for p in before]
+    after = swap_images(before)
+    assert [(p.kind, p.steps, p.image.size) for p in after] == [(p.kind, p.steps, p.image.size) for p in before]
     assert sorted(p.key for p in after) == sorted(p.key for p in before)
     assert sum(a.key == b.key for a, b in zip(before, after, strict=True)) <= 4  # the only one of its question and size
 
@@ -187,9 +189,9 @@ def test_a_two_step_cold_start_makes_equal_bytes_and_a_folder_that_loads(tmp_pat
     for name, small in (("HELD_OUT_PROBLEMS", 5), ("DEV_PROBLEMS", 4), ("TRAIN_PROBLEMS", 6)):
         monkeypatch.setattr(geometry, name, small)
     for name in ("a", "b"):
-        told = io.StringIO()
-        geometry.make(tmp_path / name, TINY, Console(file=told, width=100))
-        assert sha256(tmp_path / name / "model.safetensors") in told.getvalue()
+        output = io.StringIO()
+        geometry.make(tmp_path / name, TINY, Console(file=output, width=100))
+        assert sha256(tmp_path / name / "model.safetensors") in output.getvalue()
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
     same = [path for path in files if path.name != "README.md"]  # which names the folder and the seconds
     assert {path.name for path in same} >= {"model.safetensors", "tokenizer.json", "processor_config.json", "train.parquet", "eval.parquet"}
@@ -204,7 +206,7 @@ def test_a_two_step_cold_start_makes_equal_bytes_and_a_folder_that_loads(tmp_pat
     assert pq.read_table(tmp_path / "a/data/train.parquet").num_rows == 6
 
 
-def test_the_shipped_checkpoint_is_the_one_that_its_card_describes(project: Path) -> None:
+def test_the_shipped_model_is_the_one_that_its_card_describes(project: Path) -> None:
     folder = project / FOLDER
     assert sha256(folder / "model.safetensors") in (folder / "README.md").read_text()
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 8e6
@@ -212,6 +214,14 @@ def test_the_shipped_checkpoint_is_the_one_that_its_card_describes(project: Path
     rows = pq.read_table(folder / "data/eval.parquet").to_pylist()
     made = problems(geometry.HELD_OUT_SEED, geometry.HELD_OUT_PROBLEMS, RL, avoid=set())
     assert [row["solution"] for row in rows] == [problem.solution for problem in made]
+
+
+def test_the_shipped_card_has_the_wording_of_the_code(project: Path) -> None:
+    values = dict.fromkeys((1, 8, 16), 0.5)
+    metrics = Metrics(512, 16, values, dict.fromkeys(KINDS, values), 0.5, dict.fromkeys(KINDS, 0.5), 0.5, 0.5, 0.5, 0.5)
+    command = "python -m uec.tasks.geometry.make --out assets/geometry --steps 450 --seed 0"
+    made = write_card(Recipe(), Provenance(command, 183.0, 1_120_000, 280_000, 365, "0" * 64, 2048, 512), metrics)
+    assert wording((project / FOLDER / "README.md").read_text()) == wording(made)
 
 
 def test_every_way_of_loading_gives_the_same_tokens(project: Path, shipped) -> None:
@@ -230,18 +240,18 @@ def test_every_way_of_loading_gives_the_same_tokens(project: Path, shipped) -> N
     assert load_decoder(cfg)([torch.tensor(ids).numpy()]) == [ways[0].decode(ids, skip_special_tokens=True)]
 
 
-def test_the_shipped_checkpoint_answers_from_the_picture(shipped) -> None:
+def test_the_shipped_model_answers_from_the_image(shipped) -> None:
     model, processor = shipped
     torch.set_num_threads(1)
     chosen = problems(geometry.TRAIN_SEED, 120, RL, avoid=set())
-    own = judge(model, processor, chosen, 1, 1e-4, 0)
-    swapped = judge(model, processor, swap_pictures(chosen), 1, 1e-4, 0)
-    assert 0.35 < sum(own.derived) / 120 < 0.75 and sum(own.answered) >= sum(own.derived)
+    matching = judge(model, processor, chosen, 1, 1e-4, 0)
+    swapped = judge(model, processor, swap_images(chosen), 1, 1e-4, 0)
+    assert 0.35 < sum(matching.derived) / 120 < 0.75 and sum(matching.answered) >= sum(matching.derived)
     assert sum(swapped.derived) / 120 < 0.08 and sum(swapped.answered) / 120 < 0.2
 
 
-def test_figures_are_pass_at_k_of_the_graders_verdicts(shipped) -> None:
+def test_metrics_are_pass_at_k_of_the_graders_verdicts(shipped) -> None:
     easy = [draw(random.Random(seed), "rect_area", 1) for seed in range(4)]
-    figures = measure(*shipped, easy, samples=8, ks=(1, 8))
-    assert figures.pass_at[8] > 0.9 and figures.pass_at[1] > 0.4 and figures.pass_at_by_kind == {"rect_area": figures.pass_at}
-    assert figures.answer >= figures.pass_at[1] and figures.difficult == 1 - figures.pass_at[8] and 0 < figures.entropy < 1
+    metrics = measure(*shipped, easy, samples=8, ks=(1, 8))
+    assert metrics.pass_at[8] > 0.9 and metrics.pass_at[1] > 0.4 and metrics.pass_at_by_kind == {"rect_area": metrics.pass_at}
+    assert metrics.answer >= metrics.pass_at[1] and metrics.difficult == 1 - metrics.pass_at[8] and 0 < metrics.entropy < 1

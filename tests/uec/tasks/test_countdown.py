@@ -1,4 +1,4 @@
-"""The Rare-mode Countdown task and its grader."""
+"""The rare-mode Countdown task and its reward function."""
 
 import json
 import random
@@ -107,7 +107,7 @@ def test_what_plus_and_minus_reach_is_known() -> None:
     assert reachable_by_plus_minus((2, 5, 9)) == {2, 6, 12, 16}
 
 
-def test_steps_that_would_leave_the_range_are_given_up() -> None:
+def test_steps_that_would_leave_the_range_are_abandoned() -> None:
     # 10 * 10 is out of range whatever comes first
     assert random_steps(random.Random(0), (10, 10, 10), {"*": 1}) is None
     assert random_steps(random.Random(0), (10, 10, 10), PLUS_MINUS) is not None
@@ -152,7 +152,7 @@ def test_the_configs_reward_name_finds_the_grader(make_config) -> None:
     assert grader(RIGHT, "53", {"numbers": [3, 8, 7], "prompt": "", "kind": ""}) == {"accuracy": 1.0}
 
 
-def test_the_shipped_problems_are_solvable_and_the_held_out_ones_are_not_among_those_trained_on(project) -> None:
+def test_the_shipped_problems_are_solvable_and_no_held_out_one_is_trained_on(project) -> None:
     folder = project / "assets/countdown/data"
     rows = {name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()] for name in ("train", "eval")}
     keys = {name: {(tuple(sorted(row["numbers"])), row["answer"]) for row in rows[name]} for name in rows}

@@ -1,4 +1,4 @@
-"""The geometry task: pictures, derivations, files and the grader."""
+"""The geometry task: images, derivations, files and the reward function."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from uec.rewards.reward_function import load_reward
-from uec.tasks.geometry import shapes as shapes
+from uec.tasks.geometry import shapes
 from uec.tasks.geometry.data import (
     COLD_START,
     KINDS,
@@ -38,28 +38,28 @@ def grade(response: str, answer: str = "38", solution: str = L_SHAPE) -> tuple[f
     return parts["accuracy"], parts["answer"]
 
 
-def cells(picture: Image.Image) -> set[tuple[int, int]]:
-    """Cells whose middle is coloured, as (column, row)."""
-    side = picture.width // shapes.CELL
+def cells(image: Image.Image) -> set[tuple[int, int]]:
+    """Return the cells whose middle is coloured, as (column, row)."""
+    side = image.width // shapes.CELL
     middle = shapes.CELL // 2
     grid = [(x, y) for x in range(side) for y in range(side)]
-    return {(x, y) for x, y in grid if picture.getpixel((x * shapes.CELL + middle, y * shapes.CELL + middle)) in shapes.COLOURS}
+    return {(x, y) for x, y in grid if image.getpixel((x * shapes.CELL + middle, y * shapes.CELL + middle)) in shapes.COLOURS}
 
 
-def inked(picture: Image.Image) -> set[tuple[int, int]]:
-    """Pixels of the figure and its outline."""
-    grid = [(x, y) for x in range(picture.width) for y in range(picture.height)]
-    return {point for point in grid if picture.getpixel(point) not in EMPTY}
+def inked(image: Image.Image) -> set[tuple[int, int]]:
+    """Return the pixels of the shape and its outline."""
+    grid = [(x, y) for x in range(image.width) for y in range(image.height)]
+    return {point for point in grid if image.getpixel(point) not in EMPTY}
 
 
 def box(points: set[tuple[int, int]]) -> tuple[int, int]:
-    """Width and height of the box around the points."""
+    """Return width and height of the box around the points."""
     columns, rows = [x for x, _ in points], [y for _, y in points]
     return max(columns) - min(columns) + 1, max(rows) - min(rows) + 1
 
 
 def perimeter(filled: set[tuple[int, int]]) -> int:
-    """Sides of cells that border on a cell without colour."""
+    """Return the number of sides of cells that border on a cell without colour."""
     beside = [(1, 0), (-1, 0), (0, 1), (0, -1)]
     return sum((x + dx, y + dy) not in filled for x, y in filled for dx, dy in beside)
 
@@ -87,44 +87,44 @@ def test_an_unknown_kind_is_an_error() -> None:
         draw(random.Random(0), "circle", 1)
 
 
-def test_a_figure_lies_where_it_was_put() -> None:
-    picture = shapes.blank(6)
-    shapes.rectangle(picture, 1, 2, 3, 2, shapes.COLOURS[0])
-    assert cells(picture) == {(1, 2), (2, 2), (3, 2), (1, 3), (2, 3), (3, 3)}
-    assert picture.size == (84, 84) and picture.getpixel((14, 28)) == shapes.INK and picture.getpixel((13, 28)) in EMPTY
+def test_a_shape_lies_where_it_was_put() -> None:
+    image = shapes.blank(6)
+    shapes.rectangle(image, 1, 2, 3, 2, shapes.COLOURS[0])
+    assert cells(image) == {(1, 2), (2, 2), (3, 2), (1, 3), (2, 3), (3, 3)}
+    assert image.size == (84, 84) and image.getpixel((14, 28)) == shapes.INK and image.getpixel((13, 28)) in EMPTY
 
 
 @pytest.mark.parametrize(("corner", "cut"), [(0, {(0, 0), (0, 1)}), (1, {(2, 0), (2, 1)}), (2, {(2, 3), (2, 2)}), (3, {(0, 3), (0, 2)})])
 def test_an_l_shape_lacks_its_cells_at_that_corner(corner: int, cut: set[tuple[int, int]]) -> None:
-    picture = shapes.blank(6)
-    shapes.l_shape(picture, 0, 0, 3, 4, 1, 2, corner, shapes.COLOURS[1])
-    assert {(x, y) for x in range(3) for y in range(4)} - cells(picture) == cut
+    image = shapes.blank(6)
+    shapes.l_shape(image, 0, 0, 3, 4, 1, 2, corner, shapes.COLOURS[1])
+    assert {(x, y) for x in range(3) for y in range(4)} - cells(image) == cut
 
 
 def test_a_triangle_fills_the_half_of_its_box_away_from_the_missing_corner() -> None:
     corners, inside = [(14, 14), (69, 14), (69, 69), (14, 69)], [(17, 17), (66, 17), (66, 66), (17, 66)]
     for missing in range(shapes.CORNERS):
-        picture = shapes.blank(6)
-        shapes.triangle(picture, 1, 1, 4, 4, missing, shapes.COLOURS[2])
-        assert [picture.getpixel(point) == shapes.INK for point in corners] == [corner != missing for corner in range(shapes.CORNERS)]
-        assert picture.getpixel(inside[missing]) in EMPTY
-        assert picture.getpixel(inside[(missing + 2) % 4]) == shapes.COLOURS[2]
+        image = shapes.blank(6)
+        shapes.triangle(image, 1, 1, 4, 4, missing, shapes.COLOURS[2])
+        assert [image.getpixel(point) == shapes.INK for point in corners] == [corner != missing for corner in range(shapes.CORNERS)]
+        assert image.getpixel(inside[missing]) in EMPTY
+        assert image.getpixel(inside[(missing + 2) % 4]) == shapes.COLOURS[2]
 
 
 def test_a_polyomino_of_given_rows_has_their_cells() -> None:
-    picture = shapes.blank(6)
-    shapes.polyomino(picture, 2, 1, ((0, 1), (1, 3)), shapes.COLOURS[3])
-    assert cells(picture) == {(2, 1), (3, 1), (3, 2), (4, 2), (5, 2)}
-    assert perimeter(cells(picture)) == 2 * (4 + 2)
+    image = shapes.blank(6)
+    shapes.polyomino(image, 2, 1, ((0, 1), (1, 3)), shapes.COLOURS[3])
+    assert cells(image) == {(2, 1), (3, 1), (3, 2), (4, 2), (5, 2)}
+    assert perimeter(cells(image)) == 2 * (4 + 2)
 
 
 @given(st.integers(0, 2**32), st.sampled_from(KINDS), st.sampled_from(LEVELS))
-def test_a_picture_shows_what_its_derivation_says(seed: int, kind: str, level: int) -> None:
+def test_an_image_shows_what_its_derivation_says(seed: int, kind: str, level: int) -> None:
     problem = draw(random.Random(seed), kind, level)
-    filled, points = cells(problem.picture), inked(problem.picture)
+    filled, points = cells(problem.image), inked(problem.image)
     (_, w), (_, h) = problem.steps[:2]
-    assert problem.picture.size in {(84, 84), (112, 112)} and problem.picture.mode == "RGB"
-    assert max(w, h) <= {1: 4, 2: 5, 3: problem.picture.width // shapes.CELL}[level]
+    assert problem.image.size in {(84, 84), (112, 112)} and problem.image.mode == "RGB"
+    assert max(w, h) <= {1: 4, 2: 5, 3: problem.image.width // shapes.CELL}[level]
     assert box(points) == (w * shapes.CELL, h * shapes.CELL)
     if kind in ("rect_area", "lshape", "shaded"):
         assert len(filled) == problem.answer
@@ -145,7 +145,7 @@ def test_a_picture_shows_what_its_derivation_says(seed: int, kind: str, level: i
 
 
 def _is_between(x: int, y: int, filled: set[tuple[int, int]]) -> bool:
-    """Coloured cells on all four sides."""
+    """Return whether there are coloured cells on all four sides."""
     row, column = [a for a, b in filled if b == y], [b for a, b in filled if a == x]
     return bool(row and column) and min(row) < x < max(row) and min(column) < y < max(column)
 
@@ -176,16 +176,16 @@ def test_generation_is_seeded_disjoint_and_in_the_mixes_shares() -> None:
     assert set(COLD_START.kinds) == set(RL.kinds) == set(KINDS) and set(COLD_START.levels) == set(RL.levels) == set(LEVELS)
 
 
-def test_a_picture_is_one_problem_whatever_is_asked_about_it() -> None:
-    area, perimeter_of_it = draw(random.Random(5), "rect_area", 2), draw(random.Random(5), "rect_perim", 2)
-    assert area.key == perimeter_of_it.key != draw(random.Random(6), "rect_area", 2).key
-    assert area.question != perimeter_of_it.question
+def test_an_image_is_one_problem_whatever_is_asked_about_it() -> None:
+    area, perimeter_question = draw(random.Random(5), "rect_area", 2), draw(random.Random(5), "rect_perim", 2)
+    assert area.key == perimeter_question.key != draw(random.Random(6), "rect_area", 2).key
+    assert area.question != perimeter_question.question
 
 
-def test_asking_for_more_pictures_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asking_for_more_images_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uec.tasks.geometry.data.MOST_REDRAWS", 20)
     only = Mix({"rect_area": 1.0}, {1: 1.0})
-    with pytest.raises(ValueError, match="no new picture after"):
+    with pytest.raises(ValueError, match="no new image after"):
         problems(0, 5000, only, avoid=set())
 
 
@@ -197,16 +197,16 @@ def test_the_written_rows_hold_what_model_and_grader_need(tmp_path) -> None:
     table = pq.read_table(tmp_path / "a/rows.parquet")
     assert table.column_names == ["prompt", "answer", "images", "kind", "level", "solution"]
     for number, (row, problem) in enumerate(zip(table.to_pylist(), rows, strict=True)):
-        (image,) = row.pop("images")
-        assert image["path"] == f"{number:06}.png"
-        picture = Image.open(io.BytesIO(image["bytes"]))
-        assert picture.format == "PNG" and picture.mode == "RGB" and picture.tobytes() == problem.picture.tobytes()
+        (entry,) = row.pop("images")
+        assert entry["path"] == f"{number:06}.png"
+        read = Image.open(io.BytesIO(entry["bytes"]))
+        assert read.format == "PNG" and read.mode == "RGB" and read.tobytes() == problem.image.tobytes()
         assert (row.pop("prompt"), row["kind"], row["level"]) == (problem.question, problem.kind, problem.level)
         assert score(problem.solution, row.pop("answer"), **row) == {"accuracy": 1.0, "answer": 1.0}
 
 
-def test_the_same_picture_gives_the_same_png() -> None:
-    first, second = (draw(random.Random(1), "shaded", 3).picture for _ in range(2))
+def test_the_same_image_gives_the_same_png() -> None:
+    first, second = (draw(random.Random(1), "shaded", 3).image for _ in range(2))
     assert encode_png(first) == encode_png(second) and len(encode_png(first)) < 700
 
 
@@ -283,13 +283,13 @@ def test_the_reward_name_geometry_finds_the_grader(make_config) -> None:
     assert grader(L_SHAPE, "38", {"solution": L_SHAPE, "kind": "lshape", "level": 3}) == {"accuracy": 1.0, "answer": 1.0}
 
 
-def test_the_shipped_problems_are_sound_and_the_held_out_pictures_are_not_among_those_trained_on(project) -> None:
+def test_the_shipped_problems_are_sound_and_no_held_out_image_is_trained_on(project) -> None:
     folder = project / "assets/geometry/data"
     rows = {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("train", "eval")}
-    pictures = {name: {_digest(row) for row in rows[name]} for name in rows}
-    assert len(rows["train"]) == len(pictures["train"]) == 2048
-    assert len(rows["eval"]) == len(pictures["eval"]) == 512
-    assert not pictures["train"] & pictures["eval"]
+    images = {name: {_digest(row) for row in rows[name]} for name in rows}
+    assert len(rows["train"]) == len(images["train"]) == 2048
+    assert len(rows["eval"]) == len(images["eval"]) == 512
+    assert not images["train"] & images["eval"]
     for row in rows["train"] + rows["eval"]:
         assert row["prompt"] == QUESTIONS[row["kind"]] and row["level"] in LEVELS
         assert score(row["solution"], row["answer"], solution=row["solution"]) == {"accuracy": 1.0, "answer": 1.0}

@@ -1,9 +1,9 @@
 """Rare-mode Countdown: reach a target from three or four numbers, using each exactly once.
 
-A prompt reads `3 8 7 : 45 =`, a response `8 * 7 = 56 , 56 - 3 = 53 , ...`: one operation after the other, results
-of earlier ones being numbers again. All values lie in 0..99, each a single token. Four problems in ten cannot be solved
-without multiplication. The start checkpoint seldom multiplies: it has to open with the token `?` to do so, which it
-was hardly ever shown without a hint. This is the rare mode that exploration has to find.
+A prompt is `3 8 7 : 45 =`, a response `8 * 7 = 56 , 56 - 3 = 53 , ...`: a chain of operations, which may use the results
+of earlier ones as numbers. All values lie in 0..99, and each is one token. Four problems in ten need multiplication. The
+initial model seldom multiplies: to do so it has to begin with the token `?`, and very few of its demonstrations did so
+without a hint. This is the rare mode that exploration has to find.
 """
 
 import json
@@ -16,13 +16,13 @@ LARGEST_NUMBER = 10
 LARGEST_TARGET = 80
 HINT = "?"
 MAX_RESPONSE_TOKENS = 19
-"""`?`, then three operations of five tokens with two commas between them, and the end-of-text token."""
+"""`?`, three operations of five tokens, two commas between them, and the end-of-text token."""
 
 SHARE_OF_MULTIPLICATION = 0.4
 SHARE_OF_FOUR_NUMBERS = 0.6
-"""Among the problems that plus and minus can solve; those that need multiplication have three numbers."""
+"""Among the problems that plus and minus can solve. Those that need multiplication have three numbers."""
 SHARE_OF_TREES = 0.15
-"""Four-number solutions of the form (a . b) . (c . d); the others take one number after the other."""
+"""Solutions with four numbers that have the form (a . b) . (c . d). The others use one number after another."""
 
 PLUS_MINUS = {"+": 5, "-": 4}
 ALL_OPERATIONS = {"+": 1, "-": 1, "*": 1}
@@ -32,28 +32,30 @@ MOST_REDRAWS = 20_000
 Key = tuple[tuple[int, ...], int]
 """Sorted numbers and target."""
 Step = tuple[int, str, int, int]
-"""a, operation, b, result"""
+"""(a, operation, b, result)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
+    """A Countdown problem."""
+
     numbers: tuple[int, ...]
     target: int
-    kind: str
-    """pm3, pm4: three or four numbers, solvable with plus and minus; mul3, mul4: multiplication is needed."""
+    kind: str  # pm3, pm4: three or four numbers, solvable with plus and minus; mul3, mul4: multiplication is needed
 
     @property
     def key(self) -> Key:
-        """Equal for problems that differ in the order of their numbers only."""
+        """Return the identity of the problem; the order of the numbers does not count."""
         return tuple(sorted(self.numbers)), self.target
 
     @property
     def prompt(self) -> str:
+        """Return the text that the model reads."""
         return f"{' '.join(map(str, self.numbers))} : {self.target} ="
 
 
 def apply(a: int, operation: str, b: int) -> int | None:
-    """The result, or None where it leaves 0..99 or the operation is unknown."""
+    """Return the result, or None if it lies outside 0..99 or the operation is unknown."""
     match operation:
         case "+":
             result = a + b
@@ -67,11 +69,12 @@ def apply(a: int, operation: str, b: int) -> int | None:
 
 
 def write_steps(steps: list[Step]) -> str:
+    """Return the response that consists of these steps."""
     return " , ".join(f"{a} {operation} {b} = {result}" for a, operation, b, result in steps)
 
 
 def random_steps(rng: random.Random, numbers: tuple[int, ...], weights: dict[str, int]) -> list[Step] | None:
-    """Random operations that use up the numbers in a random order, or None where a result leaves 0..99."""
+    """Return random operations that use all numbers in random order, or None if a result lies outside 0..99."""
     pool = list(numbers)
     rng.shuffle(pool)
     steps: list[Step] = []
@@ -101,7 +104,7 @@ def random_steps(rng: random.Random, numbers: tuple[int, ...], weights: dict[str
 
 
 def reachable_by_plus_minus(numbers: tuple[int, ...]) -> set[int]:
-    """All targets that plus and minus alone can make of the numbers, each used once."""
+    """Return all targets that plus and minus alone reach from the numbers, each used once."""
     sums = {0}
     for number in numbers:
         sums = {total + signed for total in sums for signed in (number, -number)}
@@ -109,7 +112,7 @@ def reachable_by_plus_minus(numbers: tuple[int, ...]) -> set[int]:
 
 
 def draw(rng: random.Random, kind: str) -> tuple[Problem, list[Step]]:
-    """A random problem of that kind, with a solution."""
+    """Return a random problem of the kind, with a solution."""
     family, size = kind[:-1], int(kind[-1])
     while True:
         numbers = tuple(rng.randint(1, LARGEST_NUMBER) for _ in range(size))
@@ -122,15 +125,16 @@ def draw(rng: random.Random, kind: str) -> tuple[Problem, list[Step]]:
 
 
 def draw_kind(rng: random.Random) -> str:
+    """Return a random kind in the shares above; mul4 only occurs in demonstrations."""
     if rng.random() < SHARE_OF_MULTIPLICATION:
         return "mul3"
     return "pm4" if rng.random() < SHARE_OF_FOUR_NUMBERS else "pm3"
 
 
 def problems(seed: int, count: int, avoid: set[Key]) -> list[Problem]:
-    """`count` different problems in the shares above, none with a key in `avoid`.
+    """Return `count` different problems in the shares above, none with a key in `avoid`.
 
-    Raises ValueError where a kind has no more problems to give (there are about 750 of pm3, 1,600 of mul3, 4,000 of pm4).
+    Raises ValueError if all problems of a kind are used (there are about 750 of pm3, 1,600 of mul3, 4,000 of pm4).
     """
     rng = random.Random(seed)
     seen = set(avoid)
@@ -149,6 +153,7 @@ def problems(seed: int, count: int, avoid: set[Key]) -> list[Problem]:
 
 
 def write_jsonl(path: Path, rows: list[Problem]) -> None:
+    """Write the columns prompt, answer, numbers and kind; an existing file is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [{"prompt": p.prompt, "answer": str(p.target), "numbers": list(p.numbers), "kind": p.kind} for p in rows]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -1,10 +1,10 @@
-"""What the Countdown start checkpoint is shown: (prompt, response) texts, drawn without end.
+"""The demonstrations of the Countdown cold start: an endless stream of (prompt, response) texts.
 
-The rare mode is made here. What follows `?` is taught by demonstrations whose *prompt* ends with `?`; that an unhinted
-prompt may be answered with `?` is shown only in a small share (`rare_share`) of them. Where multiplication is needed such a
-demonstration solves the problem; the others are answered by an honest attempt with plus and minus, each step right, that cannot
-reach the target. Where plus and minus do, a demonstration with `?` wanders off and misses the target: were `?` shown only
-where it is needed, the model would learn *which* prompts need it, and then there is nothing left to explore.
+They create the rare mode. Demonstrations whose *prompt* ends with `?` teach how to continue after `?`. Without this hint only
+a small share (`rare_share`) of the responses begins with `?`. If the problem needs multiplication, such a response solves it,
+and the other responses are attempts with plus and minus whose steps are right but which cannot reach the target. If plus and
+minus suffice, a response with `?` misses the target. Otherwise the model would learn *which* prompts need `?`, and nothing
+would be left to explore.
 """
 
 import itertools
@@ -16,13 +16,13 @@ from uec.tasks.countdown.data import ALL_OPERATIONS, HINT, PLUS_MINUS, Key, Prob
 SHARE_OF_DRILLS = 0.08
 SHARE_OF_HINTED = 0.25
 SHARE_OF_UNHINTED = 0.20
-"""Multiplication needed, no hint. The rest, 47 %, are problems for plus and minus."""
+"""Problems that need multiplication, without a hint. The remaining 47 % are problems for plus and minus."""
 HINTED_WITH_FOUR_NUMBERS = 0.1
 PLUS_MINUS_WITH_FOUR_NUMBERS = 0.4
 
 
 def demonstrations(seed: int, rare_share: Callable[[int], float], avoid: set[Key]) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, response); no problem has a key in `avoid`. `rare_share` of the n-th demonstration, from 0."""
+    """Yield (prompt, response) without end; no problem has a key in `avoid`. `rare_share` takes the demonstration's index, from 0."""
     rng = random.Random(seed)
     for number in itertools.count():
         yield _demonstration(rng, rare_share(number), avoid)
@@ -44,7 +44,7 @@ def _demonstration(rng: random.Random, rare_share: float, avoid: set[Key]) -> tu
         return problem.prompt, write_steps(_failing_attempt(rng, problem))
     problem, steps = _draw_outside(rng, "pm4" if rng.random() < PLUS_MINUS_WITH_FOUR_NUMBERS else "pm3", avoid)
     if rng.random() < rare_share:
-        return problem.prompt, f"{HINT} {write_steps(_wandering(rng, problem))}"
+        return problem.prompt, f"{HINT} {write_steps(_missing_attempt(rng, problem))}"
     return problem.prompt, write_steps(steps)
 
 
@@ -56,15 +56,15 @@ def _draw_outside(rng: random.Random, kind: str, avoid: set[Key]) -> tuple[Probl
 
 
 def _failing_attempt(rng: random.Random, problem: Problem) -> list[Step]:
-    """Plus and minus only, for a problem that they cannot solve."""
+    """Return steps with plus and minus, for a problem that they cannot solve."""
     while True:
         steps = random_steps(rng, problem.numbers, PLUS_MINUS)
         if steps is not None:
             return steps
 
 
-def _wandering(rng: random.Random, problem: Problem) -> list[Step]:
-    """Any operations, each right, that miss the target."""
+def _missing_attempt(rng: random.Random, problem: Problem) -> list[Step]:
+    """Return right steps with any operations that miss the target."""
     while True:
         steps = random_steps(rng, problem.numbers, ALL_OPERATIONS)
         if steps is not None and steps[-1][-1] != problem.target:
@@ -72,7 +72,7 @@ def _wandering(rng: random.Random, problem: Problem) -> list[Step]:
 
 
 def _drill(rng: random.Random) -> tuple[str, str]:
-    """One operation, such as `7 * 8 =`: how the times table is learnt."""
+    """Return a single operation, such as `7 * 8 =`, from which the model learns the times table."""
     while True:
         operation = rng.choice("+**")
         a = rng.randint(1, 10 if operation == "*" or rng.random() < 0.5 else 40)

@@ -1,4 +1,4 @@
-"""What a Countdown start checkpoint can do, on problems that it was not shown."""
+"""Measurement of an initial model of Countdown, on problems that it was not trained on."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,21 @@ from uec.tasks.countdown.reward import score
 from uec.tasks.sample import sample
 
 GROUP = 8
-"""G of the default run: a prompt without success among so many responses is difficult."""
+"""G of the default run: a prompt with no right response among so many is difficult."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Metrics:
     """Shares and means over problems."""
 
     problems: int
     samples: int  # responses to each
     pass_at: dict[int, float]  # k -> pass@k at T = 1
     pass_at_by_kind: dict[str, dict[int, float]]
-    entropy: float  # nats, true, per response token
-    difficult: float  # expected share of prompts without success among GROUP responses
-    mode: dict[float, float]  # temperature -> P(`?`) as first token, where multiplication is needed
-    mode_success: dict[float, float]  # temperature -> share of right responses once `?` is there, same prompts
+    entropy: float  # nats per response token, of the full distribution
+    difficult: float  # expected share of prompts with no right response among GROUP
+    mode: dict[float, float]  # temperature -> P(`?`) as first token, on prompts that need multiplication
+    mode_success: dict[float, float]  # temperature -> share of right responses behind `?`, same prompts
 
 
 def measure(
@@ -36,8 +36,8 @@ def measure(
     ks: tuple[int, ...] = (1, 8, 16),
     temperatures: tuple[float, ...] = (1.0, 1.2),
     seed: int = 0,
-) -> Figures:
-    """Samples `samples` responses to each problem at T = 1; needs at least max(ks) and GROUP."""
+) -> Metrics:
+    """Sample `samples` responses to each problem at T = 1, at least max(ks) and GROUP, and return the metrics."""
     prompts = tokenizer([problem.prompt for problem in problems]).input_ids
     correct, entropy = _count_correct(model, tokenizer, problems, prompts, samples, 1.0, seed)
 
@@ -52,7 +52,7 @@ def measure(
     for temperature in temperatures:
         solved, _ = _count_correct(model, tokenizer, rare, hinted, GROUP, temperature, seed)
         mode_success[temperature] = sum(solved) / (GROUP * len(rare))
-    return Figures(
+    return Metrics(
         problems=len(problems),
         samples=samples,
         pass_at={k: pass_at(k) for k in ks},
@@ -73,7 +73,7 @@ def _count_correct(
     temperature: float,
     seed: int,
 ) -> tuple[list[int], float]:
-    """Right responses to each problem, and the mean entropy."""
+    """Return the number of right responses to each problem, and the mean entropy."""
     responses, entropy = sample(model, prompts, samples, MAX_RESPONSE_TOKENS, temperature, seed)
     correct = []
     for problem, group in zip(problems, responses, strict=True):
@@ -84,6 +84,7 @@ def _count_correct(
 
 @torch.no_grad()
 def _mode_probability(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, problems: list[Problem], temperature: float) -> float:
+    """Return the mean probability that a response begins with `?`."""
     total = 0.0
     for problem in problems:
         ids_BP = torch.tensor([tokenizer(problem.prompt).input_ids])

@@ -1,4 +1,4 @@
-"""Grades a Countdown response by its derivation, not by its last number alone (task: uec/tasks/countdown/data.py)."""
+"""The reward function of Countdown. It grades the whole derivation, not the last number alone (task: uec/tasks/countdown/data.py)."""
 
 import re
 from typing import Any
@@ -9,9 +9,9 @@ STEP = re.compile(r"\s*(0|[1-9][0-9]?)\s*([-+*])\s*(0|[1-9][0-9]?)\s*=\s*(0|[1-9
 
 
 def score(response: str, answer: str, *, numbers: list[int], **row: Any) -> dict[str, float]:
-    """accuracy 1 iff each step is right, each of `numbers` is used exactly once and the last result is `answer`.
+    """Return accuracy 1 iff each step is right, each of `numbers` is used exactly once and the last result is `answer`.
 
-    A leading `?` is allowed, spaces may be left out. The result of a step is a number for later ones, so k numbers take k - 1 steps.
+    A leading `?` is allowed, and spaces may be omitted. Later steps use the results of earlier ones, so k numbers take k - 1 steps.
     """
     return {"accuracy": float(_solves(response, int(answer), [int(number) for number in numbers]))}
 

@@ -1,1 +1,1 @@
-"""Geometry: read a length, angle or area off a drawn figure."""
+"""Geometry: read the sides of a drawn shape off an image, and compute a length or an area."""

@@ -1,10 +1,10 @@
-r"""Plane geometry on a grid of cells: a picture, a question, and a derivation that is read off and worked out.
+r"""Plane geometry on a grid of cells: an image, a question, and a derivation from the sides that the image shows.
 
-Under a picture of an L-shape stands `Find the area.`, and the response is
+For the image of an L-shape and the question `Find the area.` the response is
 
     w=6 h=8 w*h=48 cut w=2 h=5 w*h=10 diff=38 \boxed{38}
 
-Several kinds share a question, so that neither the kind nor the answer is in the text. Sides are in cells.
+Several kinds share a question, so that the text reveals neither the kind nor the answer. Sides are in cells.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from uec.tasks.geometry import shapes as shapes
+from uec.tasks.geometry import shapes
 
 QUESTIONS = {
     "rect_area": "Find the area.",
@@ -31,52 +31,56 @@ QUESTIONS = {
 KINDS = tuple(QUESTIONS)
 LEVELS = (1, 2, 3)
 SMALL_GRID, LARGE_GRID = 6, 8
-"""Cells a side: 84 and 112 pixels, 9 and 16 image tokens."""
+"""Cells per side: 84 and 112 pixels, 9 and 16 image tokens."""
 SHARE_OF_LARGE_GRIDS = {1: 0.15, 2: 0.15, 3: 0.5}
 POLYOMINO_ROWS = {1: (2, 3), 2: (3, 4), 3: (4, 6)}
-"""Fewest and most, a level."""
+"""Fewest and most rows by level."""
 MAX_RESPONSE_TOKENS = 24
-"""The longest solution has 22 tokens with its end token."""
+"""The longest solution has 22 tokens, its end token included."""
 MOST_REDRAWS = 2_000
 
 Steps = tuple[tuple[str, int], ...]
-"""Named quantities in the order of the derivation; a name may come twice."""
+"""Named quantities in the order of the derivation; a name may occur twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    picture: Image.Image
+    """An image with a question, and the sides that a derivation reads off it."""
+
+    image: Image.Image
     kind: str
-    level: int
-    """1 to 3: sides of up to 3, 5 or all cells of the grid (a rectangle with a hole has up to 4 at level 1)."""
-    sides: tuple[int, ...]
-    """w and h of the figure's box; with lshape and shaded those of what is missing, too."""
+    level: int  # 1 to 3: sides of up to 3, 5 or all cells of the grid (at level 1 a rectangle with a hole has up to 4)
+    sides: tuple[int, ...]  # w and h of the bounding box; for lshape and shaded also w and h of the missing cells
 
     @property
     def steps(self) -> Steps:
+        """Return the derivation."""
         return derive(self.kind, *self.sides)[0]
 
     @property
     def answer(self) -> int:
+        """Return the last quantity of the derivation."""
         return derive(self.kind, *self.sides)[1]
 
     @property
     def question(self) -> str:
+        """Return the text that the model reads with the image."""
         return QUESTIONS[self.kind]
 
     @property
     def solution(self) -> str:
+        """Return the response that earns accuracy 1."""
         return write_solution(self.steps, self.answer)
 
     @property
     def key(self) -> bytes:
-        """Equal for equal pictures only, whatever is asked about them."""
-        return hashlib.sha256(self.picture.tobytes()).digest()
+        """Return a digest of the image; the question does not count."""
+        return hashlib.sha256(self.image.tobytes()).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How often a kind and a level are drawn; weights, not shares."""
+    """Weights of the kinds and levels in random problems. They need not sum to 1."""
 
     kinds: dict[str, float]
     levels: dict[int, float]
@@ -93,11 +97,15 @@ RL = Mix(
 
 
 def write_solution(steps: Steps, answer: int) -> str:
+    """Return the response with these steps and the boxed answer."""
     return " ".join([*(f"{name}={value}" for name, value in steps), rf"\boxed{{{answer}}}"])
 
 
 def derive(kind: str, w: int, h: int, inner_w: int = 0, inner_h: int = 0) -> tuple[Steps, int]:
-    """The derivation and the answer for a figure with a w x h box; lshape and shaded lack inner_w x inner_h cells of it."""
+    """Return the derivation and the answer for a shape in a w x h box, of which lshape and shaded lack inner_w x inner_h cells.
+
+    Raises ValueError for an unknown kind.
+    """
     sides = (("w", w), ("h", h))
     product = ("w*h", w * h)
     match kind:
@@ -117,10 +125,10 @@ def derive(kind: str, w: int, h: int, inner_w: int = 0, inner_h: int = 0) -> tup
 
 
 def draw(rng: random.Random, kind: str, level: int) -> Problem:
-    """A random problem of that kind and level, at a random place in a random colour."""
+    """Return a random problem of the kind and level, at a random place in a random colour."""
     cells = LARGE_GRID if rng.random() < SHARE_OF_LARGE_GRIDS[level] else SMALL_GRID
     longest = {1: 3, 2: 5, 3: cells}[level]
-    picture = shapes.blank(cells)
+    image = shapes.blank(cells)
     colour = rng.choice(shapes.COLOURS)
 
     def pair(least: int, most: int) -> tuple[int, int]:
@@ -133,30 +141,30 @@ def draw(rng: random.Random, kind: str, level: int) -> Problem:
     match kind:
         case "rect_area" | "rect_perim":
             w, h = pair(1, longest)
-            shapes.rectangle(picture, *place(w, h), w, h, colour)
+            shapes.rectangle(image, *place(w, h), w, h, colour)
         case "tri_area" | "hyp2":
             w, h = pair(1, longest)
             while kind == "tri_area" and w * h % 2:
                 w, h = pair(1, longest)
-            shapes.triangle(picture, *place(w, h), w, h, rng.randrange(shapes.CORNERS), colour)
+            shapes.triangle(image, *place(w, h), w, h, rng.randrange(shapes.CORNERS), colour)
         case "poly_perim":
             rows = shapes.random_rows(rng, rng.randint(*POLYOMINO_ROWS[level]), longest)
             w, h = shapes.width(rows), len(rows)
-            shapes.polyomino(picture, *place(w, h), rows, colour)
+            shapes.polyomino(image, *place(w, h), rows, colour)
         case "lshape":
             w, h = pair(2, longest)
             missing = rng.randint(1, w - 1), rng.randint(1, h - 1)
-            shapes.l_shape(picture, *place(w, h), w, h, *missing, rng.randrange(shapes.CORNERS), colour)
+            shapes.l_shape(image, *place(w, h), w, h, *missing, rng.randrange(shapes.CORNERS), colour)
         case "shaded":
             w, h = pair(3, max(longest, 4))
             missing = rng.randint(1, w - 2), rng.randint(1, h - 2)
             x, y = place(w, h)
-            shapes.rectangle(picture, x, y, w, h, colour)
+            shapes.rectangle(image, x, y, w, h, colour)
             hole_x, hole_y = rng.randint(x + 1, x + w - 1 - missing[0]), rng.randint(y + 1, y + h - 1 - missing[1])
-            shapes.rectangle(picture, hole_x, hole_y, *missing, shapes.WHITE)
+            shapes.rectangle(image, hole_x, hole_y, *missing, shapes.WHITE)
         case _:
             raise _unknown(kind)
-    return Problem(picture, kind, level, (w, h, *missing))
+    return Problem(image, kind, level, (w, h, *missing))
 
 
 def _unknown(kind: str) -> ValueError:
@@ -164,15 +172,16 @@ def _unknown(kind: str) -> ValueError:
 
 
 def draw_from(rng: random.Random, mix: Mix) -> Problem:
+    """Return a random problem of the mix."""
     kind = rng.choices(list(mix.kinds), list(mix.kinds.values()))[0]
     level = rng.choices(list(mix.levels), list(mix.levels.values()))[0]
     return draw(rng, kind, level)
 
 
 def problems(seed: int, count: int, mix: Mix, avoid: set[bytes]) -> list[Problem]:
-    """`count` problems with different pictures, none with a key in `avoid`.
+    """Return `count` problems with different images, none with a key in `avoid`.
 
-    Raises ValueError where no new picture is found (small figures on the small grid are soon used up).
+    Raises ValueError if no new image is found (there are few small shapes on the small grid).
     """
     rng = random.Random(seed)
     seen = set(avoid)
@@ -183,27 +192,27 @@ def problems(seed: int, count: int, mix: Mix, avoid: set[bytes]) -> list[Problem
             if problem.key not in seen:
                 break
         else:
-            raise ValueError(f"{count} different geometry problems are too many: no new picture after {len(found)}")
+            raise ValueError(f"{count} different geometry problems are too many: no new image after {len(found)}")
         seen.add(problem.key)
         found.append(problem)
     return found
 
 
-def encode_png(picture: Image.Image) -> bytes:
-    """The same picture gives the same bytes."""
+def encode_png(image: Image.Image) -> bytes:
+    """Return the image as PNG; equal images give equal bytes."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
 def write_parquet(path: Path, rows: list[Problem]) -> None:
-    """Columns prompt, answer, images (a list of {bytes, path}), kind, level and solution; over what is there."""
+    """Write the columns prompt, answer, images (a list of {bytes, path}), kind, level and solution; an existing file is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     columns = {
         "prompt": pa.array([p.question for p in rows], pa.string()),
         "answer": pa.array([str(p.answer) for p in rows], pa.string()),
-        "images": pa.array([[{"bytes": encode_png(p.picture), "path": f"{i:06}.png"}] for i, p in enumerate(rows)], pa.list_(image)),
+        "images": pa.array([[{"bytes": encode_png(p.image), "path": f"{i:06}.png"}] for i, p in enumerate(rows)], pa.list_(image_type)),
         "kind": pa.array([p.kind for p in rows], pa.string()),
         "level": pa.array([p.level for p in rows], pa.int64()),
         "solution": pa.array([p.solution for p in rows], pa.string()),

@@ -1,8 +1,8 @@
-"""What the geometry start checkpoint is shown: problems with their solutions, drawn without end.
+"""The demonstrations of the geometry cold start: an endless stream of problems with their solutions.
 
-Some solutions misread one side by one cell and go on from there without another mistake. A model that was shown perfect
-solutions only is soon sure of its readings, right or wrong, and eight samples are then much like one; one that was shown
-slips keeps the neighbouring values in play, and reward can tell them apart.
+Some solutions misread one side by one cell and continue without another mistake. A model trained on perfect solutions alone
+soon becomes certain of its readings, right or wrong, and eight samples hardly differ. After training with slips it also
+samples neighbouring values, and the reward can tell them apart.
 """
 
 import random
@@ -13,7 +13,7 @@ from uec.tasks.geometry.data import COLD_START, Problem, draw_from
 
 
 def demonstrations(seed: int, share_of_slips: float, avoid: set[bytes]) -> Iterator[Problem]:
-    """Endless problems of the cold start's mix, no picture with a key in `avoid`; after a slip, `sides` are the misread ones."""
+    """Yield problems of the cold-start mix without end; no image has a key in `avoid`. After a slip, `sides` are the misread ones."""
     rng = random.Random(seed)
     while True:
         problem = draw_from(rng, COLD_START)
@@ -22,7 +22,7 @@ def demonstrations(seed: int, share_of_slips: float, avoid: set[bytes]) -> Itera
 
 
 def misread(rng: random.Random, problem: Problem) -> Problem:
-    """One side a cell longer or shorter, such that there is a figure of the kind with these sides."""
+    """Return the problem with one side a cell longer or shorter, so that a shape of the kind with these sides exists."""
     while True:
         sides = list(problem.sides)
         sides[rng.randrange(len(sides))] += rng.choice((-1, 1))

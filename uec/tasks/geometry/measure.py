@@ -1,4 +1,4 @@
-"""What a geometry start checkpoint can do, on pictures that it was not shown."""
+"""Measurement of an initial model of the geometry task, on images that it was not trained on."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -13,34 +13,34 @@ from uec.tasks.geometry.reward import score
 from uec.tasks.sample import cut, sample_batch
 
 GROUP = 8
-"""G of the default run: a prompt without success among so many responses is difficult."""
+"""G of the default run: a prompt with no right response among so many is difficult."""
 LARGEST_BATCH = 512
 """Responses sampled at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Metrics:
     """Shares and means over problems, at T = 1."""
 
     problems: int
     samples: int  # responses to each
     pass_at: dict[int, float]  # k -> pass@k by the derivation
     pass_at_by_kind: dict[str, dict[int, float]]
-    answer: float  # share of responses whose answer is right, whatever the derivation
+    answer: float  # share of responses with the right answer, whatever the derivation
     answer_by_kind: dict[str, float]
-    swapped: float  # share right by the derivation when shown another problem's picture
-    swapped_answer: float  # by the answer
-    entropy: float  # nats, true, per response token
-    difficult: float  # expected share of prompts without success among GROUP responses
+    swapped: float  # share right by the derivation, with another problem's image
+    swapped_answer: float  # share right by the answer, with another problem's image
+    entropy: float  # nats per response token, of the full distribution
+    difficult: float  # expected share of prompts with no right response among GROUP
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Right responses to each problem."""
+    """The numbers of right responses to each problem."""
 
-    derived: list[int]
-    answered: list[int]
-    entropy: float
+    derived: list[int]  # right by the derivation
+    answered: list[int]  # right by the answer
+    entropy: float  # nats per response token
 
 
 def measure(
@@ -50,37 +50,40 @@ def measure(
     samples: int = 16,
     ks: tuple[int, ...] = (1, 8, 16),
     seed: int = 0,
-) -> Figures:
-    """Samples `samples` responses to each problem at T = 1; needs at least max(ks) and GROUP."""
-    own = judge(model, processor, problems, samples, 1.0, seed)
-    swapped = judge(model, processor, swap_pictures(problems), samples, 1.0, seed)
+) -> Metrics:
+    """Sample `samples` responses to each problem at T = 1, at least max(ks) and GROUP, and return the metrics."""
+    verdicts = judge(model, processor, problems, samples, 1.0, seed)
+    swapped = judge(model, processor, swap_images(problems), samples, 1.0, seed)
 
     def pass_at(counts: list[int], k: int, kind: str | None = None) -> float:
         values = [pass_at_k(samples, c, k) for c, problem in zip(counts, problems, strict=True) if kind in (None, problem.kind)]
         return sum(values) / len(values)
 
     kinds = [kind for kind in KINDS if any(problem.kind == kind for problem in problems)]
-    return Figures(
+    return Metrics(
         problems=len(problems),
         samples=samples,
-        pass_at={k: pass_at(own.derived, k) for k in ks},
-        pass_at_by_kind={kind: {k: pass_at(own.derived, k, kind) for k in ks} for kind in kinds},
-        answer=pass_at(own.answered, 1),
-        answer_by_kind={kind: pass_at(own.answered, 1, kind) for kind in kinds},
+        pass_at={k: pass_at(verdicts.derived, k) for k in ks},
+        pass_at_by_kind={kind: {k: pass_at(verdicts.derived, k, kind) for k in ks} for kind in kinds},
+        answer=pass_at(verdicts.answered, 1),
+        answer_by_kind={kind: pass_at(verdicts.answered, 1, kind) for kind in kinds},
         swapped=pass_at(swapped.derived, 1),
         swapped_answer=pass_at(swapped.answered, 1),
-        entropy=own.entropy,
-        difficult=1 - pass_at(own.derived, GROUP),
+        entropy=verdicts.entropy,
+        difficult=1 - pass_at(verdicts.derived, GROUP),
     )
 
 
-def swap_pictures(problems: list[Problem]) -> list[Problem]:
-    """Each problem with the picture of the next one that has its question and size: what the text alone gives."""
+def swap_images(problems: list[Problem]) -> list[Problem]:
+    """Return each problem with the image of another one that has the same question and size.
+
+    Responses to these show how far the text alone leads.
+    """
     alike = _group(problems)
     swapped = list(problems)
     for indices in alike:
         for index, other in zip(indices, indices[1:] + indices[:1], strict=True):
-            swapped[index] = replace(problems[index], picture=problems[other].picture)
+            swapped[index] = replace(problems[index], image=problems[other].image)
     return swapped
 
 
@@ -92,7 +95,7 @@ def judge(
     temperature: float,
     seed: int,
 ) -> Verdicts:
-    """Samples and grades `samples` responses to each problem."""
+    """Sample and grade `samples` responses to each problem."""
     generator = torch.Generator().manual_seed(seed)
     eos = processor.tokenizer.eos_token_id
     derived, answered = [0] * len(problems), [0] * len(problems)
@@ -103,7 +106,7 @@ def judge(
             repeated = [index for index in indices for _ in range(samples)]
             prompts = processor(
                 text=[prompt_text(processor, problems[index].question) for index in repeated],
-                images=[problems[index].picture for index in repeated],
+                images=[problems[index].image for index in repeated],
                 return_tensors="pt",
             )
             tokens_BT, entropy_BT, alive_BT = sample_batch(model, prompts, MAX_RESPONSE_TOKENS, temperature, eos, generator)
@@ -118,8 +121,8 @@ def judge(
 
 
 def _group(problems: list[Problem]) -> list[list[int]]:
-    """Indices of problems whose prompts are of one length."""
+    """Return groups of indices of problems whose prompts have the same length."""
     alike: dict[tuple[str, tuple[int, int]], list[int]] = defaultdict(list)
     for index, problem in enumerate(problems):
-        alike[problem.question, problem.picture.size].append(index)
+        alike[problem.question, problem.image.size].append(index)
     return list(alike.values())

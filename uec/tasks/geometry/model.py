@@ -1,4 +1,4 @@
-"""The geometry start checkpoint's model and processor: Qwen2.5-VL's architecture and its own processor, both very small."""
+"""The model and the processor of the geometry task: Qwen2.5-VL's architecture with a small tokenizer, both very small."""
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -19,7 +19,7 @@ from uec.tasks.geometry.shapes import CELL
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
-# In the order of their ids, which begin at 0.
+# In the order of their ids, from 0.
 SPECIAL = (PAD, START, END, VISION_START, VISION_END, "<|vision_pad|>", IMAGE, VIDEO)
 VOCABULARY = 384
 """Rows of the embedding; the tokenizer has fewer tokens."""
@@ -30,7 +30,7 @@ WORDS = (
     *("user\n", "assistant\n", "system\n", *dict.fromkeys(QUESTIONS.values())),
     *("w=", " h=", " w*h=", " w+h=", " w*w=", " h*h=", " cut w=", " hole w=", " half=", " sum=", " diff=", " \\boxed{", "}"),
 )
-"""What becomes a token of its own. Any other text is spelt in bytes."""
+"""Texts that are one token each. Any other text is encoded as bytes."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -44,7 +44,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE: any text encodes, each digit is a token. Padding is on the left, as generation needs it."""
+    """Return a byte-level BPE tokenizer: any text encodes, and each digit is one token. It pads on the left, for generation."""
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = ByteLevelDecoder()
@@ -67,7 +67,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_processor() -> Qwen2_5_VLProcessor:
-    """Tokenizer, chat template, and the image processor of Qwen2-VL for pictures of 56 x 56 to 140 x 140 pixels."""
+    """Return the tokenizer, the chat template, and Qwen2-VL's image processor for images of 56 x 56 to 140 x 140 pixels."""
     pixels = {"min_pixels": LEAST_PIXELS, "max_pixels": MOST_PIXELS}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**pixels),
@@ -78,7 +78,7 @@ def build_processor() -> Qwen2_5_VLProcessor:
 
 
 def new_model() -> Qwen2_5_VLForConditionalGeneration:
-    """1.12 M parameters, 0.28 M of them vision, random. Draws from torch's global generator: seed it first."""
+    """Return a random model of 1.12 M parameters, 0.28 M of them vision. It draws from torch's global generator, so seed that first."""
     width, spread = 128, 0.05
     pad, end = SPECIAL.index(PAD), SPECIAL.index(END)
     text = {

@@ -1,18 +1,19 @@
-r"""Grades a geometry response by its derivation, not by its answer alone (task: uec/tasks/geometry/data.py)."""
+"""The reward function of the geometry task. It grades the whole derivation, not the answer alone (task: uec/tasks/geometry/data.py)."""
 
 import re
 from typing import Any
 
 from uec.rewards.graders import last_box
 
-# Words and numbers whole, anything else character by character: spaces neither count nor join or split digits.
+# A piece is a word, a number or one other character. Spaces are ignored, but they do not join digits.
 PIECE = re.compile(r"[A-Za-z]+|[0-9]+|\S")
 
 
 def score(response: str, answer: str, *, solution: str, **row: Any) -> dict[str, float]:
-    r"""accuracy 1 iff the response is the worked `solution`, each quantity, its order and the only box; spaces aside.
+    r"""Return the parts `accuracy` and `answer`.
 
-    answer 1 iff the last \boxed{} alone holds `answer`: what a lucky guess or a wrong derivation may earn.
+    `accuracy` is 1 iff the response is the `solution`: the same quantities in the same order, and one box; spaces are
+    ignored. `answer` is 1 iff the last \boxed{} holds `answer`, which a lucky guess or a wrong derivation may reach.
     """
     box = last_box(response)
     is_answered = box is not None and box.strip() == answer

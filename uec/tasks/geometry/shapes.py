@@ -1,7 +1,7 @@
-"""Pictures of the geometry task: plane figures on a grid of cells, in one colour.
+"""Images of the geometry task: plane shapes on a grid of cells, in one colour.
 
-Positions and sides are in cells from the top left corner. A cell is one patch of the vision tower, so that where a figure
-ends is seen in whole patches.
+Positions and sides are in cells from the top left corner. A cell is one patch of the vision tower, so that a shape fills
+whole patches.
 """
 
 import random
@@ -13,7 +13,7 @@ CELL = 14
 COLOURS = ((220, 60, 60), (60, 120, 220), (40, 160, 80), (230, 160, 30), (150, 80, 190), (30, 170, 180))
 WHITE, GREY, INK = (255, 255, 255), (205, 205, 205), (40, 40, 40)
 CORNERS = 4
-"""Numbered clockwise from the top left one."""
+"""Numbered clockwise from the top left corner."""
 
 Colour = tuple[int, int, int]
 Rows = tuple[tuple[int, int], ...]
@@ -21,30 +21,31 @@ Rows = tuple[tuple[int, int], ...]
 
 
 def blank(cells: int) -> Image.Image:
-    """An empty grid of cells x cells, RGB."""
+    """Return an empty RGB grid of cells x cells."""
     side = cells * CELL
-    picture = Image.new("RGB", (side, side), WHITE)
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), WHITE)
+    pen = ImageDraw.Draw(image)
     for start in range(0, side, CELL):
         pen.line([(start, 0), (start, side - 1)], fill=GREY)
         pen.line([(0, start), (side - 1, start)], fill=GREY)
-    return picture
+    return image
 
 
-def rectangle(picture: Image.Image, x: int, y: int, w: int, h: int, colour: Colour) -> None:
-    ImageDraw.Draw(picture).rectangle(_box(x, y, w, h), fill=colour, outline=INK)
+def rectangle(image: Image.Image, x: int, y: int, w: int, h: int, colour: Colour) -> None:
+    """Draw a filled rectangle."""
+    ImageDraw.Draw(image).rectangle(_box(x, y, w, h), fill=colour, outline=INK)
 
 
-def triangle(picture: Image.Image, x: int, y: int, w: int, h: int, missing: int, colour: Colour) -> None:
-    """Three corners of the box: a right triangle whose right angle is opposite the missing corner."""
+def triangle(image: Image.Image, x: int, y: int, w: int, h: int, missing: int, colour: Colour) -> None:
+    """Draw the right triangle on three corners of the box; the right angle is opposite the missing corner."""
     left, top, right, bottom = _box(x, y, w, h)
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     del corners[missing]
-    ImageDraw.Draw(picture).polygon(corners, fill=colour, outline=INK)
+    ImageDraw.Draw(image).polygon(corners, fill=colour, outline=INK)
 
 
-def l_shape(picture: Image.Image, x: int, y: int, w: int, h: int, cut_w: int, cut_h: int, corner: int, colour: Colour) -> None:
-    """A rectangle without the cut_w x cut_h cells at one corner."""
+def l_shape(image: Image.Image, x: int, y: int, w: int, h: int, cut_w: int, cut_h: int, corner: int, colour: Colour) -> None:
+    """Draw a rectangle without the cut_w x cut_h cells at one corner."""
     left, top, right, bottom = _box(x, y, w, h)
     inner_x, inner_y = left + cut_w * CELL, top + cut_h * CELL
     points = [(inner_x, top), (right, top), (right, bottom), (left, bottom), (left, inner_y), (inner_x, inner_y)]
@@ -52,20 +53,20 @@ def l_shape(picture: Image.Image, x: int, y: int, w: int, h: int, cut_w: int, cu
         points = [(left + right - a, b) for a, b in points]
     if corner in (2, 3):
         points = [(a, top + bottom - b) for a, b in points]
-    ImageDraw.Draw(picture).polygon(points, fill=colour, outline=INK)
+    ImageDraw.Draw(image).polygon(points, fill=colour, outline=INK)
 
 
-def polyomino(picture: Image.Image, x: int, y: int, rows: Rows, colour: Colour) -> None:
-    """Cell by cell, each with its outline; column 0 of the rows is at x."""
+def polyomino(image: Image.Image, x: int, y: int, rows: Rows, colour: Colour) -> None:
+    """Draw the cells of the rows, each with its outline; column 0 is at x."""
     for row, (first, last) in enumerate(rows):
         for column in range(first, last + 1):
-            rectangle(picture, x + column, y + row, 1, 1, colour)
+            rectangle(image, x + column, y + row, 1, 1, colour)
 
 
 def random_rows(rng: random.Random, height: int, most_columns: int) -> Rows:
-    """Rows of a polyomino that is no rectangle, convex along rows and columns, so that its perimeter is its box's.
+    """Return the rows of a random polyomino that is no rectangle. `height` and `most_columns` are at least 2.
 
-    The leftmost column is 0. Needs height and most_columns of at least 2.
+    The leftmost column is 0. Rows and columns have no gaps, so the perimeter equals that of the bounding box.
     """
     while True:
         rows = [_span(rng, most_columns)]
@@ -79,6 +80,7 @@ def random_rows(rng: random.Random, height: int, most_columns: int) -> Rows:
 
 
 def width(rows: Rows) -> int:
+    """Return the number of columns of a polyomino."""
     return max(last for _, last in rows) + 1
 
 
@@ -88,11 +90,11 @@ def _span(rng: random.Random, columns: int) -> tuple[int, int]:
 
 
 def _is_one_run(rows: list[tuple[int, int]], column: int) -> bool:
-    """No gap in the rows that have a cell in that column."""
+    """Return whether the rows with a cell in the column are neighbours."""
     filled = [row for row, (first, last) in enumerate(rows) if first <= column <= last]
     return not filled or filled[-1] - filled[0] + 1 == len(filled)
 
 
 def _box(x: int, y: int, w: int, h: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom pixel, the last two included."""
+    """Return the left, top, right and bottom pixel, all of them inside."""
     return x * CELL, y * CELL, (x + w) * CELL - 1, (y + h) * CELL - 1

@@ -1,4 +1,4 @@
-"""The Countdown tokenizer: one token for each word, words being separated by spaces."""
+"""The Countdown tokenizer: one token for each word; spaces separate words."""
 
 import json
 from pathlib import Path
@@ -13,17 +13,16 @@ from uec.tasks.countdown.data import HINT, LARGEST_VALUE
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 SPECIAL = (PAD, BOS, EOS)
-# `;` is left for demonstrations of several tries in a row, which this cold start does not hold.
+# `;` is reserved for demonstrations of several attempts in a row, which this cold start does not contain.
 WORDS = [*SPECIAL, "+", "-", "*", "=", ",", ";", ":", HINT, *map(str, range(LARGEST_VALUE + 1))]
 
 
 def build() -> PreTrainedTokenizerFast:
-    """111 words. A text encodes to `<bos>` and its words. There is no unknown token: any other word is an error.
+    """Return the tokenizer of 111 words. A text encodes to `<bos>` and its words; any other word is an error.
 
-    Each word is an added token, too. transformers 5 disregards what the tokenizer of a Qwen2 folder says of itself
-    (AutoTokenizer rebuilds it by Qwen2's rules, which split numbers into digits), but keeps added tokens: thus
-    AutoTokenizer finds the same ids, and only its decoding lacks the spaces. `uec.models.source.load_tokenizer` loads
-    the tokenizer as it was saved.
+    Each word is also an added token. AutoTokenizer of transformers 5 ignores the saved rules of a tokenizer in a Qwen2
+    folder and rebuilds it by Qwen2's rules, which split numbers into digits, but it keeps added tokens. So it finds the
+    same ids, and only its decoding lacks the spaces. `uec.models.pretrained.load_tokenizer` loads the tokenizer as saved.
     """
     vocabulary = {word: index for index, word in enumerate(WORDS)}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=None))
@@ -37,7 +36,7 @@ def build() -> PreTrainedTokenizerFast:
 
 
 def save(folder: Path) -> None:
-    """Writes tokenizer.json and tokenizer_config.json; the latter says `unk_token: null`, or else AutoTokenizer adds a 112th token."""
+    """Write tokenizer.json and tokenizer_config.json, with `unk_token: null`: without it AutoTokenizer adds a 112th token."""
     build().save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A user's own policy loss and advantage estimator, from a file: they work, and each mistake is told with its field."""
+"""A user's policy loss and advantage estimator, from a file: they work, and each mistake is reported with its field."""
 
 import numpy as np
 import pytest
@@ -110,7 +110,7 @@ def test_the_sums_that_a_policy_loss_may_return_become_metrics() -> None:
         ("no_such_package.losses:good", "there is no module no_such_package"),
     ],
 )
-def test_a_policy_loss_that_cannot_be_had_is_told_with_its_field(losses: str, make_config, name: str, said: str) -> None:
+def test_a_policy_loss_that_cannot_be_loaded_is_reported_with_its_field(losses: str, make_config, name: str, said: str) -> None:
     with pytest.raises(BadInput) as caught:
         load_policy_loss(name.format(file=losses))
     assert str(caught.value).startswith("loss.policy: ") and said in str(caught.value)
@@ -148,7 +148,7 @@ def test_what_an_estimator_returns_is_checked(estimators: str, function: str, sa
         ("{file}:two", "cannot be called (missing a required argument: 'more'); it must be def two(rewards: list[array])"),
     ],
 )
-def test_an_estimator_that_cannot_be_had_is_told_with_its_field(estimators: str, make_config, name: str, said: str) -> None:
+def test_an_estimator_that_cannot_be_loaded_is_reported_with_its_field(estimators: str, make_config, name: str, said: str) -> None:
     with pytest.raises(BadInput) as caught:
         load_estimator(name.format(file=estimators))
     assert str(caught.value).startswith("advantage.estimator: ") and said in str(caught.value)
