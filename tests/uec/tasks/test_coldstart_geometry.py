@@ -130,7 +130,7 @@ def test_slips_misread_one_side_by_one_cell_in_the_stated_share_and_are_worked_o
             slipped += 1
             assert abs(problem.sides[0] - true[0]) + abs(problem.sides[1] - true[1]) == 1
         assert problem.solution == write_solution(*derive(problem.kind, *problem.sides))
-    # a fifth, less slips in what is missing (half of those of lshape and shaded, 28 %), within four standard errors of 1000 draws
+    # a fifth, minus slips in the missing cells (half of those of lshape and shaded, 28 %), within four standard errors of 1000 draws
     assert abs(slipped / 1000 - 0.2 * (1 - 0.5 * 2.4 / 8.6)) < 0.05
 
 

@@ -225,7 +225,7 @@ def test_a_right_derivation_is_rewarded_whatever_its_spaces() -> None:
         (r"w=6 h=8 w*h=48 cut w=5 h=2 w*h=10 diff=38 \boxed{38}", 1),  # right by luck
         (r"w=8 h=6 w*h=48 cut w=2 h=5 w*h=10 diff=38 \boxed{38}", 1),
         (r"w=6 h=8 w*h=47 cut w=2 h=5 w*h=10 diff=38 \boxed{38}", 1),  # a wrong product on the way
-        (r"w=6 h=8 w*h=48 w=2 h=5 w*h=10 diff=38 \boxed{38}", 1),  # not said what is cut
+        (r"w=6 h=8 w*h=48 w=2 h=5 w*h=10 diff=38 \boxed{38}", 1),  # it does not say what is cut
         (r"w=6 h=8 w*h=48 hole w=2 h=5 w*h=10 diff=38 \boxed{38}", 1),
         (r"w=6 h=8 cut w=2 h=5 w*h=10 diff=38 \boxed{38}", 1),  # a step is missing
         (r"h=8 w=6 w*h=48 cut w=2 h=5 w*h=10 diff=38 \boxed{38}", 1),  # another order
