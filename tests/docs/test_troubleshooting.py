@@ -6,13 +6,25 @@ form, so that the tests compare pages and code as two sets.
 An entry is one line `- MESSAGE` or more of them, followed by one line `  - ADVICE`.
 """
 
+import ast
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.support.messages import Message, messages, of_python, of_shell, squeezed
+from tests.support.messages import (
+    ELSEWHERE,
+    EXCEPTIONS,
+    LISTS,
+    MAKERS,
+    ROOTS,
+    Message,
+    messages,
+    of_python,
+    of_shell,
+    squeezed,
+)  # fmt: skip
 
 PROJECT = Path(__file__).resolve().parents[2]
 INDEX = "docs/troubleshooting.md"
@@ -112,6 +124,13 @@ def test_each_message_can_be_read_off_the_source(said: list[Message]) -> None:
     assert not unread, f"these have no text in the source. {advice}:\n{unread}"
 
 
+def test_each_name_by_which_messages_are_found_is_used_in_the_code() -> None:
+    files = [path for root in ROOTS for path in (PROJECT / root).rglob("*.py")]
+    code = "\n".join(ast.unparse(ast.parse(path.read_text())) for path in files)
+    uses = [*(f"{name}(" for name in EXCEPTIONS), *(f"{name}.append(" for name in LISTS), *(f"def {name}(" for name in MAKERS), *ELSEWHERE]
+    assert [use for use in uses if use not in code] == [], "renamed in the code: its messages would be missed in silence"
+
+
 def test_each_entry_gives_advice_and_no_message_stands_twice(pages: dict[str, str]) -> None:
     texts = [text for entry in entries(pages) for _, text in entry.messages]
     assert len(texts) > 300
@@ -154,7 +173,7 @@ def test_every_link_of_the_pages_leads_to_a_file_and_a_section(pages: dict[str, 
     ],
 )  # fmt: skip
 def test_a_message_is_its_text_with_dots_for_what_varies(code: str, text: str | None) -> None:
-    (found,) = of_python("uec/validate_it.py", code)
+    (found,) = of_python("uec/config/validate_it.py", code)
     assert found.text == text
 
 

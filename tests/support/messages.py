@@ -1,7 +1,7 @@
-"""Every message that the code has for a person, read off its source: the text, with `…` for whatever is filled in.
+"""Every message of the code to its user, read from the source: the text, with `…` for each value that the code fills in.
 
 `raise BadInput(f"{name} has {count} rows")` is the message `… has … rows`. A message is the text of an exception or of an event of
-a run, a problem of a config, a note, a failed grading, a doubt of the doctor, or a line on standard error.
+a run, a problem of a config, a note, a failed grading, a finding of the doctor, or a line on standard error.
 """
 
 import ast
@@ -11,35 +11,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOTS = ("uec", "actors", "launch", "bench")
-EXCEPTIONS = ("BadInput", "RunFailed")  # and whatever ends in Error
-LISTS = ("problems", "said")  # what is appended to a list of this name is a message
+EXCEPTIONS = ("BadInput", "RunFailed")  # and each name that ends in Error
+LISTS = ("problems", "warnings", "advice")  # each text that is appended to a list of this name is a message
 MAKERS = ("_not_started", "account", "notes", "dropped", "_dropped", "_apply", "stop_note", "_how_to_go_on", "instead_of")
-"""Functions that return a message, or a list of some."""
+"""Functions that return a message or a list of messages."""
 ELSEWHERE = {
-    "str(error)": "an exception's, passed on",
+    "str(error)": "the text of an exception, passed on",
     "str(answer[-1])": "the BadInput of load_reward, in the grading process",
-    "error": "a grading process's, passed on",
+    "error": "the text of a grading process, passed on",
     "'\\n'.join(dict.fromkeys(problems))": "each problem is a message by itself",
     "'\\n'.join(problems)": "each problem is a message by itself",
     "'\\n'.join([f'uec: {lines[0]}', *(f'     {line}' for line in lines[1:])])": "uec.commands.cli shows an exception's text",
     "f'{entry!r:.200}'": "the end of `its grading process sent no result but …`",
-    "f'{label} {done}/{total}'": "progress of an evaluation, no message",
-    "f\"{error}\\n{instead_of(cfg.data.eval or '')}\"": "load_held_out's, with the advice of instead_of",
-    "said + [f'{result.bench} failed: {result.error}' for result in results if result.error]": "each is a message by itself",
+    "f'{label} {done}/{total}'": "the progress of an evaluation, not a message",
+    "f\"{error}\\n{instead_of(cfg.data.eval or '')}\"": "the text of load_held_out, with the advice of instead_of",
+    "said + [f'{result.bench} failed: {result.error}' for result in results if result.error]": "each part is a message by itself",
 }
-"""Texts without a word of their own that are found where they are made."""
+"""Texts without words, whose parts are found where the code makes them."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A text, and its place as file:line. None: it cannot be read off the source."""
+    """A text (None where the source does not show it), and its place as file:line."""
 
     text: str | None
     where: str
 
 
 def messages(project: Path) -> Iterator[Message]:
-    """All of them, a file after the other."""
+    """Yield the messages of all files under ROOTS."""
     for path in (path for root in ROOTS for path in sorted((project / root).rglob("*"))):
         name = path.relative_to(project).as_posix()
         if path.suffix == ".py":
@@ -49,6 +49,7 @@ def messages(project: Path) -> Iterator[Message]:
 
 
 def of_python(name: str, code: str) -> Iterator[Message]:
+    """Yield the messages of a Python file."""
     tree = ast.parse(code)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
@@ -61,7 +62,7 @@ def of_python(name: str, code: str) -> Iterator[Message]:
 
 
 def of_shell(name: str, code: str) -> Iterator[Message]:
-    """The texts that a script's `die` is given."""
+    """Yield the arguments of a script's calls of `die`."""
     for variable in (r"\$\(\([^()\n]*\)\)", r"\$\([^()\n]*\)", r"\$\{[^}\n]*\}", r"\$\w+"):
         code = re.sub(variable, "…", code)
     for call in re.finditer(r'\bdie((?:\s+(?:\\\n\s*)?"[^"\n]+")+)', code):
@@ -70,12 +71,12 @@ def of_shell(name: str, code: str) -> Iterator[Message]:
 
 
 def squeezed(text: str) -> str:
-    """On one line, with one … for several in a row."""
+    """Join the lines, and replace several … in a row by one."""
     return re.sub(r"…{2,}", "…", " ".join(text.split()))
 
 
 def _said(node: ast.AST, file: str) -> Iterator[ast.expr]:
-    """The texts that this node makes known."""
+    """Yield the texts that this node shows to the user."""
     match node:
         case ast.Call(func=ast.Name(id=name), args=[text, *_]) if name in EXCEPTIONS or name.endswith("Error"):
             yield text
@@ -88,11 +89,11 @@ def _said(node: ast.AST, file: str) -> Iterator[ast.expr]:
         case ast.Call(func=ast.Attribute(attr="exit", value=ast.Name(id="sys")), args=[ast.Constant() | ast.JoinedStr() as text]):
             yield text
         case ast.Call(func=ast.Attribute(attr="append", value=ast.Name(id=name) | ast.Attribute(attr=name)), args=[text]) if name in LISTS:
-            if not isinstance(text, ast.Call):  # a call: where in the data a problem is, not its text
+            if not isinstance(text, ast.Call):  # a call gives the place of a problem, not its text
                 yield text
-        case ast.Call(func=ast.Attribute(attr="event"), args=[text]) if not isinstance(text, ast.Name):  # a name: a note
+        case ast.Call(func=ast.Attribute(attr="event"), args=[text]) if not isinstance(text, ast.Name):  # a name stands for a note
             yield text
-        case ast.Yield(value=ast.expr() as text) if file.startswith(("uec/validate", "uec/config/validate")):
+        case ast.Yield(value=ast.expr() as text) if file.startswith("uec/config/validate"):
             yield text
         case ast.FunctionDef(name=name) if name in MAKERS:
             for line in ast.walk(node):
@@ -109,7 +110,7 @@ def _is_elsewhere(said: ast.expr) -> bool:
 
 
 def _text(node: ast.expr, parents: dict[ast.AST, ast.AST], depth: int = 3) -> str:
-    """As a person reads it, … where only a run can tell."""
+    """Return the text that a user reads, with … for values that only a run knows."""
     match node:
         case ast.Constant(value=str() as text):
             return text
@@ -127,7 +128,7 @@ def _text(node: ast.expr, parents: dict[ast.AST, ast.AST], depth: int = 3) -> st
 
 
 def _assigned(name: str, at: ast.AST, parents: dict[ast.AST, ast.AST]) -> ast.expr | None:
-    """What a function's own name stands for, if it is assigned just once."""
+    """Return the value of a name in its function, if the function assigns it exactly once."""
     while not isinstance(at, ast.FunctionDef | ast.AsyncFunctionDef):
         if at not in parents:
             return None
