@@ -27,9 +27,10 @@ test: setup ## all tests, the fast ones first
 test-fast: setup ## the tests that need no Ray, engine or learner
 	@.venv/bin/python -m pytest -q -m "not e2e" $(ARGS)
 
-lint: setup ## ruff, and mypy on uec/
+lint: setup ## ruff, mypy on uec/, and the order of imports
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache --no-logo
 
 coldstart: setup ## make both start models anew, minutes each; one alone: .venv/bin/python -m uec.tasks.countdown.make (or .geometry)
 	@.venv/bin/python -m uec.tasks.countdown.make
