@@ -1,4 +1,4 @@
-"""docs/images/entropy.svg: entropy and held-out pass@16 of finished runs, a line an algorithm, a band over its seeds.
+"""Draw docs/images/entropy.svg: entropy and held-out pass@16 of finished runs, one line and one band (the range of seeds) per algorithm.
 
     pip install matplotlib
     python docs/entropy_curves.py runs/uec-0 runs/uec-1 runs/grpo-0 runs/grpo-1
@@ -16,14 +16,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import yaml
 
-FIGURES = (("policy/entropy", "entropy of the policy (nats)", 7), ("eval/pass@16", "held-out pass@16", 1))
+METRICS = (("policy/entropy", "entropy of the policy (nats)", 7), ("eval/pass@16", "held-out pass@16", 1))
 COLOURS = {"uec": "#d9480f", "grpo": "#1971c2"}
 NAMES = {"uec": "UEC-RL", "grpo": "GRPO"}
 OUT = Path(__file__).parent / "images/entropy.svg"
 
 
 def curve(run: Path, key: str, window: int) -> dict[int, float]:
-    """The figure by step, a mean over the last `window` steps."""
+    """Return the metric by step, as a mean over the last `window` steps."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [(line["step"], line[key]) for line in lines if key in line]
     values = [value for _, value in steps]
@@ -31,13 +31,13 @@ def curve(run: Path, key: str, window: int) -> dict[int, float]:
 
 
 def main(runs: list[Path]) -> None:
-    """Draw what all runs of an algorithm have."""
+    """Draw the steps that all runs of an algorithm have."""
     by_algorithm = defaultdict(list)
     for run in runs:
         by_algorithm[yaml.safe_load((run / "config.yaml").read_text())["algorithm"]].append(run)
     plt.rcParams |= {"font.size": 9, "svg.fonttype": "path", "svg.hashsalt": "uec", "axes.spines.top": False, "axes.spines.right": False}
-    figure, axes = plt.subplots(1, len(FIGURES), figsize=(8, 3), layout="constrained")
-    for axis, (key, label, window) in zip(axes, FIGURES, strict=True):
+    figure, axes = plt.subplots(1, len(METRICS), figsize=(8, 3), layout="constrained")
+    for axis, (key, label, window) in zip(axes, METRICS, strict=True):
         for algorithm, members in sorted(by_algorithm.items()):
             curves = [curve(run, key, window) for run in members]
             steps = sorted(set.intersection(*(set(one) for one in curves)))

@@ -1,4 +1,4 @@
-"""What README.md and docs/ tell people to do works: links lead somewhere, commands run or stand in a list of those that no test runs."""
+"""The instructions of README.md and docs/ work: links lead to files, and every command runs or is listed with the reason why no test runs it."""
 
 import ast
 import json
@@ -10,26 +10,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.doc_commands import Command, commands, write_files
+from tests.support.doc_commands import Command, commands, pages, write_files
 from tests.support.hardware_table import OF_PAGE, OF_README, table
 from uec.commands.cli import main
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMANDS = commands(PROJECT)
 
-NOT_RUN = {  # what a command begins with: why
-    "ray ": "needs a cluster: tests/e2e/test_launch_job.py and tests/actors/runtime/test_cluster_nodes.py run these on ports of their own",
+NOT_RUN = {  # beginning of a command: reason
+    "ray ": "needs a cluster: tests/e2e/test_launch_job.py and tests/actors/runtime/test_cluster_nodes.py run these on separate ports",
     "uec bench": "minutes, on an idle machine: tests/bench/ runs its parts",
     "sbatch ": "needs Slurm: tests/launch/test_launch_slurm.py runs the script with stand-ins",
     "kubectl ": "needs Kubernetes: tests/launch/test_launch_files.py reads launch/kuberay.yaml",
     "docker ": "needs Docker: tests/launch/test_launch_files.py reads launch/Dockerfile.*",
     "make ": "minutes: `make -n` is run, and what it calls is run or dry-run here",
-    "uec train configs/llm.yaml algorithm=my/file.yaml": "stands for a file of yours",
+    "uec train configs/llm.yaml algorithm=my/file.yaml": "the file stands for one of the user's",
 }
-OF_THEIR_OWN = ("uec report", "uec eval", "uec export", "uec doctor", "uec train runs/")
-"""Commands whose options have e2e tests, tests/e2e/test_eval.py and so on; those of docs/first-run.md are run as they stand."""
+TESTED_ELSEWHERE = ("uec report", "uec eval", "uec export", "uec doctor", "uec train runs/")
+"""Commands whose options other e2e tests cover, such as tests/e2e/test_eval.py. Those of docs/first-run.md run unchanged."""
 
-# Here are neither the hub nor the column names of a user's data: what stands in for them in these configs.
+PLAIN = ["README.md"] + [
+    f"docs/{name}.md" for name in ("how-it-works", "first-run", "algorithms", "your-data", "vision", "evaluation", "contributing")
+]
+
+# Replace the hub model and the user's data, which tests do not have, in the configs my.yaml and school.yaml.
 STAND_IN = [
     "model.path=assets/countdown",
     "data.chat=false",
@@ -40,15 +44,15 @@ STAND_IN = [
 
 
 def reason(command: Command) -> str | None:
-    """Why no test runs it."""
+    """Return why no test runs the command, or None if one does."""
     text = " ".join(command.words)
-    if command.doc != "first-run.md" and text.startswith(OF_THEIR_OWN):
-        return "it has e2e tests of its own"
+    if command.doc != "first-run.md" and text.startswith(TESTED_ELSEWHERE):
+        return "it has other e2e tests"
     return next((why for beginning, why in NOT_RUN.items() if f"{text} ".startswith(beginning)), None)
 
 
 def of(*words: str) -> list[Command]:
-    """The commands that begin with these words and are run."""
+    """Return the commands that begin with these words and run in tests."""
     return [command for command in COMMANDS if tuple(command.words[: len(words)]) == words and reason(command) is None]
 
 
@@ -58,7 +62,7 @@ def named(command: Command) -> str:
 
 @pytest.fixture
 def folder(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What somebody who reads the docs has before them: a checkout, their data, and the files that the docs show."""
+    """A reader's folder: configs and assets of a checkout, their data, and the files that the docs show."""
     for name in ("configs", "assets"):
         (tmp_path / name).symlink_to(project / name)
     write_files(project, tmp_path)
@@ -71,11 +75,18 @@ def folder(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-def test_every_link_leads_somewhere(project: Path) -> None:
-    docs = [project / "README.md", *(project / "docs").glob("*.md")]
-    links = [(doc, link) for doc in docs for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", doc.read_text()) if "://" not in link]
+def test_every_link_leads_to_a_file(project: Path) -> None:
+    links = [(doc, link) for doc in pages(project) for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", doc.read_text()) if "://" not in link]
     assert len(links) > 20
     assert [f"{doc.name}: {link}" for doc, link in links if not (doc.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_page_is_short_and_its_tables_have_short_cells(name: str, project: Path) -> None:
+    lines = (project / name).read_text().splitlines()
+    assert len(lines) <= 200
+    rows = [re.split(r"(?<!\\)\|", line) for line in lines if line.startswith("|")]
+    assert [cell for row in rows for cell in row if len(cell.strip()) > 120] == []
 
 
 def test_every_test_that_reliability_md_names_exists(project: Path) -> None:
@@ -110,8 +121,8 @@ def test_uec_config_explains_it(command: Command, folder: Path, capsys: pytest.C
 def test_uec_train_takes_its_config_its_data_and_its_model(command: Command, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for before in (*of("mkdir"), *of("python")):
         subprocess.run([sys.executable if word == "python" else word for word in before.words], check=True, cwd=folder)
-    own = STAND_IN if command.words[2] in ("my.yaml", "school.yaml") else []
-    words = [*command.words[1:], *own, *([] if {"--dry-run", "--print-config"} & set(command.words) else ["--dry-run"])]
+    extra = STAND_IN if command.words[2] in ("my.yaml", "school.yaml") else []
+    words = [*command.words[1:], *extra, *([] if {"--dry-run", "--print-config"} & set(command.words) else ["--dry-run"])]
     assert main(words) == 0, capsys.readouterr().err
 
 
@@ -137,4 +148,4 @@ def test_every_command_on_a_finished_run_works(folder: Path, project: Path) -> N
 @pytest.mark.parametrize(("page", "configs"), [("README.md", OF_README), ("docs/hardware.md", OF_PAGE)])
 def test_the_hardware_table_is_the_estimates(page: str, configs: list[str], project: Path) -> None:
     [shown] = re.findall(r"<!-- hardware -->\n(.*)<!-- /hardware -->", (project / page).read_text(), re.DOTALL)
-    assert shown == table(configs), "run `python tests/support/hardware_table.py` and put its tables into README.md and docs/hardware.md"
+    assert shown == table(configs), "run `python -m tests.support.hardware_table` and put its tables into README.md and docs/hardware.md"

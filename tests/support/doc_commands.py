@@ -1,4 +1,4 @@
-"""The commands that README.md and docs/*.md tell people to type, and a folder in which they work."""
+"""The commands that README.md and docs/ tell people to type, and the files that they show."""
 
 import re
 import shlex
@@ -15,24 +15,29 @@ FILE = re.compile(r"# ([\w.]+\.(?:py|yaml))\b.*\n")
 
 @dataclass(frozen=True)
 class Command:
-    """One of them, and where it stands."""
+    """A command, and the page that shows it."""
 
     doc: str
     text: str
 
     @property
     def words(self) -> list[str]:
-        """Without comment, `VAR=...` in front, and the path to the virtual environment's programs."""
+        """The words, without comment, leading `VAR=...` and the path of the virtual environment's programs."""
         words = shlex.split(self.text, comments=True)
         while "=" in words[0]:
             words.pop(0)
         return [words[0].rpartition("/")[2], *words[1:]]
 
 
+def pages(project: Path) -> list[Path]:
+    """Return README.md and every page below docs/."""
+    return [project / "README.md", *sorted((project / "docs").rglob("*.md"))]
+
+
 def commands(project: Path) -> list[Command]:
-    """All of them, in order. Each `&&` parts two; a `\\` at a line's end joins two lines."""
+    """Return all commands in their order. `&&` separates two commands; a `\\` at the end of a line joins two lines."""
     found = []
-    for doc in [project / "README.md", *sorted((project / "docs").glob("*.md"))]:
+    for doc in pages(project):
         text = doc.read_text()
         blocks = [body for language, body in BLOCK.findall(text) if language in ("", "sh", "bash", "console")]
         lines = [*"\n".join(blocks).replace("\\\n", " ").splitlines(), *INDENTED.findall(BLOCK.sub("", text))]
@@ -44,14 +49,11 @@ def commands(project: Path) -> list[Command]:
 
 
 def write_files(project: Path, folder: Path) -> None:
-    """The files that the docs show, by the name in their first line."""
-    for doc in sorted((project / "docs").glob("*.md")):
+    """Write the files that the pages show, by the name in their first line; README.md's come first where two pages show one name."""
+    files: dict[str, str] = {}
+    for doc in pages(project):
         for _, body in BLOCK.findall(doc.read_text()):
             if name := FILE.match(body):
-                (folder / name[1]).write_text(body)
-    readme = (project / "README.md").read_text()
-    for language, body in BLOCK.findall(readme):
-        if language == "yaml":
-            (folder / "my.yaml").write_text(body)
-        if language == "python":
-            (folder / "my_reward.py").write_text(body)
+                files.setdefault(name[1], body)
+    for name, body in files.items():
+        (folder / name).write_text(body)
