@@ -92,6 +92,7 @@ step() { # step TEXT COMMAND...: runs it with its output in the log, and says ho
     say "    done in $((SECONDS - begin)) s"
 }
 
+rm -rf uec_rl.egg-info # of an older version: Python would read its entry points, because this folder is on sys.path
 pip=(.venv/bin/python -m pip --disable-pip-version-check --no-input)
 step "installing the packages of setup.cfg for $accel into .venv (some minutes, $([ $accel = gpu ] && echo 12 || echo 4) GB)" \
     "${pip[@]}" install --editable ".[$accel,dev]"

@@ -1,9 +1,10 @@
 """What crosses a process border.
 
-Shapes: P prompt tokens, T response tokens, G responses in a group. Token ids are int32, log-probabilities
-float32 in nats. Nothing here imports Ray: a reference to bulk data is typed `Any` and called a bundle.
+Shapes: P prompt tokens, T tokens behind the prompt, G responses in a group. Token ids are int32, log-probabilities are float32 in nats.
+Nothing here imports Ray: a reference to bulk data has the type `Any`. A response batch is a `list[Trajectory]` in the object store.
 """
 
+from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 Tokens = NDArray[np.int32]
 Logprobs = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 class Kind(StrEnum):
@@ -27,39 +29,66 @@ class Kind(StrEnum):
 class Prompt:
     """One row of a data set, templated and tokenised."""
 
-    index: int  # position in train + eval, the prompt's name for the whole run
+    index: int  # position in train + eval; names the prompt for the whole run
     text: str  # what the model reads, chat template applied
     tokens: Tokens  # [P], with as many image tokens as its images have features
     answer: str
-    row: dict[str, Any]  # the row's other columns, handed to the reward function
+    row: dict[str, Any]  # the row's other columns, for the reward function
     images: tuple[str, ...] = ()  # absolute paths, in the order of their placeholders
-    spans: tuple[tuple[int, int], ...] = ()  # of each image: its first image token in `tokens`, and the one behind its last
+    spans: tuple[tuple[int, int], ...] = ()  # for each image: its first image token in `tokens`, and the one behind its last
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the model's processor makes of a prompt's images, once for engine and learner."""
+    """A prompt's images after the model's processor, computed once for engine and learner."""
 
     prompt: int
-    inputs: dict[str, NDArray[Any]]  # by the processor's names, the images one after the other: pixel_values [patches, ...], ...
-    digests: tuple[str, ...]  # of each image: equal for equal features
+    inputs: dict[str, NDArray[Any]]  # by the processor's names, one image after the other: pixel_values [patches, ...], ...
+    digests: tuple[str, ...]  # one for each image: equal for equal features
     tokens: int  # image tokens that they stand for
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How every response of a run is sampled. The temperature is a request's."""
+
+    max_tokens: int  # of one turn
+    vocabulary: int  # token ids below it exist; an embedding may be padded beyond them, and padding must have no probability
+    never: tuple[int, ...] = ()  # token ids that must have no probability, such as image tokens
+    top_p: float = 1.0
+    top_k: int = -1  # -1: all tokens
+    min_p: float = 0.0
+    stop: tuple[str, ...] = ()  # texts that end a response
+    stop_tokens: tuple[int, ...] = ()  # token ids that end a response
+
+
+@dataclass(frozen=True)
 class Request:
-    """n responses wanted for one prompt; the engine knows the prompt by its index."""
+    """A request for n responses to one prompt. The engine knows the prompt by its index."""
 
     group: int  # unique in a run, also across restarts of an engine
     prompt: int
     n: int
     temperature: float
     kind: Kind
+    behind: Tokens | None = None  # earlier turns and observations, which stand behind the prompt's tokens; None: the first turn
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """One finished response, as the engine made it."""
+class Completion:
+    """One response, or turn, that an engine has finished."""
+
+    request: int  # position in the requests of this call
+    index: int  # 0 .. n-1 within its request
+    tokens: Tokens  # [T], with the end-of-text token if there was one
+    logprobs: Logprobs  # [T], of the behaviour policy: temperature, top_p, top_k and min_p applied
+    truncated: bool  # ended by `Sampling.max_tokens`
+    version: int  # of the weights that sampled its first token
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One response with all its turns: what the policy generated, and the observations between."""
 
     group: int
     index: int  # 0 .. n-1 within its group
@@ -68,57 +97,146 @@ class Rollout:
     temperature: float
     prompt_tokens: Tokens  # [P]
     tokens: Tokens  # [T], with the end-of-text token if there was one
-    logprobs: Logprobs  # [T], of the behaviour policy: temperature and top_p applied
+    logprobs: Logprobs  # [T], of the behaviour policy: temperature, top_p, top_k and min_p applied; 0 for observations
     truncated: bool  # ended by max_tokens
-    version: int  # of the weights that sampled it
+    versions: tuple[int, ...]  # of the weights that sampled each turn
+    generated: Mask | None = None  # [T], False for observations, which are not trained on; None: one turn, all True
+    parts: dict[str, float] = field(default_factory=dict)  # reward parts that an environment gave; empty: a RewardActor grades it
     old_logprobs: Logprobs | None = None  # [T], the learner's at T = 1 when this was first trained on (replay)
 
+    @property
+    def version(self) -> int:
+        """The oldest weights that sampled a turn."""
+        return min(self.versions)
 
-@dataclass(frozen=True)
-class Score:
-    """All that the Controller learns of a response: its reward and its size, not its tokens."""
+    def generated_T(self) -> Mask:
+        """Which tokens the policy generated, [T]."""
+        return np.ones(len(self.tokens), np.bool_) if self.generated is None else self.generated
 
-    group: int
-    index: int
-    slot: int  # position in the bundle that was graded
-    reward: float  # weighted sum of parts
-    accuracy: float  # the part that difficulty reads
-    parts: dict[str, float]
-    error: str | None  # why grading failed, or None
-    timed_out: bool
-    prompt_tokens: int
-    response_tokens: int
-    truncated: bool
-    version: int
-
-    def right(self, solved_at: float) -> bool:
-        """By the accuracy part alone: a bonus for format must not make a prompt look solved."""
-        return self.accuracy >= solved_at
+    def version_T(self) -> NDArray[np.int64]:
+        """The version that sampled each token, [T]; an observation has that of the turn before it."""
+        if self.generated is None:
+            return np.full(len(self.tokens), self.versions[0], np.int64)
+        begins_T = self.generated & ~np.concatenate([[False], self.generated[:-1]])
+        return np.asarray(self.versions, np.int64)[np.maximum(np.cumsum(begins_T) - 1, 0)]
 
 
-@dataclass(frozen=True)
-class Trajectory:
-    """A scored response with its place in the data plane and, once known, its advantage."""
+@dataclass
+class TrainingSample:
+    """What the Controller knows of a trajectory: its reward and size, and where its tokens are.
+
+    One record from the grader to the replay store. It is not frozen, because the driver fills in the references, at no cost.
+    """
 
     prompt: int
-    kind: Kind
-    temperature: float
-    score: Score
-    bundle: Any  # reference to a list[Rollout]; the tokens are at [score.slot]
-    scores: Any = None  # reference to the bundle's list[Score]
+    slot: int  # position in its response batch
+    prompt_tokens: int
+    response_tokens: int  # that the policy generated
+    observation_tokens: int = 0  # between its turns
+    kind: Kind = Kind.EVAL
+    temperature: float = 1.0
+    group: int = 0
+    index: int = 0  # within its group
+    reward: float = 0.0  # weighted sum of parts
+    accuracy: float = 0.0  # the part that difficulty reads
+    parts: dict[str, float] = field(default_factory=dict)
+    error: str | None = None  # why grading failed, or None
+    timed_out: bool = False
+    truncated: bool = False
+    version: int = 0  # of the oldest weights that sampled it
     advantage: float = 0.0
+    admitted: int | None = None  # step at which it entered the replay store
+    batch: Any = None  # reference to its response batch, or the batch's position among the data of a message
+    graded: Any = None  # reference to the list[TrainingSample] that a grader returned for the response batch
+
+    def right(self, solved_at: float) -> bool:
+        """Whether the accuracy reaches `difficulty.solved_at`. A bonus for format must not look like a solution."""
+        return self.accuracy >= solved_at
+
+    def with_advantage(self, advantage: float) -> "TrainingSample":
+        """Return a copy with this advantage."""
+        sample = copy(self)
+        sample.advantage = advantage
+        return sample
+
+    def placed(self, batch: Any, slot: int) -> "TrainingSample":
+        """Return a copy for a message: its response batch by position, and no reference."""
+        sample = copy(self)
+        sample.batch, sample.graded, sample.slot = batch, None, slot
+        return sample
 
 
-@dataclass(frozen=True)
-class Group:
-    """The G (or G') scored responses to one request."""
+@dataclass(frozen=True, slots=True)
+class PromptRollouts:
+    """Everything that was sampled for one prompt in a step, and what is kept of it."""
 
-    request: Request
-    trajectories: list[Trajectory]
+    regular: list[TrainingSample]
+    exploration: list[TrainingSample] | None
+    difficult: bool
+    kept: list[TrainingSample] = field(default_factory=list)  # trained on, with advantages; regular ones first, in their groups' order
+    overlong_dropped: int = 0  # responses that would have been kept, but are truncated with A > 0
 
-    def right(self, solved_at: float) -> int:
-        """Responses whose accuracy reaches `difficulty.solved_at`."""
-        return sum(t.score.right(solved_at) for t in self.trajectories)
+    @property
+    def samples(self) -> list[TrainingSample]:
+        """Regular and exploration responses."""
+        return [*self.regular, *(self.exploration or ())]
+
+    @property
+    def uninformative(self) -> bool:
+        """Whether every response has the same reward, so that there is nothing to learn from."""
+        return uniform(self.samples)
+
+
+def uniform(samples: list[TrainingSample]) -> bool:
+    """Whether every sample has the same reward."""
+    return len({sample.reward for sample in samples}) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUse:
+    """What one engine did."""
+
+    seconds: float  # in which it had work, evaluation included
+    tokens: int  # response tokens that it made in this time
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens per second of work; None without work."""
+        return self.tokens / self.seconds if self.seconds and self.tokens else None
+
+    def __sub__(self, earlier: "EngineUse") -> "EngineUse":
+        return EngineUse(self.seconds - earlier.seconds, self.tokens - earlier.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutTime:
+    """Seconds that rollouts have taken up to a moment; the difference of two is the time between. The first three never overlap."""
+
+    clock: float  # `time.perf_counter`; in a difference: its length
+    generate: float  # a regular request was at an engine
+    explore: float  # only exploration was at the engines
+    reward: float  # nothing was at the engines, and gradings were awaited
+    busy: float  # an engine had work, evaluation included
+    engines: tuple[EngineUse, ...]
+
+    def __sub__(self, earlier: "RolloutTime") -> "RolloutTime":
+        return RolloutTime(
+            self.clock - earlier.clock,
+            self.generate - earlier.generate,
+            self.explore - earlier.explore,
+            self.reward - earlier.reward,
+            self.busy - earlier.busy,
+            tuple(now - then for now, then in zip(self.engines, earlier.engines, strict=True)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepRollouts:
+    """All rollouts of a step: steps 1 to 4 of the algorithm."""
+
+    prompts: list[PromptRollouts]
+    exploring: bool
+    time: RolloutTime
 
 
 @dataclass(frozen=True)
@@ -128,13 +246,13 @@ class Outcome:
     prompt: int
     kind: Kind
     n: int
-    right: int  # of the n: accuracy of at least difficulty.solved_at
+    right: int  # responses of the n whose accuracy is at least difficulty.solved_at
     mean_accuracy: float
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where the run stands when a group is judged."""
+class ScheduleState:
+    """The state of the exploration schedule when a group is judged."""
 
     done: float  # share of the run's steps
     exploring: bool
@@ -144,7 +262,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The DifficultyActor's answer: is the prompt difficult, and how to explore it."""
+    """The DifficultyActor's answer: whether the prompt is difficult, and how to explore it."""
 
     difficult: bool
     n: int  # G'
@@ -153,7 +271,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Continuation:
-    """Tokens to be scored behind a prompt's."""
+    """Tokens behind a prompt whose log-probabilities are wanted."""
 
     prompt: int
     prompt_tokens: Tokens  # [P]
@@ -161,33 +279,26 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One response of a training batch: where its tokens are, and what they are worth."""
+class UpdatePlan:
+    """One rank's share of a policy update: optimizer steps of micro-batches of rows. A row is a prompt with its responses.
 
-    bundle: int  # index into the bundles handed over with the plan
-    slot: int
-    advantage: float
-    right: bool = False  # for the entropy by outcome
-    admit: bool = False  # return its old log-probabilities: it goes to the replay store
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One rank's share of a policy update: optimizer steps of micro-batches of rows, a row being a prompt with its responses, which are
-    indices into `samples`.
-
-    Every rank has the same number of optimizer steps and, in each, of micro-batches; an empty one is run with weight 0.
+    Every rank has the same number of optimizer steps and, in each, of micro-batches; an empty one runs with weight 0.
+    The columns describe the rank's responses in the order in which it forwards them; rows hold positions in them.
     """
 
-    samples: list[Sample]
+    responses: list[int]  # numbers in the whole batch, each once over all ranks
     steps: list[list[list[list[int]]]]
     tokens: list[int]  # response tokens of each optimizer step, over all ranks
-    responses: list[int]  # responses of each, over all ranks
+    counts: list[int]  # responses of each optimizer step, over all ranks
+    places: list[tuple[int, int]] = field(default_factory=list)  # response batch among those sent with the plan, and slot in it
+    advantages: list[float] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)  # for the entropy by outcome
+    admitted: frozenset[int] = frozenset()  # positions that enter the replay store: their old log-probabilities are returned
 
 
 @dataclass(frozen=True)
 class WeightUpdate:
-    """A version of the weights, ready to be taken by every engine."""
+    """A version of the weights, ready for every engine to load."""
 
     version: int
     backend: str  # shm, nccl or ipc
@@ -195,6 +306,7 @@ class WeightUpdate:
     dtypes: list[str]
     shapes: list[list[int]]
     nbytes: int
+    kind: str = "whole"  # whole: every trained parameter; adapter: the tensors of an adapter
     location: str = ""  # shm: the file
     digest: str = ""  # shm: of the bytes in the file
     handles: dict[str, Any] = field(default_factory=dict)  # ipc: CUDA handles
@@ -205,67 +317,3 @@ class Interrupted:
     """A signal asked the run to end."""
 
     signum: int
-
-
-@dataclass(frozen=True)
-class Admission:
-    """A kept response that enters the replay store; positions count in the data handed over with it."""
-
-    bundle: int  # position of its list[Rollout]
-    slot: int  # in that bundle
-    advantage: float
-    logprobs: int | None = None  # position of a rank's old log-probabilities, dict[int, Logprobs]; none: recomputed when replayed
-    sample: int = 0  # its key in that dict: the index in that rank's Plan.samples
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """What the Controller learns of a response drawn from the replay store."""
-
-    slot: int  # position in the rollouts drawn with it
-    advantage: float
-    prompt: int
-    kind: Kind
-    group: int
-    index: int  # within its group
-    age: int  # steps since it was admitted
-    prompt_tokens: int
-    response_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class EngineUse:
-    """Of one engine."""
-
-    seconds: float  # it had something to do, evaluation included
-    tokens: int  # response tokens that it made meanwhile
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        """None where it had nothing to do."""
-        return self.tokens / self.seconds if self.seconds and self.tokens else None
-
-    def __sub__(self, earlier: "EngineUse") -> "EngineUse":
-        return EngineUse(self.seconds - earlier.seconds, self.tokens - earlier.tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Up to a moment; the difference of two is what lies between them. `generate`, `explore` and `reward` never overlap."""
-
-    clock: float  # of `time.perf_counter`; in a difference: how long it was
-    generate: float  # a message with a regular request was at an engine
-    explore: float  # only exploration was at the engines
-    reward: float  # nothing was at the engines, and gradings were waited for
-    busy: float  # an engine had something to do, evaluation included
-    engines: tuple[EngineUse, ...]
-
-    def __sub__(self, earlier: "Spent") -> "Spent":
-        return Spent(
-            self.clock - earlier.clock,
-            self.generate - earlier.generate,
-            self.explore - earlier.explore,
-            self.reward - earlier.reward,
-            self.busy - earlier.busy,
-            tuple(now - then for now, then in zip(self.engines, earlier.engines, strict=True)),
-        )

@@ -1,17 +1,15 @@
-"""Calls made in the same turn of the event loop leave as one message.
+"""How the driver sends work: calls of one turn of the event loop as one message, and each piece to the actor with the least work.
 
-A Ray call costs the driver about as much as all else it does for a group; a step's requests are made in one turn,
-and so are those of the groups that finish together.
+A Ray call costs the driver about as much as everything else that it does for a group. A step's requests are made in one turn, and so
+are those of the groups that finish together.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from actors.runtime.supervisor import ActorSlot
-
+from actors.runtime.supervisor import ActorSlot
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -58,14 +56,14 @@ SLACK = 4
 """Outdated entries that are kept for each member before they are swept out."""
 
 
-class Balance:
+class LeastLoaded:
     """Keeps count of the members' `outstanding`; a choice takes time that hardly grows with their number."""
 
-    def __init__(self, members: Sequence["ActorSlot"]) -> None:
+    def __init__(self, members: Sequence[ActorSlot]) -> None:
         self._members = members
         self._sweep()
 
-    def give(self, work: int) -> "ActorSlot":
+    def give(self, work: int) -> ActorSlot:
         """The member with the least outstanding, the first of equals, which now has `work` more."""
         while (least := self._heap[0])[0] != self._members[least[1]].outstanding:
             heappop(self._heap)
@@ -74,7 +72,7 @@ class Balance:
         heapreplace(self._heap, (member.outstanding, least[1]))
         return member
 
-    def take_back(self, member: "ActorSlot", work: int) -> None:
+    def take_back(self, member: ActorSlot, work: int) -> None:
         """It has `work` less to do (negative: more)."""
         member.outstanding -= work
         heappush(self._heap, (member.outstanding, self._places[member]))

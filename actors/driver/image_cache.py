@@ -1,22 +1,20 @@
-"""Where the features of images are: references to them, by prompt, which go to engines and learners in place of pictures.
+"""References to the features of images, by prompt, which go to engines and learners in place of images.
 
-A picture is preprocessed when it is first wanted, or before (`prefetch`: the next step's while this one generates), and stays for as
-long as there is room. The features themselves never come to this process.
+An image is processed when it is first needed, or before (`prefetch`: the next step's while this one generates), and its features stay
+as long as there is room. The features themselves never come to this process.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
+from actors.runtime.supervisor import ActorSlot, Supervisor
 from uec.errors import RunFailed
 from uec.types import Prompt
-
-if TYPE_CHECKING:
-    from actors.runtime.supervisor import ActorSlot, Supervisor
 
 AT_ONCE = 8
 """Prompts of one call: few enough that the first are ready early."""
@@ -31,40 +29,40 @@ class _Asked:
 
     features: Any  # reference
     done: Any  # reference to a None, or to what went wrong, once the call has ended
-    worker: "ActorSlot"
+    worker: ActorSlot
     handle: Any  # of the worker that was asked
 
 
-class ImageStore:
-    """References by prompt. For a run without images it holds nothing, and costs nothing."""
+class ImageCache:
+    """References by prompt. A run without images has none, at no cost."""
 
-    def __init__(self, supervisor: "Supervisor") -> None:
+    def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
-        self._pictured: set[int] = set()
+        self._with_images: set[int] = set()
         self._asked: OrderedDict[int, _Asked] = OrderedDict()  # least recently used first
         self._calls = 0
 
     def hold(self, prompts: Iterable[Prompt]) -> None:
         """Learn which prompts have images."""
-        self._pictured = {prompt.index for prompt in prompts if prompt.images}
+        self._with_images = {prompt.index for prompt in prompts if prompt.images}
 
     def prefetch(self, prompts: Iterable[int]) -> None:
         """Have these prompts' images processed, if they are not."""
-        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt in self._pictured and prompt not in self._asked]
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt in self._with_images and prompt not in self._asked]
         for begin in range(0, len(missing), AT_ONCE):
             self._ask(missing[begin : begin + AT_ONCE])
 
     def is_ready(self, prompt: int) -> bool:
         """Whether a prompt's features are there, or it needs none."""
         asked = self._asked.get(prompt)
-        return prompt not in self._pictured or (asked is not None and bool(ray.wait([asked.done], timeout=0, fetch_local=False)[0]))
+        return prompt not in self._with_images or (asked is not None and bool(ray.wait([asked.done], timeout=0, fetch_local=False)[0]))
 
     async def references(self, prompts: Iterable[int]) -> list[Any]:
         """References to the features of these prompts' images, one for each prompt that has any, once they are there.
 
-        Raises RunFailed, naming the prompt, where a picture cannot be processed.
+        Raises RunFailed, naming the prompt, where an image cannot be processed.
         """
-        wanted = [prompt for prompt in dict.fromkeys(prompts) if prompt in self._pictured]
+        wanted = [prompt for prompt in dict.fromkeys(prompts) if prompt in self._with_images]
         self.prefetch(wanted)
         for prompt in wanted:
             self._asked.move_to_end(prompt)

@@ -1,7 +1,7 @@
-"""The learner ranks as one: a batch of examples in, a policy update out."""
+"""The learner ranks as one: a batch of samples in, a policy update out."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -10,59 +10,37 @@ from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.models.packing import packs, plan
-from uec.models.source import load_config
-from uec.types import Plan, Sample, Trajectory
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One response of a training batch, by reference."""
-
-    bundle: Any  # reference to a list[Rollout]
-    slot: int
-    advantage: float
-    prompt: int
-    prompt_tokens: int
-    response_tokens: int
-    right: bool = False
-    admit: bool = False  # goes to the replay store afterwards
-
-
-def example(trajectory: Trajectory, solved_at: float, admit: bool = False) -> Example:
-    """A fresh trajectory as an example."""
-    score = trajectory.score
-    return Example(
-        bundle=trajectory.bundle,
-        slot=score.slot,
-        advantage=trajectory.advantage,
-        prompt=trajectory.prompt,
-        prompt_tokens=score.prompt_tokens,
-        response_tokens=score.response_tokens,
-        right=score.right(solved_at),
-        admit=admit,
-    )
+from uec.models.pretrained import load_config
+from uec.types import TrainingSample, UpdatePlan
 
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """What a policy update gave; the i-th example's old log-probabilities are entry `places[i][1]` of `old_logprobs[places[i][0]]`."""
+    """The result of a policy update.
+
+    The i-th sample's old log-probabilities are entry `places[i][1]` of `old_logprobs[places[i][0]]`, if it was admitted.
+    """
 
     metrics: dict[str, float]
-    old_logprobs: list[Any]  # a reference for each rank, to dict[sample, Logprobs]
-    places: list[tuple[int, int]]  # rank and sample of each example
+    old_logprobs: list[Any]  # a reference for each rank, to dict[position, Logprobs]
+    places: list[tuple[int, int]]  # rank of each sample, and position in that rank's plan
 
 
 class LearnerGroup:
-    """Deals a batch over the ranks, hands each only the bundles and images that it needs, and runs them together."""
+    """Deals a batch over the ranks, sends each only the response batches and images that it needs, and runs them together."""
 
     def __init__(self, cfg: Config, supervisor: Supervisor) -> None:
         self.settings = cfg.learner
+        self.solved_at = cfg.difficulty.solved_at
         self.supervisor = supervisor
         self._packed = packs(cfg.learner, load_config(cfg.model))
 
-    async def update(self, examples: list[Example], seed: int) -> Updated:
-        """One policy update of `learner.optimizer_steps` optimizer steps on these examples (at least one)."""
-        plans, data, places = await self._deal(examples, self.settings.optimizer_steps, seed)
+    async def update(self, samples: list[TrainingSample], seed: int, admitted: list[bool] | None = None) -> Updated:
+        """Run one policy update of `learner.optimizer_steps` optimizer steps on these samples (at least one).
+
+        `admitted`: the samples that enter the replay store, whose old log-probabilities are returned; None: no sample.
+        """
+        plans, data, places = await self._deal(samples, self.settings.optimizer_steps, seed, admitted)
         ranks = self.supervisor.learners
         answers = [
             rank.handle.update.options(num_returns=2).remote(share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True)
@@ -70,9 +48,9 @@ class LearnerGroup:
         metrics = await asyncio.gather(*(self._answer(rank, answer[0]) for rank, answer in zip(ranks, answers, strict=True)))
         return Updated(metrics[0], [answer[1] for answer in answers], places)
 
-    async def entropy(self, examples: list[Example]) -> float:
-        """Mean true entropy of the policy over the examples' response tokens, in nats."""
-        plans, data, _ = await self._deal(examples, 1, 0)
+    async def entropy(self, samples: list[TrainingSample]) -> float:
+        """Return the mean true entropy of the policy over the samples' response tokens, in nats."""
+        plans, data, _ = await self._deal(samples, 1, 0)
         answers = await asyncio.gather(
             *(
                 self.supervisor.call(rank, "entropy", share, *refs)
@@ -81,33 +59,41 @@ class LearnerGroup:
         )
         return float(answers[0])
 
-    async def entropies(self, examples: list[Example]) -> list[float]:
-        """Mean true entropy of the policy over each example's response tokens, in nats."""
-        plans, data, places = await self._deal(examples, 1, 0)
+    async def entropies(self, samples: list[TrainingSample]) -> list[float]:
+        """Return the mean true entropy of the policy over each sample's response tokens, in nats."""
+        plans, data, places = await self._deal(samples, 1, 0)
         ranks = self.supervisor.learners
         answers = await asyncio.gather(
             *(self.supervisor.call(rank, "entropies", share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True))
         )
-        return [float(answers[rank][sample]) for rank, sample in places]
+        return [float(answers[rank][position]) for rank, position in places]
 
     async def _deal(
-        self, examples: list[Example], optimizer_steps: int, seed: int
-    ) -> tuple[list[Plan], list[list[Any]], list[tuple[int, int]]]:
-        """Each rank's plan and the references that it goes with, and where each example went."""
+        self, samples: list[TrainingSample], optimizer_steps: int, seed: int, admitted: list[bool] | None = None
+    ) -> tuple[list[UpdatePlan], list[list[Any]], list[tuple[int, int]]]:
+        """Return each rank's plan and the references that go with it, and the place of each sample."""
         settings = self.settings
-        shares = plan(examples, settings.ranks, settings.micro_batch_tokens, optimizer_steps, seed, self._packed)
-        places = [(0, 0)] * len(examples)
+        shares = plan(samples, settings.ranks, settings.micro_batch_tokens, optimizer_steps, seed, self._packed)
+        places = [(0, 0)] * len(samples)
         plans, data = [], []
         for rank, share in enumerate(shares):
-            bundles: dict[Any, int] = {}
-            samples = []
-            for sample, number in enumerate(share.responses):
-                one = examples[number]
-                places[number] = (rank, sample)
-                samples.append(Sample(bundles.setdefault(one.bundle, len(bundles)), one.slot, one.advantage, one.right, one.admit))
-            images = await self.supervisor.images.references(examples[number].prompt for number in share.responses)
-            plans.append(Plan(samples, share.steps, share.tokens, share.counts))
-            data.append([*bundles, *images])
+            batches: dict[Any, int] = {}
+            in_batches = []
+            for position, number in enumerate(share.responses):
+                sample = samples[number]
+                places[number] = (rank, position)
+                in_batches.append((batches.setdefault(sample.batch, len(batches)), sample.slot))
+            plans.append(
+                replace(
+                    share,
+                    places=in_batches,
+                    advantages=[samples[number].advantage for number in share.responses],
+                    right=[samples[number].right(self.solved_at) for number in share.responses],
+                    admitted=frozenset(i for i, number in enumerate(share.responses) if admitted is not None and admitted[number]),
+                )
+            )
+            images = await self.supervisor.images.references(samples[number].prompt for number in share.responses)
+            data.append([*batches, *images])
         return plans, data, places
 
     async def _answer(self, rank: ActorSlot, answer: Any) -> dict[str, float]:

@@ -1,22 +1,22 @@
-"""The entropy stabiliser from the Controller's side: steps 7 and 8 of the algorithm, on the ReplayActor and the learners."""
+"""The entropy stabiliser (2604.14646), steps 7 and 8 of the algorithm: admission to the replay store, and updates on draws from it."""
 
 from typing import Any
 
 import ray
 
-from actors.driver.learner_group import Example, LearnerGroup, Updated
+from actors.driver.learner_group import LearnerGroup, Updated
 from actors.driver.rollout_log import RolloutLog
 from actors.runtime.supervisor import Supervisor, awaited
 from uec.algorithm.replay import is_due
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.types import Admission, Replayed, Trajectory
+from uec.types import TrainingSample
 
 REPORTED = ("loss", "clip_frac", "ratio_mean", "grad_norm")
 
 
 class ReplayUpdates:
-    """Admits high-advantage trajectories to the shared store, and trains on a draw from it now and then."""
+    """Admits high-advantage trajectories to the shared store, and trains on a draw from it every `replay.every` steps."""
 
     def __init__(self, cfg: Config, supervisor: Supervisor, learners: LearnerGroup, log: RolloutLog) -> None:
         self.cfg = cfg
@@ -26,45 +26,47 @@ class ReplayUpdates:
         self.size = 0
 
     def metrics(self) -> dict[str, float]:
-        """The store's size, where there is a store."""
+        """Return the store's size, if there is a store."""
         return {"replay/size": float(self.size)} if self.cfg.replay.enabled else {}
 
-    async def admit(self, step: int, batch: list[Trajectory], admitted: list[bool], updated: Updated) -> int:
-        """Store the admitted trajectories of a batch that was just trained on. Returns how many."""
+    async def admit(self, step: int, batch: list[TrainingSample], admitted: list[bool], updated: Updated) -> int:
+        """Store the admitted samples of a batch that was just trained on. Returns their number."""
         if not any(admitted):
             return 0
-        stored = self.cfg.replay.logprobs == "stored"
+        entering = [i for i, enters in enumerate(admitted) if enters]
         data: dict[Any, int] = {}
-        admissions = []
-        for trajectory, enters, (rank, sample) in zip(batch, admitted, updated.places, strict=True):
-            if enters:
-                bundle = data.setdefault(trajectory.bundle, len(data))
-                logprobs = data.setdefault(updated.old_logprobs[rank], len(data)) if stored else None
-                admissions.append(Admission(bundle, trajectory.score.slot, trajectory.advantage, logprobs, sample))
-        self.size = await self.supervisor.call(self.supervisor.replay, "admit", step, admissions, *data)
-        return len(admissions)
+        samples = [batch[i].placed(data.setdefault(batch[i].batch, len(data)), batch[i].slot) for i in entering]
+        old: list[tuple[int, int]] = []
+        if self.cfg.replay.logprobs == "stored":
+            for rank, position in (updated.places[i] for i in entering):
+                old.append((data.setdefault(updated.old_logprobs[rank], len(data)), position))
+        self.size = await self.supervisor.call(self.supervisor.replay, "admit", step, samples, old, *data)
+        return len(samples)
 
     async def update(self, step: int) -> dict[str, float]:
-        """The policy update on replayed trajectories, where it is due; its `replay/` metrics."""
+        """Update the policy on replayed trajectories where it is due; returns the `replay/` metrics."""
         if not is_due(step, self.size, self.cfg.replay):
             return {}
         replay = self.supervisor.replay
-        drawn, bundle = replay.handle.draw.options(num_returns=2).remote(step, self.cfg.replay_rows())
+        handle: Any = replay.handle
+        drawn, batch = handle.draw.options(num_returns=2).remote(step, self.cfg.replay_rows())
         try:
-            records: list[Replayed] = await awaited(drawn)
+            samples: list[TrainingSample] = await awaited(drawn)
         except ray.exceptions.RayError as error:
             raise RunFailed(self.supervisor.account(replay, error)) from error
-        if not records:  # all of them older than replay.max_age
+        if not samples:  # all of them are older than replay.max_age
             return {}
-        self.log.write_replayed(step, records)
-        examples = [
-            Example(bundle, one.slot, one.advantage, one.prompt, one.prompt_tokens, one.response_tokens)
-            for one in records
-        ]
-        updated = await self.learners.update(examples, seed=self.cfg.run.seed + step)
+        for sample in samples:
+            sample.batch = batch
+        self.log.write_replayed(step, samples)
+        updated = await self.learners.update(samples, seed=self.cfg.run.seed + step)
         metrics = {f"replay/{name}": updated.metrics[f"policy/{name}"] for name in REPORTED if f"policy/{name}" in updated.metrics}
         return metrics | {
-            "replay/used": float(len(examples)),
-            "replay/age_mean": sum(record.age for record in records) / len(records),
+            "replay/used": float(len(samples)),
+            "replay/age_mean": sum(step - (sample.admitted or 0) for sample in samples) / len(samples),
             "entropy/replay": updated.metrics["policy/entropy"],
         }
+
+    async def restore(self) -> None:
+        """Learn the store's size after the ReplayActor has loaded a checkpoint."""
+        self.size = await self.supervisor.call(self.supervisor.replay, "size")

@@ -1,6 +1,7 @@
-"""rollouts/step_NNNNNN.jsonl: written by a grader, which can read the responses and scores, while the next step goes on.
+"""The files of rollouts.
 
-rollouts/replayed_NNNNNN.jsonl: which earlier responses a replay update drew; a few numbers each, which the driver knows and writes.
+A grader writes rollouts/step_NNNNNN.jsonl while the next step runs, because it can read the responses. The driver writes
+rollouts/replayed_NNNNNN.jsonl: which earlier responses a replay update drew, a few numbers each.
 """
 
 from typing import Any
@@ -8,15 +9,14 @@ from typing import Any
 import ray
 
 from actors.runtime.supervisor import Supervisor, awaited
-from uec.algorithm.retention import KeptResponses, PromptRollouts
 from uec.errors import RunFailed
 from uec.run_folder import RunFolder
 from uec.tracking.rollouts import Page, write_replayed
-from uec.types import Replayed
+from uec.types import PromptRollouts, TrainingSample
 
 
 class RolloutLog:
-    """Hands each step's responses and scores over by reference; at most one file is being written."""
+    """Passes each step's responses and rewards by reference; at most one file is being written."""
 
     def __init__(self, folder: RunFolder, supervisor: Supervisor, enabled: bool) -> None:
         self.folder = folder
@@ -24,28 +24,29 @@ class RolloutLog:
         self.enabled = enabled
         self._writing: Any = None
 
-    async def write(self, step: int, sampled: list[PromptRollouts], retained: list[KeptResponses]) -> None:
+    async def write(self, step: int, prompts: list[PromptRollouts], retained: list[PromptRollouts]) -> None:
         """Have every response of a step written, with what was kept and its advantage; waits for the file before."""
         if not self.enabled:
             return
         await self.flush()
         pages: dict[Any, Page] = {}
-        scores: dict[Any, Any] = {}
-        for prompt in sampled:
-            for trajectory in prompt.trajectories:
-                page = pages.setdefault(trajectory.bundle, Page([], {}))
-                page.slots.append(trajectory.score.slot)
+        graded: dict[Any, Any] = {}
+        for prompt in prompts:
+            for sample in prompt.samples:
+                page = pages.setdefault(sample.batch, Page([], {}))
+                page.slots.append(sample.slot)
                 if prompt.difficult:
-                    page.difficult.add(trajectory.score.slot)
-                scores[trajectory.bundle] = trajectory.scores
-        for prompt_kept in retained:
-            for trajectory in prompt_kept.kept:
-                pages[trajectory.bundle].advantages[trajectory.score.slot] = trajectory.advantage
+                    page.difficult.add(sample.slot)
+                graded[sample.batch] = sample.graded
+        for prompt in retained:
+            for sample in prompt.kept:
+                pages[sample.batch].advantages[sample.slot] = sample.advantage
         path = str(self.folder.rollouts / f"step_{step:06d}.jsonl")
-        self._writing = self.supervisor.graders[0].handle.write_rollouts.remote(path, step, list(pages.values()), *pages, *scores.values())
+        handle: Any = self.supervisor.graders[0].handle
+        self._writing = handle.write_rollouts.remote(path, step, list(pages.values()), *pages, *graded.values())
 
-    def write_replayed(self, step: int, drawn: list[Replayed]) -> None:
-        """Say which responses the replay update of a step trains on."""
+    def write_replayed(self, step: int, drawn: list[TrainingSample]) -> None:
+        """Write which responses the replay update of a step trains on."""
         if self.enabled:
             write_replayed(self.folder.rollouts / f"replayed_{step:06d}.jsonl", step, drawn)
 

@@ -1,6 +1,7 @@
-"""What the rollouts are waiting for at any moment, and for how long: a few additions a message and a group, none a response.
+"""Where the time goes: of rollouts (generating, exploring, grading), and of a step.
 
-A message is what one engine is asked at once; it is at the engine until its last response is out, whatever grading takes.
+A message is the set of requests that one engine gets at once. It is at the engine until its last response is out; grading does not count.
+The cost is a few additions for each message and group, and none for a response.
 """
 
 import time
@@ -9,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from actors.runtime.supervisor import ActorSlot
-from uec.types import EngineUse, Kind, Request, Spent
+from uec.types import EngineUse, Kind, Request, RolloutTime
 
 
 @dataclass(slots=True)
 class _Use:
-    """Of one engine."""
+    """Counters of one engine."""
 
     messages: int = 0
     since: float = 0.0
@@ -22,8 +23,8 @@ class _Use:
     tokens: int = 0
 
 
-class Activity:
-    """Told of messages, groups and bundles as they come and go. An evaluation's are no rollouts: they only count as engines' work."""
+class RolloutTimer:
+    """Counts messages, groups and response batches as they come and go. Those of an evaluation count as engines' work only."""
 
     def __init__(self, engines: Sequence[ActorSlot], now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
@@ -61,17 +62,17 @@ class Activity:
         self._messages[_kind(requests)] -= 1
 
     def graded(self, engine: ActorSlot, tokens: int) -> None:
-        """A bundle of an engine's, of so many response tokens, was graded."""
+        """A response batch of an engine, with this number of response tokens, was graded."""
         self._uses[engine].tokens += tokens
 
-    def spent(self) -> Spent:
-        """Up to now."""
+    def time(self) -> RolloutTime:
+        """Return the seconds up to now."""
         now = self._advance()
         uses = [EngineUse(use.seconds + (now - use.since if use.messages else 0.0), use.tokens) for use in self._uses.values()]
-        return Spent(now, **self._seconds, busy=self._busy, engines=tuple(uses))
+        return RolloutTime(now, **self._seconds, busy=self._busy, engines=tuple(uses))
 
     def _advance(self) -> float:
-        """Book the time since the last change; the time of day."""
+        """Count the time since the last change, and return the clock."""
         now = self._now()
         passed, self._at = now - self._at, now
         at_engines = self._messages
@@ -87,31 +88,33 @@ class Activity:
 
 
 def _kind(requests: Sequence[Request]) -> Kind:
-    """What a message counts as; one of both kinds is regular."""
+    """Return the kind of a message; a message of both kinds is regular."""
     kinds = {request.kind for request in requests}
     return next(kind for kind in (Kind.REGULAR, Kind.EXPLORATION, Kind.EVAL) if kind in kinds)
 
 
-class StepClock:
-    """Started with the step; told when its rollouts are there and when they are learned from."""
+class StepTimer:
+    """Measures one step from the learners' side: waiting for rollouts, learning, and how long the engines had no work."""
 
-    def __init__(self, spent: Callable[[], Spent]) -> None:
-        self._spent = spent
-        self._begin, self._cpu_begin, self._busy_begin = time.perf_counter(), time.thread_time(), spent().busy
+    def __init__(self, rollouts: RolloutTimer) -> None:
+        self._rollouts = rollouts
+        self._begin, self._cpu_begin, self._busy_begin = time.perf_counter(), time.thread_time(), rollouts.time().busy
 
-    def taken(self) -> None:
-        self._taken = time.perf_counter()
+    def sampled(self) -> None:
+        """Mark that the step's rollouts are there."""
+        self._sampled = time.perf_counter()
 
     def learned(self) -> None:
+        """Mark that the step's updates are done."""
         self._learned = time.perf_counter()
 
     def metrics(self) -> dict[str, float]:
-        """At the step's end."""
+        """Return the step's `time/` metrics, at its end."""
         step_s = time.perf_counter() - self._begin
         return {
             "time/step_s": step_s,
-            "time/learn_s": self._learned - self._taken,
-            "time/idle_s": self._taken - self._begin,
-            "time/engine_idle_s": max(0.0, step_s - (self._spent().busy - self._busy_begin)),
+            "time/learn_s": self._learned - self._sampled,
+            "time/idle_s": self._sampled - self._begin,
+            "time/engine_idle_s": max(0.0, step_s - (self._rollouts.time().busy - self._busy_begin)),
             "time/controller_s": time.thread_time() - self._cpu_begin,
         }

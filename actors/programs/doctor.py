@@ -10,31 +10,28 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-import ray
-
-from actors.driver.learner_group import LearnerGroup, example
+from actors.driver.actor_specs import supervise, training_actors
+from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
-from actors.driver.weight_sync import PROBE_SEQUENCES, WeightExchange, gap, probe_sequences, tolerance
-from actors.runtime.cluster import Resources, connect
+from actors.driver.weight_sync import PROBE_SEQUENCES, WeightSync, gap, probe_sequences, tolerance
+from actors.programs.preflight import cluster, preflight
+from actors.runtime.cluster import Resources
 from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.config.validate import check_cluster
 from uec.data.dataset import Dataset
-from uec.data.embedded import write_images
-from uec.data.prompts import load_dataset
+from uec.data.embedded_images import write_images
 from uec.doctor import ray_state
 from uec.doctor.check import Check, Status, fail, mib, note, ok
 from uec.errors import BadInput, RunFailed
-from uec.models.processor import load_processor
-from uec.models.source import load_tokenizer
-from uec.rewards.reward_function import absolute_names, load_reward
 from uec.system.platform import Platform, detect
 from uec.tracking.tracker import Tracker
-from uec.types import Group, Kind, Logprobs, Prompt
+from uec.types import Kind, Logprobs, Prompt, TrainingSample
 
 GROUPS = 8
 RESPONSES = 8  # a group, at most
@@ -61,22 +58,19 @@ def examine(cfg: Config, quick: bool, listener: Listener) -> None:
     if found.status is Status.FAIL:
         return
     begin = time.perf_counter()
-    try:
-        resources = connect(cfg, f"uec-doctor-{os.getpid()}")
-    except BadInput as error:
-        listener.add(
-            fail("ray", str(error), "pass cluster.address=local for a cluster of the run's own; `ray stop` ends what a crash left")
-        )
-        return
-    try:
-        _tell_of_ray(cfg, resources, time.perf_counter() - begin, listener)
+    with ExitStack() as stack:
+        try:
+            resources = stack.enter_context(cluster(cfg, f"uec-doctor-{os.getpid()}"))
+        except BadInput as error:
+            advice = "pass cluster.address=local for a cluster of the run's own; `ray stop` ends what a crash left"
+            listener.add(fail("ray", str(error), advice))
+            return
+        _report_ray(cfg, resources, time.perf_counter() - begin, listener)
         if not quick:
             _round_trip(cfg, resources, listener)
-    finally:
-        ray.shutdown()
 
 
-def _tell_of_ray(cfg: Config, resources: Resources, seconds: float, listener: Listener) -> None:
+def _report_ray(cfg: Config, resources: Resources, seconds: float, listener: Listener) -> None:
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
     size = f"{resources.cpus:g} CPUs, {resources.gpus:g} GPUs"
@@ -125,31 +119,28 @@ def handful(cfg: Config) -> Config:
 
 
 def _load(cfg: Config, listener: Listener) -> Dataset:
-    load_reward(cfg.reward)
-    cfg.reward.fn = absolute_names(cfg.reward.fn)
-    tokenizer = load_tokenizer(cfg.model)
-    dataset = load_dataset(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
+    dataset = preflight(cfg)
     listener.add(ok("data", f"{len(dataset.train)} prompts to train on, {len(dataset.eval)} held out"))
     return dataset
 
 
 def some(dataset: Dataset) -> Dataset:
-    """As many prompts as the probe takes, with and without pictures where there are both; and only these pictures' bytes."""
-    pictured = [prompt for prompt in dataset.train if prompt.images][:PROBE_SEQUENCES]
+    """As many prompts as the probe takes, with and without images where there are both; and only these images' bytes."""
+    with_images = [prompt for prompt in dataset.train if prompt.images][:PROBE_SEQUENCES]
     plain = [prompt for prompt in dataset.train if not prompt.images][: PROBE_SEQUENCES + 1]
-    names = {name for prompt in pictured for name in prompt.images}
+    names = {name for prompt in with_images for name in prompt.images}
     embedded = {name: content for name, content in dataset.embedded.items() if name in names}
-    return replace(dataset, train=[*pictured, *plain], eval=[], embedded=embedded)
+    return replace(dataset, train=[*with_images, *plain], eval=[], embedded=embedded)
 
 
 async def _with_actors(cfg: Config, platform: Platform, prompts: list[Prompt], logs: Path, listener: Listener) -> bool:
     """True if all went well."""
-    supervisor = Supervisor(cfg, platform.device, logs, Tracker([]))
+    supervisor = supervise(cfg, training_actors(cfg, platform.device), logs, Tracker([]))
     try:
         listener.busy("starting the actors: engines, learners, graders")
         begin = time.perf_counter()
         await supervisor.start(prompts)
-        names = ", ".join(member.name for member in supervisor.members)
+        names = ", ".join(slot.name for slot in supervisor.slots)
         listener.add(ok("actors", f"{names} started in {time.perf_counter() - begin:.0f} s"))
         trip = RoundTrip(cfg, platform, supervisor, prompts, listener)
         async with asyncio.timeout(PATIENCE_S):
@@ -173,7 +164,7 @@ class RoundTrip:
         self.listener = listener
         self.logs = supervisor.logs
         self.tolerance = tolerance(cfg, platform)
-        self.exchange = WeightExchange(cfg, supervisor, prompts, self.tolerance)
+        self.weights = WeightSync(cfg, supervisor, prompts, self.tolerance)
         self.learners = LearnerGroup(cfg, supervisor)
         self.stream = RolloutStream(supervisor)
         self._probe = probe_sequences(prompts, cfg.rollout.max_tokens)
@@ -194,32 +185,32 @@ class RoundTrip:
 
     async def _agree(self) -> bool:
         """Engines get the learners' weights; both score the same sequences."""
-        await self.exchange.start()
-        found = await self.exchange.verify()
+        await self.weights.start()
+        found = await self.weights.verify()
         self.listener.add(ok("agreement", f"engines and learner score {len(self._probe)} sequences within {found:.1e} nats of each other"))
         return True
 
     async def _generate_and_score(self) -> bool:
         self.groups = await self._sample()
-        scores = [t.score for group in self.groups for t in group.trajectories]
-        tokens = sum(score.response_tokens for score in scores)
-        found = f"{len(scores)} responses of {tokens} tokens to {len(self.groups)} prompts, mean reward {_mean_reward(self.groups):.2f}"
-        wrong = [score.error for score in scores if score.error is not None]
+        samples = [sample for group in self.groups for sample in group]
+        tokens = sum(sample.response_tokens for sample in samples)
+        found = f"{len(samples)} responses of {tokens} tokens to {len(self.groups)} prompts, mean reward {_mean_reward(self.groups):.2f}"
+        wrong = [sample.error for sample in samples if sample.error is not None]
         if wrong:
-            self.listener.add(fail("rewards", f"{len(wrong)} of {len(scores)} gradings failed: {wrong[0]}", "mend reward.fn"))
+            self.listener.add(fail("rewards", f"{len(wrong)} of {len(samples)} gradings failed: {wrong[0]}", "mend reward.fn"))
             return False
         self.listener.add(ok("generation", f"engines generate, graders grade: {found}"))
         return True
 
     async def _follow(self) -> bool:
         """Update until the policy has clearly moved, publish, and compare again."""
-        before = await self._learner_scores()
+        before = await self._learner_logprobs()
         moved, first = 0.0, None
         for number in range(UPDATES):
-            examples = [replace(example(t, 1.0), advantage=1.0) for group in self.groups for t in group.trajectories]
-            updated = await self.learners.update(examples, seed=number)
+            samples = [sample.with_advantage(1.0) for group in self.groups for sample in group]
+            updated = await self.learners.update(samples, seed=number)
             first = first or updated.metrics
-            moved = gap(before, await self._learner_scores())
+            moved = gap(before, await self._learner_logprobs())
             if moved > CLEARLY * self.tolerance:
                 break
         off = (first or {}).get("policy/rollout_logprob_gap_max", float("inf"))
@@ -232,28 +223,28 @@ class RoundTrip:
             unclear = f"{number + 1} updates moved the policy by {moved:.3g} nats on the probe, too little or too much to tell by"
             self.listener.add(fail("update", unclear, f"the logs: {self.logs}; frozen weights, or a loss that is switched off?"))
             return False
-        exchanged = await self.exchange.publish()
+        synced = await self.weights.sync()
         # Raises RunFailed, naming the engine, where one does not follow; so does `publish`, where it compares.
-        off = await self.exchange.verify() if exchanged.probe_gap is None else exchanged.probe_gap
-        publication = self.supervisor.publication
-        checksum = f", checksum {publication.digest[:12]} at every engine" if publication is not None and publication.digest else ""
+        off = await self.weights.verify() if synced.probe_gap is None else synced.probe_gap
+        update = self.supervisor.update
+        checksum = f", checksum {update.digest[:12]} at every engine" if update is not None and update.digest else ""
         self.listener.add(ok("update", f"{number + 1} policy update{'s' * (number > 0)} moved the probe by {moved:.2g} nats"))
-        size = f"version {self.exchange.version} of {mib(exchanged.nbytes)}{checksum}"
+        size = f"version {self.weights.version} of {mib(synced.nbytes)}{checksum}"
         self.listener.add(ok("exchange", f"engines follow within {off:.1e} nats: {size}"))
         return True
 
-    async def _sample(self) -> list[Group]:
+    async def _sample(self) -> list[list[TrainingSample]]:
         prompts = [self.prompts[i % len(self.prompts)].index for i in range(GROUPS)]
         return await asyncio.gather(*(self.stream.sample(index, self.cfg.rollout.n, 1.0, Kind.REGULAR) for index in prompts))
 
-    async def _learner_scores(self) -> list[Logprobs]:
+    async def _learner_logprobs(self) -> list[Logprobs]:
         supervisor = self.supervisor
         images = await supervisor.images.references(sequence.prompt for sequence in self._probe)
-        answers = await asyncio.gather(*(supervisor.call(rank, "score", self._probe, *images) for rank in supervisor.learners))
+        answers = await asyncio.gather(*(supervisor.call(rank, "logprobs", self._probe, *images) for rank in supervisor.learners))
         logprobs, _ = answers[0]
         return logprobs
 
 
-def _mean_reward(groups: list[Group]) -> float:
-    rewards = [t.score.reward for group in groups for t in group.trajectories]
+def _mean_reward(groups: list[list[TrainingSample]]) -> float:
+    rewards = [sample.reward for group in groups for sample in group]
     return sum(rewards) / len(rewards)

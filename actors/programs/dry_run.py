@@ -1,6 +1,6 @@
-"""`uec train CONFIG --dry-run`: all that a run takes from outside is read and checked; no actor starts and nothing is written.
+"""`uec train CONFIG --dry-run`: reads and checks everything that a run takes from outside. No actor starts, and nothing is written.
 
-Of the model its config.json and its tokenizer are enough: weights may be still to come.
+The model needs only its config.json and its tokenizer: its weights may be missing.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from statistics import fmean
 
 from rich.console import Console
 
-from actors.programs.train import dropped, prepare
+from actors.programs.preflight import dropped, preflight
 from actors.runtime.cluster import local_cpus
 from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, notes
@@ -16,17 +16,17 @@ from uec.data.dataset import Dataset
 from uec.doctor.devices import free_memory
 from uec.doctor.ray_state import would_join
 from uec.errors import BadInput
-from uec.memory.report import memory_report
-from uec.models.source import resolve_model
+from uec.memory.memory_report import memory_report
+from uec.models.pretrained import resolve_model
 from uec.run_folder import RunFolder
 from uec.system.platform import gpu_bytes, gpu_count
 
 
 def dry_run(cfg: Config, config_path: str) -> int:
-    """Check a validated config with its model's files, data, reward function and run folder; returns the exit status. Raises BadInput."""
+    """Check a validated config with its model's files, data, reward function and run folder; return the exit status. Raises BadInput."""
     folder = RunFolder.prepare(cfg, Path(config_path))
     check_disk(cfg, folder.path)
-    dataset = prepare(cfg)
+    dataset = preflight(cfg, weights=False)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{config_path} would run as {folder.path}")
     for name, figure in [*_data(dataset), *_step(cfg, dataset)]:
@@ -52,11 +52,11 @@ def _without_weights(cfg: Config) -> list[str]:
 
 
 def _without_room(cfg: Config, dataset: Dataset) -> list[str]:
-    """Whether the actors fit into a local cluster, where a run would start one: on this machine, or not on this one."""
+    """Check whether the actors fit on this machine, if a run would start a local cluster."""
     if would_join(cfg)[0] is not None:
         return []
     try:
-        check_cluster(cfg, local_cpus(cfg), gpu_count(), dataset.has_pictures)
+        check_cluster(cfg, local_cpus(cfg), gpu_count(), dataset.has_images)
     except BadInput as error:
         return [f"a run would be refused on this machine: {error}"]
     return []
@@ -66,14 +66,14 @@ def _data(dataset: Dataset) -> list[tuple[str, str]]:
     rows = []
     for name, prompts in (("training prompts", dataset.train), ("held-out prompts", dataset.eval)):
         lengths = [len(prompt.tokens) for prompt in prompts]
-        pictures = sum(len(prompt.images) for prompt in prompts)
+        images = sum(len(prompt.images) for prompt in prompts)
         found = f"{len(prompts)}, {fmean(lengths):.0f} tokens on average, at most {max(lengths)}" if prompts else "none"
-        rows.append((name, found + (f", {pictures} pictures" if pictures else "")))
+        rows.append((name, found + (f", {images} images" if images else "")))
     return rows
 
 
 def _step(cfg: Config, dataset: Dataset) -> list[tuple[str, str]]:
-    """Upper bounds: every response as long as it may be, and every prompt difficult."""
+    """Return upper bounds: every response has the maximum length, and every prompt is difficult."""
     prompts, rollout, longest = cfg.train.prompts_per_step, cfg.rollout, cfg.rollout.max_tokens
     regular = prompts * rollout.n * rollout.rounds
     hot = prompts * cfg.exploration.n if cfg.exploration.enabled else 0

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import ray
 
-from actors.driver.learner_group import Example, LearnerGroup
+from actors.driver.actor_specs import entropy_actors, sampling_actors, supervise
+from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
-from actors.runtime.cluster import Resources, connect, place_model
+from actors.programs.preflight import cluster, preflight
+from actors.runtime.cluster import Resources, place_model
 from actors.runtime.signals import STATUS, listen
-from actors.runtime.supervisor import Crew, Supervisor, awaited
+from actors.runtime.supervisor import ActorSpec, Supervisor, awaited
 from uec.config.schema import Config
-from uec.config.validate import check_cluster, check_context
+from uec.config.validate import check_cluster
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import write_images
 from uec.data.prompts import load_held_out
@@ -34,18 +36,15 @@ from uec.eval.predictions import Prediction, Predictions
 from uec.eval.results import make_results, plural, results_console
 from uec.eval.settings import Candidate
 from uec.eval.subsets import by_column
-from uec.models.pretrained import context_length, load_tokenizer, resolve_model
-from uec.models.processor import load_processor
-from uec.rewards.reward_function import absolute_names, load_reward
 from uec.system.platform import detect
-from uec.system.ray_job import outside_copy
+from uec.system.ray_job import outside_job_copy
 from uec.tracking.tracker import Tracker
-from uec.types import Group, Kind, Prompt, Rollout
+from uec.types import Kind, Prompt, TrainingSample, Trajectory
 
 NOTHING = "data.eval: there is no file or folder"
 """How the message begins that a data set's name leads to nothing."""
 
-SCORED_AT_ONCE = 256
+ENTROPIES_AT_ONCE = 256
 """Responses whose tokens go to the learners as one object."""
 
 ENOUGH = 100
@@ -57,7 +56,7 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
 
     `entropy`: score it, too. `by`: a column of the data to divide it by; none: by difficulty for the first model.
     """
-    place, said = outside_copy(Path(to) if to else Path("evals") / default_name(candidates), Path.cwd(), "--to")
+    place, said = outside_job_copy(Path(to) if to else Path("evals") / default_name(candidates), Path.cwd(), "--to")
     folder = EvalFolder(place)
     datasets = [_prepare(candidate.cfg) for candidate in candidates]
     parts = by_column(datasets[0].eval, by) if by is not None else None
@@ -74,14 +73,11 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
             tracker.event(line)
         examination = Examination(candidates, [dataset.eval for dataset in datasets], found, folder, tracker, entropy)
         if examination.todo:
-            resources = connect(candidates[0].cfg, f"uec-eval-{folder.path.name}")
-            try:
+            with cluster(candidates[0].cfg, f"uec-eval-{folder.path.name}") as resources:
                 for one, dataset in zip(candidates, datasets, strict=True):
                     _check_room(one.cfg, resources, dataset.eval)
                     place_model(one.cfg, resources)
                 asyncio.run(examination.run(resources.device))
-            finally:
-                ray.shutdown()
     if examination.interrupted is not None:
         print(_how_to_go_on(examination, folder), file=sys.stderr)
         return STATUS[examination.interrupted]
@@ -113,7 +109,7 @@ class Examination:
     @property
     def todo(self) -> int:
         """Prompts to be answered or scored, over all models."""
-        return sum(len(_unanswered(prompts, found)) + len(self._unscored(found)) for _, prompts, found in self.work)
+        return sum(len(_unanswered(prompts, found)) + len(self._without_entropy(found)) for _, prompts, found in self.work)
 
     async def run(self, device: str) -> None:
         """Have every model do what it has not done; ends early, with `interrupted` set, on Ctrl-C, SIGTERM or SIGHUP."""
@@ -125,36 +121,36 @@ class Examination:
                 if done := len(prompts) - len(missing):
                     self.tracker.event(f"{label}: {plural(done, 'prompt')} of {len(prompts)} answered before")
                 if missing:
-                    crew = self._crew(cfg, device, label, Crew.SAMPLING)
-                    await self._with(crew, prompts, self._sample(crew, label, missing, len(prompts), found))
-                if self._unscored(found):
-                    crew = self._crew(cfg, device, label, Crew.SCORING)
-                    await self._with(crew, prompts, self._score(crew, label, prompts, found))
+                    actors = self._supervise(cfg, sampling_actors(cfg, device), label, "sampling")
+                    await self._with(actors, prompts, self._sample(actors, label, missing, len(prompts), found))
+                if self._without_entropy(found):
+                    actors = self._supervise(cfg, entropy_actors(cfg, device), label, "entropy")
+                    await self._with(actors, prompts, self._entropies(actors, label, prompts, found))
         except asyncio.CancelledError:
             if self.interrupted is None:
                 raise
 
-    def _crew(self, cfg: Config, device: str, label: str, crew: Crew) -> Supervisor:
-        namespace = f"{self.folder.path.name}-{label}-{crew.name}"
-        return Supervisor(cfg, device, self.folder.logs(label).absolute(), self.tracker, crew, namespace)
+    def _supervise(self, cfg: Config, specs: list[ActorSpec], label: str, what: str) -> Supervisor:
+        namespace = f"{self.folder.path.name}-{label}-{what}"
+        return supervise(cfg, specs, self.folder.logs(label).absolute(), self.tracker, namespace)
 
-    async def _with(self, crew: Supervisor, prompts: list[Prompt], work: Any) -> None:
+    async def _with(self, actors: Supervisor, prompts: list[Prompt], work: Any) -> None:
         """Start the actors, do the work, end them."""
         try:
-            await crew.start(prompts)
+            await actors.start(prompts)
             await work
         finally:
             work.close()
-            await crew.stop()
+            await actors.stop()
 
-    async def _sample(self, crew: Supervisor, label: str, missing: list[Prompt], total: int, found: Predictions) -> None:
+    async def _sample(self, actors: Supervisor, label: str, missing: list[Prompt], total: int, found: Predictions) -> None:
         """n responses to each prompt that has none, kept as each group is complete."""
-        settings, stream, failed = crew.cfg.eval, RolloutStream(crew), Failures(crew.cfg)
+        settings, stream, failed = actors.cfg.eval, RolloutStream(actors), Failures(actors.cfg)
 
         async def one(prompt: Prompt) -> None:
             group = await stream.sample(prompt.index, settings.n, settings.temperature, Kind.EVAL)
             failed.add(group)
-            found.add(await self._read(crew, group))
+            found.add(await self._read(actors, group))
             self.tracker.progress(f"{label}: prompts answered", len(found.groups), total)
 
         tasks = [asyncio.create_task(one(prompt)) for prompt in missing]
@@ -166,41 +162,42 @@ class Examination:
             await asyncio.gather(*tasks, return_exceptions=True)
         failed.check()
 
-    async def _read(self, crew: Supervisor, group: Group) -> list[Prediction]:
+    async def _read(self, actors: Supervisor, group: list[TrainingSample]) -> list[Prediction]:
         """A group's responses as text, from a grader: it has the decoder. One that dies is replaced and another try made."""
-        bundles: dict[Any, int] = {}
-        scores: dict[Any, Any] = {}
+        batches: dict[Any, int] = {}
+        graded: dict[Any, Any] = {}
         slots = []
-        for trajectory in group.trajectories:
-            slots.append((bundles.setdefault(trajectory.bundle, len(bundles)), trajectory.score.slot))
-            scores[trajectory.bundle] = trajectory.scores
-        grader = crew.graders[group.request.prompt % len(crew.graders)]
+        for sample in group:
+            slots.append((batches.setdefault(sample.batch, len(batches)), sample.slot))
+            graded[sample.batch] = sample.graded
+        grader = actors.graders[group[0].prompt % len(actors.graders)]
         while True:
             handle: Any = grader.handle
             try:
-                return list(await awaited(handle.predictions.remote(slots, *bundles, *scores.values())))
+                return list(await awaited(handle.predictions.remote(slots, *batches, *graded.values())))
             except ray.exceptions.RayActorError as error:
-                await crew.revive(grader, handle, error)
+                await actors.revive(grader, handle, error)
             except ray.exceptions.RayError as error:
-                raise RunFailed(crew.account(grader, error)) from error
+                raise RunFailed(actors.account(grader, error)) from error
 
-    async def _score(self, crew: Supervisor, label: str, prompts: list[Prompt], found: Predictions) -> None:
+    async def _entropies(self, actors: Supervisor, label: str, prompts: list[Prompt], found: Predictions) -> None:
         """The true entropy of each prompt's first response, as the evaluations of a training run have it."""
-        learners = LearnerGroup(crew.cfg, crew)
+        learners = LearnerGroup(actors.cfg, actors)
         by_index = {prompt.index: prompt for prompt in prompts}
-        missing = self._unscored(found)
-        for begin in range(0, len(missing), SCORED_AT_ONCE):
-            firsts = missing[begin : begin + SCORED_AT_ONCE]
-            rollouts = [_rollout(by_index[one.prompt], one) for one in firsts]
-            bundle = ray.put(rollouts)
-            examples = [
-                Example(bundle, slot, 0.0, one.prompt, len(one.prompt_tokens), len(one.tokens)) for slot, one in enumerate(rollouts)
+        missing = self._without_entropy(found)
+        for begin in range(0, len(missing), ENTROPIES_AT_ONCE):
+            firsts = missing[begin : begin + ENTROPIES_AT_ONCE]
+            trajectories = [_trajectory(by_index[one.prompt], one) for one in firsts]
+            batch = ray.put(trajectories)
+            samples = [
+                TrainingSample(one.prompt, slot, len(one.prompt_tokens), len(one.tokens), batch=batch)
+                for slot, one in enumerate(trajectories)
             ]
-            entropies = await learners.entropies(examples)
+            entropies = await learners.entropies(samples)
             found.set_entropies({one.prompt: entropy for one, entropy in zip(firsts, entropies, strict=True)})
             self.tracker.progress(f"{label}: entropies scored", begin + len(firsts), len(missing))
 
-    def _unscored(self, found: Predictions) -> list[Prediction]:
+    def _without_entropy(self, found: Predictions) -> list[Prediction]:
         """First responses without an entropy. One without tokens has none."""
         firsts = (found.groups[prompt][0] for prompt in sorted(found.groups)) if self.entropy else ()
         return [one for one in firsts if one.entropy is None and one.token_ids]
@@ -219,9 +216,9 @@ class Failures:
         self.total = self.failed = 0
         self.first = ""
 
-    def add(self, group: Group) -> None:
-        errors = [t.score.error for t in group.trajectories if t.score.error is not None]
-        self.total += len(group.trajectories)
+    def add(self, group: list[TrainingSample]) -> None:
+        errors = [sample.error for sample in group if sample.error is not None]
+        self.total += len(group)
         self.failed += len(errors)
         self.first = self.first or (errors[0] if errors else "")
         if self.total >= ENOUGH:
@@ -237,20 +234,13 @@ class Failures:
 
 
 def _prepare(cfg: Config) -> Dataset:
-    """All that comes from outside, checked: reward function, model, data."""
-    reward = load_reward(cfg.reward)
-    cfg.reward.fn = absolute_names(cfg.reward.fn)  # an actor may run in another folder
-    resolve_model(cfg.model)
-    tokenizer = load_tokenizer(cfg.model)
+    """Check the reward function, the model and the held-out data."""
     try:
-        dataset = load_held_out(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
+        return preflight(cfg, load_held_out)
     except BadInput as error:
         if not str(error).startswith(f"{NOTHING} {cfg.data.eval},"):
             raise
         raise BadInput(f"{error}\n{instead_of(cfg.data.eval or '')}") from error
-    check_context(cfg, context_length(cfg.model))
-    reward.check_columns(dataset.eval[0].row)
-    return dataset
 
 
 def _for_actors(cfg: Config) -> Config:
@@ -278,9 +268,9 @@ def _unanswered(prompts: list[Prompt], found: Predictions) -> list[Prompt]:
     return [prompt for prompt in prompts if prompt.index not in found.groups]
 
 
-def _rollout(prompt: Prompt, one: Prediction) -> Rollout:
+def _trajectory(prompt: Prompt, one: Prediction) -> Trajectory:
     tokens = np.array(one.token_ids, np.int32)
-    return Rollout(0, 0, one.prompt, Kind.EVAL, 1.0, prompt.tokens, tokens, np.zeros(len(tokens), np.float32), one.truncated, 0)
+    return Trajectory(0, 0, one.prompt, Kind.EVAL, 1.0, prompt.tokens, tokens, np.zeros(len(tokens), np.float32), one.truncated, (0,))
 
 
 def _how_to_go_on(examination: Examination, folder: EvalFolder) -> str:

@@ -13,8 +13,8 @@ from uec.config.schema import Config
 from uec.doctor.check import Status
 from uec.doctor.ray_state import TOKEN_FILE, cluster, token, would_join
 from uec.errors import BadInput
-from uec.models.source import absolute_path
-from uec.system.ray_job import copy_around
+from uec.models.pretrained import absolute_path
+from uec.system.ray_job import enclosing_job_copy
 
 COPY = f"Copy the head node's ~/{TOKEN_FILE} to the same place here (mode 600), or set RAY_AUTH_TOKEN to it"
 
@@ -113,5 +113,5 @@ def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) ->
 
 def place_model(cfg: Config, resources: Resources) -> None:
     """Actors of a cluster that was joined work where its nodes were started, those of a job in their copy of the working folder."""
-    if resources.joined and copy_around(Path.cwd()) is None:
+    if resources.joined and enclosing_job_copy(Path.cwd()) is None:
         cfg.model.path = absolute_path(cfg.model)

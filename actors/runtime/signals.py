@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 from uec.errors import EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM
-from uec.system.process_env import silence
+from uec.system.process_env import discard_output
 
 STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGHUP: EXIT_SIGHUP}
 """Exit status of what ended for a signal."""
@@ -30,7 +30,7 @@ def listen(interrupt: Callable[[signal.Signals], bool]) -> None:
                 return
             closed = True
             for descriptor in terminals:
-                silence(descriptor)
+                discard_output(descriptor)
         if not interrupt(signum):
             main.cancel()
 

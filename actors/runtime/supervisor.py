@@ -1,33 +1,25 @@
-"""Starts a run's or an evaluation's actors side by side, names the one that fails and why, and replaces engines, graders and image
-workers that die."""
+"""Starts actors side by side, names the one that fails and why, and replaces engines, graders and image workers that die.
+
+It knows actors by their role and their methods; which classes they are, the specs say.
+"""
 
 import asyncio
 import gc
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.actor import ActorHandle
 
-from actors.driver.image_cache import ImageStore
 from actors.runtime.logs import logged, tail
 from actors.runtime.placement import Pairs
-from actors.workers.difficulty import DifficultyActor
-from actors.workers.image import ImageActor
-from actors.workers.image import environment as image_environment
-from actors.workers.learner import LearnerActor
-from actors.workers.learner import environment as learner_environment
-from actors.workers.replay import ReplayActor
-from actors.workers.reward import RewardActor
-from actors.workers.rollout import RolloutActor
-from actors.workers.rollout import environment as rollout_environment
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.system.process_env import compiler_caches_in_force
+from uec.system.process_env import current_compiler_caches
 from uec.tracking.tracker import Tracker
 from uec.types import Prompt, WeightUpdate
 
@@ -35,24 +27,29 @@ MAX_RESTARTS = 3
 CLOSE_TIMEOUT_S = 5.0
 
 
-class Crew(Enum):
-    """Which actors there are."""
+class Role(Enum):
+    """What an actor does, and so how it is started."""
 
-    TRAINING = auto()  # all
-    SAMPLING = auto()  # engines, graders and image workers
-    SCORING = auto()  # learners without an optimizer, and image workers
+    ENGINE = auto()
+    LEARNER = auto()
+    GRADER = auto()
+    IMAGE = auto()
+    DIFFICULTY = auto()
+    REPLAY = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class ActorSpec:
-    """What an actor is and needs."""
+    """What an actor is, and what it needs."""
 
+    role: Role
+    name: str
     actor: type
     args: tuple[Any, ...]
     cpus: float
-    gpus: float = 0
-    pair: int | None = None  # the bundle of a GPU that it shares
-    concurrency: int = 1  # calls at once, for an async actor
+    gpus: float = 0.0
+    pair: int | None = None  # number of the GPU that it shares with another
+    concurrency: int = 1  # simultaneous calls, for an async actor
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,13 +57,28 @@ class ActorSpec:
 class ActorSlot:
     """An actor by its name; the handle changes when it is replaced."""
 
-    name: str
-    post: ActorSpec
-    start: Callable[[ActorHandle], Awaitable[Any]]
+    spec: ActorSpec
     handle: ActorHandle | None = None
     restarts: int = 0
-    outstanding: int = 0  # responses or gradings asked of it and not yet answered
+    outstanding: int = 0  # responses or gradings that it was asked for and has not answered
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def name(self) -> str:
+        """The actor's name, also that of its log."""
+        return self.spec.name
+
+
+class Images(Protocol):
+    """The features of images, by reference (`actors.driver.image_cache`)."""
+
+    def hold(self, prompts: Iterable[Prompt]) -> None: ...
+
+    def prefetch(self, prompts: Iterable[int]) -> None: ...
+
+    def is_ready(self, prompt: int) -> bool: ...
+
+    async def references(self, prompts: Iterable[int]) -> list[Any]: ...
 
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -74,7 +86,7 @@ DEATH = ("The actor is dead because", "Worker exit", "exit type", "exit detail",
 
 
 def reason(error: BaseException) -> str:
-    """An actor error's cause in one line: the end of a traceback, or what Ray knows of a death."""
+    """Return an actor error's cause in one line: the end of a traceback, or what Ray knows of a death."""
     lines = [line.strip() for line in ANSI.sub("", str(error)).splitlines() if line.strip()]
     if isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed:
         lines = [line for line in lines if any(word in line for word in DEATH)] or lines
@@ -83,98 +95,86 @@ def reason(error: BaseException) -> str:
 
 
 class Supervisor:
-    """The actors of a run."""
+    """The actors of a run or an evaluation."""
 
-    def __init__(
-        self, cfg: Config, device: str, logs: Path, tracker: Tracker, crew: Crew = Crew.TRAINING, namespace: str | None = None
-    ) -> None:
-        """`namespace`: Ray's, of the actors' names; none: the job's. Crews that follow each other in a job take different ones."""
+    images: Images
+
+    def __init__(self, cfg: Config, specs: list[ActorSpec], logs: Path, tracker: Tracker, namespace: str | None = None) -> None:
+        """`namespace`: Ray's, for the actors' names; None: the job's. Supervisors that follow each other in a job need different ones."""
         self.cfg = cfg
         self.logs = logs
         self.tracker = tracker
         self.namespace = namespace
-        self.publication: WeightUpdate | None = None  # what a replaced engine has to be given
+        self.update: WeightUpdate | None = None  # what a replaced engine loads first
         self._prompts: Any = None
         self._rendezvous: Any = None
-        rollout, learner = cfg.rollout, cfg.learner
-        gpus = 0.0 if device == "cpu" else 1.0
-        samples, trains = crew is not Crew.SCORING, crew is Crew.TRAINING
-        # Engines and ranks of an evaluation are never up together: there is nothing to share.
-        self._pairs = Pairs(cfg) if gpus and trains and cfg.cluster.placement == "colocated" else None
-        self.engines = [
-            ActorSlot(
-                f"rollout-{i}",
-                ActorSpec(
-                    RolloutActor, (cfg, i), rollout.cpus, gpus * rollout.tensor_parallel, i if self._pairs else None,
-                    concurrency=10_000, environment=rollout_environment(cfg, i),
-                ),  # fmt: skip
-                self._start_engine,
-            )
-            for i in range(rollout.engines if samples else 0)
-        ]
-        self.learners = [
-            ActorSlot(
-                f"learner-{i}",
-                ActorSpec(
-                    LearnerActor, (cfg, i) if trains else (cfg, i, True), learner.cpus, gpus, i if self._pairs else None,
-                    environment=learner_environment(cfg, i),
-                ),  # fmt: skip
-                self._start_learner,
-            )
-            for i in range(learner.ranks if crew is not Crew.SAMPLING else 0)
-        ]
-        self.graders = [
-            ActorSlot(f"reward-{i}", ActorSpec(RewardActor, (cfg, i), cfg.reward.cpus, concurrency=1000), self._start_with_prompts)
-            for i in range(cfg.reward.workers if samples else 0)
-        ]
-        self.image_workers: list[ActorSlot] = []  # only where there are images
-        self.images = ImageStore(self)
-        self.difficulty = ActorSlot("difficulty", ActorSpec(DifficultyActor, (cfg,), cpus=0.01), _ready)
-        self.replay = ActorSlot("replay", ActorSpec(ReplayActor, (cfg,), cpus=0.01), _ready)
-        self._keepers = [self.difficulty, self.replay] if trains else []
+        slots = [ActorSlot(spec) for spec in specs]
+        by_role = {role: [slot for slot in slots if slot.spec.role is role] for role in Role}
+        self.engines = by_role[Role.ENGINE]
+        self.learners = by_role[Role.LEARNER]
+        self.graders = by_role[Role.GRADER]
+        self.image_workers = by_role[Role.IMAGE]  # none, once started, where no prompt has images
+        self._single = [*by_role[Role.DIFFICULTY], *by_role[Role.REPLAY]]
+        self._pairs = Pairs(cfg) if any(spec.pair is not None for spec in specs) else None
 
     @property
-    def members(self) -> list[ActorSlot]:
-        return [*self.engines, *self.learners, *self.graders, *self.image_workers, *self._keepers]
+    def difficulty(self) -> ActorSlot:
+        """The DifficultyActor of a training run."""
+        return self._single[0]
 
-    def _create(self, member: ActorSlot, name: str) -> ActorHandle:
-        post = member.post
-        options: dict[str, Any] = {"name": name, "num_cpus": post.cpus, "num_gpus": post.gpus}
-        if self._pairs is not None and post.pair is not None:
-            options |= self._pairs.options(post.pair)
+    @property
+    def replay(self) -> ActorSlot:
+        """The ReplayActor of a training run."""
+        return self._single[1]
+
+    @property
+    def slots(self) -> list[ActorSlot]:
+        """Every actor."""
+        return [*self.engines, *self.learners, *self.graders, *self.image_workers, *self._single]
+
+    def _create(self, slot: ActorSlot, name: str) -> ActorHandle:
+        spec = slot.spec
+        options: dict[str, Any] = {"name": name, "num_cpus": spec.cpus, "num_gpus": spec.gpus}
+        if self._pairs is not None and spec.pair is not None:
+            options |= self._pairs.options(spec.pair)
         if self.namespace is not None:
             options["namespace"] = self.namespace
-        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **compiler_caches_in_force(), **post.environment}}
-        if post.concurrency > 1:
-            options["max_concurrency"] = post.concurrency
-        return ray.remote(logged(post.actor, self.logs / f"{member.name}.log")).options(**options).remote(*post.args)
+        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **current_compiler_caches(), **spec.environment}}
+        if spec.concurrency > 1:
+            options["max_concurrency"] = spec.concurrency
+        return ray.remote(logged(spec.actor, self.logs / f"{slot.name}.log")).options(**options).remote(*spec.args)
 
-    async def _start_engine(self, actor: ActorHandle) -> Any:
-        timings = await actor.start.remote(self._prompts)
-        if self.publication is not None:
-            await actor.update_weights.remote(self.publication)
-        return timings
-
-    async def _start_learner(self, actor: ActorHandle) -> Any:
-        return await actor.start.remote(await self._rendezvous)
-
-    async def _start_with_prompts(self, actor: ActorHandle) -> Any:
-        return await actor.start.remote(self._prompts)
+    async def _begin(self, slot: ActorSlot) -> Any:
+        """Start what is in an actor that was created; a replaced engine loads the current weights."""
+        actor: Any = slot.handle
+        match slot.spec.role:
+            case Role.ENGINE:
+                timings = await actor.start.remote(self._prompts)
+                if self.update is not None:
+                    await actor.update_weights.remote(self.update)
+                return timings
+            case Role.LEARNER:
+                return await actor.start.remote(await self._rendezvous)
+            case Role.GRADER | Role.IMAGE:
+                return await actor.start.remote(self._prompts)
+            case _:
+                return await actor.__ray_ready__.remote()
 
     async def start(self, prompts: list[Prompt]) -> None:
-        """Start every actor at once; an actor that fails or does not get its place ends the run with its name and the cause."""
+        """Start every actor at once. Raises RunFailed, naming the actor and the cause, if one fails or does not get its place."""
         self._prompts = ray.put(prompts)
         self.images.hold(prompts)
-        if any(prompt.images for prompt in prompts):
-            self.image_workers = [self._image_worker(i) for i in range(self.cfg.data.image.workers)]
+        if not any(prompt.images for prompt in prompts):
+            self.image_workers = []
         if self._pairs is not None:
             self._pairs.reserve()
-        for member in self.members:
-            member.handle = self._create(member, member.name)
+        for slot in self.slots:
+            slot.handle = self._create(slot, slot.name)
         if self.learners:
-            self._rendezvous = self.learners[0].handle.address.remote()
-        _spare_collector()
-        starts = {asyncio.ensure_future(awaited(member.start(member.handle))): member for member in self.members}
+            learner: Any = self.learners[0].handle
+            self._rendezvous = learner.address.remote()
+        _collect_less_garbage()
+        starts = {asyncio.ensure_future(self._begin(slot)): slot for slot in self.slots}
         pending = set(starts)
         deadline = asyncio.get_running_loop().time() + self.cfg.cluster.start_timeout_s
         while pending:
@@ -188,12 +188,8 @@ class Supervisor:
                 if (error := task.exception()) is not None:
                     raise RunFailed(self.account(starts[task], error)) from error
 
-    def _image_worker(self, rank: int) -> ActorSlot:
-        post = ActorSpec(ImageActor, (self.cfg, rank), self.cfg.data.image.cpus, environment=image_environment())
-        return ActorSlot(f"image-{rank}", post, self._start_with_prompts)
-
-    def _not_started(self, members: list[ActorSlot]) -> str:
-        names = ", ".join(member.name for member in members)
+    def _not_started(self, slots: list[ActorSlot]) -> str:
+        names = ", ".join(slot.name for slot in slots)
         free, total = ray.available_resources(), ray.cluster_resources()
         have = ", ".join(f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU") if kind in total)
         return (
@@ -201,66 +197,66 @@ class Supervisor:
             "Lower rollout.cpus, learner.cpus or their number, free the cluster, or raise the timeout."
         )
 
-    def account(self, member: ActorSlot, error: BaseException) -> str:
-        """Which actor failed, why, and where to read on."""
-        path = self.logs / f"{member.name}.log"
+    def account(self, slot: ActorSlot, error: BaseException) -> str:
+        """Return which actor failed, why, and where to read on."""
+        path = self.logs / f"{slot.name}.log"
         last = tail(path)
-        return f"{member.name} failed: {reason(error)}" + (f"\nlast lines of {path}:\n{last}" if last else "")
+        return f"{slot.name} failed: {reason(error)}" + (f"\nlast lines of {path}:\n{last}" if last else "")
 
-    async def revive(self, member: ActorSlot, failed: ActorHandle, error: BaseException) -> None:
-        """Replace an engine or grader that failed; the new one has the current weights before anything is asked of it."""
-        async with member.lock:
-            if member.handle is not failed:
+    async def revive(self, slot: ActorSlot, failed: ActorHandle, error: BaseException) -> None:
+        """Replace an engine, grader or image worker that failed. A new engine has the current weights before it is asked for anything."""
+        async with slot.lock:
+            if slot.handle is not failed:
                 return  # another of its calls saw the failure first
-            member.restarts += 1
-            if member.restarts > MAX_RESTARTS:
-                raise RunFailed(f"{self.account(member, error)}\nIt was restarted {MAX_RESTARTS} times before.")
-            self.tracker.event(f"{member.name} failed: {reason(error)}; restarting it ({member.restarts} of {MAX_RESTARTS})")
+            slot.restarts += 1
+            if slot.restarts > MAX_RESTARTS:
+                raise RunFailed(f"{self.account(slot, error)}\nIt was restarted {MAX_RESTARTS} times before.")
+            self.tracker.event(f"{slot.name} failed: {reason(error)}; restarting it ({slot.restarts} of {MAX_RESTARTS})")
             ray.kill(failed)
-            member.handle = self._create(member, f"{member.name}.{member.restarts}")
+            slot.handle = self._create(slot, f"{slot.name}.{slot.restarts}")
             try:
-                await asyncio.wait_for(awaited(member.start(member.handle)), self.cfg.cluster.start_timeout_s)
+                await asyncio.wait_for(self._begin(slot), self.cfg.cluster.start_timeout_s)
             except (ray.exceptions.RayError, TimeoutError) as again:
-                raise RunFailed(f"{member.name} could not be restarted: {self.account(member, again)}") from again
-            self.tracker.event(f"{member.name} is back")
+                raise RunFailed(f"{slot.name} could not be restarted: {self.account(slot, again)}") from again
+            self.tracker.event(f"{slot.name} is back")
 
-    async def call(self, member: ActorSlot, method: str, *args: Any, timeout_s: float | None = None) -> Any:
-        """Call an actor whose death ends the run, naming it."""
+    async def call(self, slot: ActorSlot, method: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """Call an actor whose death ends the run. Raises RunFailed, naming it."""
         try:
-            return await asyncio.wait_for(awaited(getattr(member.handle, method).remote(*args)), timeout_s)
+            return await asyncio.wait_for(awaited(getattr(slot.handle, method).remote(*args)), timeout_s)
         except TimeoutError as error:
-            raise RunFailed(f"{member.name}.{method} did not finish within {timeout_s:g} s; see {self.logs / member.name}.log") from error
+            raise RunFailed(f"{slot.name}.{method} did not finish within {timeout_s:g} s; see {self.logs / slot.name}.log") from error
         except ray.exceptions.RayError as error:
-            raise RunFailed(self.account(member, error)) from error
+            raise RunFailed(self.account(slot, error)) from error
 
     async def stop(self) -> None:
-        """End every actor; a killed actor's child processes go with it, what the learners hold in shared memory does not."""
-        closing = (awaited(member.handle.close.remote()) for member in self.learners if member.handle is not None)
+        """End every actor. Child processes of a killed actor end with it; what learners hold in shared memory has to be freed first."""
+        closing = (self._close(slot) for slot in self.learners if slot.handle is not None)
         try:
             await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), CLOSE_TIMEOUT_S)  # a dead learner raises
         except TimeoutError:
             self.tracker.event("the learners were busy at the end: their weights may stay in shared memory until the next run")
-        for member in self.members:
-            if member.handle is not None:
-                ray.kill(member.handle)
+        for slot in self.slots:
+            if slot.handle is not None:
+                ray.kill(slot.handle)
         if self._pairs is not None:
             self._pairs.release()
 
+    async def _close(self, slot: ActorSlot) -> None:
+        learner: Any = slot.handle
+        await learner.close.remote()
 
-def _spare_collector() -> None:
-    """Garbage is looked for less often, and not among what is there now: modules, config and data stay for the whole run.
 
-    Each search among them would stop the Controller for a quarter of a second.
+def _collect_less_garbage() -> None:
+    """Freeze objects that exist at start-up, and run the garbage collector less often.
+
+    Modules, config and data stay for the whole run. Each collection among them would stop the Controller for a quarter of a second.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
 
 
-async def _ready(actor: ActorHandle) -> Any:
-    return await actor.__ray_ready__.remote()
-
-
 async def awaited(awaitable: Awaitable[Any]) -> Any:
-    """A Ray reference as a coroutine, which asyncio's tasks and timeouts ask for."""
+    """Await a Ray reference as a coroutine, which asyncio's tasks and timeouts need."""
     return await awaitable

@@ -4,7 +4,7 @@ from typing import Any
 
 from uec.algorithm.difficulty import PromptHistory, classify
 from uec.config.schema import Config
-from uec.types import Outcome, Progress, Verdict
+from uec.types import Outcome, ScheduleState, Verdict
 
 
 class DifficultyActor:
@@ -14,9 +14,9 @@ class DifficultyActor:
         self.cfg = cfg
         self.history = PromptHistory()
 
-    def classify(self, outcomes: list[Outcome], progress: Progress) -> list[Verdict]:
+    def classify(self, outcomes: list[Outcome], schedule: ScheduleState) -> list[Verdict]:
         """Record regular and exploration groups in their order; a verdict for each (never difficult for exploration)."""
-        return [classify(outcome, self.history, self.cfg, progress) for outcome in outcomes]
+        return [classify(outcome, self.history, self.cfg, schedule) for outcome in outcomes]
 
     def state(self) -> dict[str, Any]:
         """The history, as JSON."""

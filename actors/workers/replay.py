@@ -1,16 +1,16 @@
-"""ReplayActor: holds the tokens of the replay store, and writes to the checkpoint what lives in the object store."""
+"""ReplayActor: holds the trajectories of the replay store, and writes to a checkpoint what lives in the object store."""
 
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from uec.algorithm.replay import Entry, ReplayStore
 from uec.config.schema import Config
 from uec.system.rollout_file import load_rollouts, save_rollouts
-from uec.types import Admission, Kind, Logprobs, Replayed, Rollout, Score, Trajectory
+from uec.types import Kind, Logprobs, TrainingSample, Trajectory
 
 STORE = "replay.safetensors"
 LEFTOVER = "leftover.safetensors"
@@ -25,81 +25,101 @@ class ReplayActor:
         self.store = ReplayStore(cfg.replay_capacity(), cfg.run.seed)
 
     def size(self) -> int:
+        """Return the number of stored trajectories."""
         return len(self.store)
 
-    def admit(self, step: int, admitted: list[Admission], *data: list[Rollout] | dict[int, Logprobs]) -> int:
-        """Store the responses that `admitted` points at, in its order. Returns the store's size.
+    def admit(
+        self, step: int, samples: list[TrainingSample], old: list[tuple[int, int]], *data: list[Trajectory] | dict[int, Logprobs]
+    ) -> int:
+        """Store the samples' trajectories, in their order. Returns the store's size.
 
-        `data` are the bundles and, with `replay.logprobs: stored`, the dicts of old log-probabilities that
-        LearnerActor.update returned on each rank; an Admission tells by position which it means.
+        `data`: the response batches, which `TrainingSample.batch` counts, and behind them, with `replay.logprobs: stored`, the old
+        log-probabilities that LearnerActor.update returned on each rank. `old`: for each sample, the position of its rank's in `data`
+        and its key there; empty where they are computed anew in each replay.
         """
-        for item in admitted:
-            rollout = cast(list[Rollout], data[item.bundle])[item.slot]
-            old = None
+        if self.cfg.replay.logprobs == "stored" and len(old) != len(samples):
+            raise ValueError(f"{len(samples)} admissions: replay.logprobs=stored needs the learner's old log-probabilities of each")
+        for i, sample in enumerate(samples):
+            trajectory = cast(list[Trajectory], data[sample.batch])[sample.slot]
+            logprobs_T = None
             if self.cfg.replay.logprobs == "stored":
-                if item.logprobs is None:
-                    raise ValueError(f"admission of slot {item.slot}: replay.logprobs=stored needs the learner's old log-probabilities")
-                old = cast(dict[int, Logprobs], data[item.logprobs])[item.sample]
-                if len(old) != len(rollout.tokens):
-                    raise ValueError(f"admission of slot {item.slot}: {len(old)} old log-probabilities for {len(rollout.tokens)} tokens")
-            self.store.add(Entry(copied(rollout, old), item.advantage, step))
+                position, key = old[i]
+                logprobs_T = _over_all_tokens(trajectory, cast(dict[int, Logprobs], data[position])[key])
+            self.store.add(Entry(copied(trajectory, logprobs_T), sample.advantage, step))
         return len(self.store)
 
-    def draw(self, step: int, n: int) -> tuple[list[Replayed], list[Rollout]]:
-        """n stored responses or all there are, for `num_returns=2`: records for the Controller, rollouts for the learners."""
+    def draw(self, step: int, n: int) -> tuple[list[TrainingSample], list[Trajectory]]:
+        """Draw n stored responses, or all there are, for `num_returns=2`: samples for the Controller, trajectories for the learners."""
         entries = self.store.draw(n, step, self.cfg.replay)
-        records = [
-            Replayed(
-                slot=slot,
-                advantage=entry.advantage,
-                prompt=entry.rollout.prompt,
-                kind=entry.rollout.kind,
-                group=entry.rollout.group,
-                index=entry.rollout.index,
-                age=step - entry.step,
-                prompt_tokens=len(entry.rollout.prompt_tokens),
-                response_tokens=len(entry.rollout.tokens),
+        samples = []
+        for slot, entry in enumerate(entries):
+            trajectory = entry.trajectory
+            generated = int(trajectory.generated_T().sum())
+            samples.append(
+                TrainingSample(
+                    prompt=trajectory.prompt,
+                    slot=slot,
+                    prompt_tokens=len(trajectory.prompt_tokens),
+                    response_tokens=generated,
+                    observation_tokens=len(trajectory.tokens) - generated,
+                    kind=trajectory.kind,
+                    temperature=trajectory.temperature,
+                    group=trajectory.group,
+                    index=trajectory.index,
+                    truncated=trajectory.truncated,
+                    version=trajectory.version,
+                    advantage=entry.advantage,
+                    admitted=entry.step,
+                )
             )
-            for slot, entry in enumerate(entries)
-        ]
-        return records, [entry.rollout for entry in entries]
+        return samples, [entry.trajectory for entry in entries]
 
-    def save(self, folder: str, leftover: list[Trajectory], *bundles: list[Rollout]) -> None:
-        """Write the store, and the trajectories that wait for an update (`batch.accumulate`) with their tokens.
+    def save(self, folder: str, leftover: list[TrainingSample], *batches: list[Trajectory]) -> None:
+        """Write the store, and the samples that wait for an update (`batch.accumulate`) with their trajectories.
 
-        A leftover's `bundle` is its position in `bundles`. The Controller writes the folder atomically.
+        A leftover's `batch` is its position in `batches`. The Controller writes the folder atomically.
         """
         entries = list(self.store.entries)
         notes = [{"advantage": e.advantage, "step": e.step} for e in entries]
-        save_rollouts(Path(folder) / STORE, [e.rollout for e in entries], notes)
+        save_rollouts(Path(folder) / STORE, [e.trajectory for e in entries], notes)
         (Path(folder) / RNG).write_text(json.dumps(self.store.rng_state()))
-        waiting = [bundles[t.bundle][t.score.slot] for t in leftover]
-        # A slot counts in the bundle, and the file becomes the bundle.
-        rows = [replace(t, bundle=None, scores=None, score=replace(t.score, slot=slot)) for slot, t in enumerate(leftover)]
-        save_rollouts(Path(folder) / LEFTOVER, waiting, [asdict(row) for row in rows])
+        waiting = [batches[sample.batch][sample.slot] for sample in leftover]
+        # A slot counts in the response batch, and the file becomes the response batch.
+        rows = [asdict(sample.placed(None, slot)) for slot, sample in enumerate(leftover)]
+        save_rollouts(Path(folder) / LEFTOVER, waiting, rows)
 
-    def load(self, folder: str) -> tuple[list[Trajectory], list[Rollout]]:
-        """Read what `save` wrote, for `num_returns=2`: the leftover trajectories, and the one bundle of their rollouts.
+    def load(self, folder: str) -> tuple[list[TrainingSample], list[Trajectory]]:
+        """Read what `save` wrote, for `num_returns=2`: the leftover samples, and the one response batch of their trajectories.
 
-        Their slots are those of that bundle; their `bundle` is None until the Controller sets the reference.
+        Their `batch` is None until the Controller sets the reference.
         """
-        rollouts, notes = load_rollouts(Path(folder) / STORE)
-        entries = [Entry(rollout, **note) for rollout, note in zip(rollouts, notes, strict=True)]
+        trajectories, notes = load_rollouts(Path(folder) / STORE)
+        entries = [Entry(trajectory, **note) for trajectory, note in zip(trajectories, notes, strict=True)]
         self.store.load(entries, json.loads((Path(folder) / RNG).read_text()))
         waiting, rows = load_rollouts(Path(folder) / LEFTOVER)
-        leftover = []
-        for row in rows:
-            score = Score(**row.pop("score"))
-            leftover.append(Trajectory(**{**row, "kind": Kind(row["kind"]), "score": score}))
+        leftover = [TrainingSample(**cast(dict[str, Any], {**row, "kind": Kind(row["kind"])})) for row in rows]
         return leftover, waiting
 
 
-def copied(rollout: Rollout, old_logprobs: Logprobs | None) -> Rollout:
-    """The rollout on arrays of its own: those of a bundle are views that keep all of it in the object store."""
+def _over_all_tokens(trajectory: Trajectory, generated_logprobs: Logprobs) -> Logprobs:
+    """Spread old log-probabilities of generated tokens over [T]; observations get 0. Raises ValueError for another length."""
+    mask_T = trajectory.generated_T()
+    if len(generated_logprobs) != mask_T.sum():
+        raise ValueError(f"{len(generated_logprobs)} old log-probabilities for {mask_T.sum()} tokens of prompt {trajectory.prompt}")
+    if trajectory.generated is None:
+        return generated_logprobs
+    logprobs_T = np.zeros(len(mask_T), np.float32)
+    logprobs_T[mask_T] = generated_logprobs
+    return logprobs_T
+
+
+def copied(trajectory: Trajectory, old_logprobs: Logprobs | None) -> Trajectory:
+    """Copy a trajectory's arrays: those of a response batch are views that keep all of it in the object store."""
     return replace(
-        rollout,
-        prompt_tokens=np.array(rollout.prompt_tokens),
-        tokens=np.array(rollout.tokens),
-        logprobs=np.array(rollout.logprobs),
+        trajectory,
+        prompt_tokens=np.array(trajectory.prompt_tokens),
+        tokens=np.array(trajectory.tokens),
+        logprobs=np.array(trajectory.logprobs),
+        generated=None if trajectory.generated is None else np.array(trajectory.generated),
         old_logprobs=None if old_logprobs is None else np.array(old_logprobs),
     )

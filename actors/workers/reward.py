@@ -1,4 +1,4 @@
-"""RewardActor: turns bundles of responses into scores, in grading processes of its own, and writes the rollout files."""
+"""RewardActor: grades response batches in killable processes, and writes the rollout files."""
 
 import asyncio
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Any
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.eval.predictions import Prediction
-from uec.models.source import load_decoder
+from uec.models.pretrained import load_decoder
 from uec.rewards.graders import overlong_punishment
 from uec.rewards.pool import GradingPool
 from uec.rewards.process import Grade
 from uec.rewards.reward_function import extractor
 from uec.rewards.wire import Task
 from uec.tracking.rollouts import Page, write_rollouts
-from uec.types import Prompt, Rollout, Score
+from uec.types import Prompt, TrainingSample, Trajectory
 
 
 class RewardActor:
-    """One of `reward.workers`. An async actor: bundles are graded side by side."""
+    """One of `reward.workers`. An async actor: response batches are graded side by side."""
 
     def __init__(self, cfg: Config, rank: int) -> None:
         self.cfg = cfg
@@ -32,44 +32,46 @@ class RewardActor:
         self.pool = GradingPool(self.cfg.reward, output=1)
         self._decode, _ = await asyncio.gather(asyncio.to_thread(load_decoder, self.cfg.model), asyncio.to_thread(self.pool.start))
 
-    async def grade(self, rollouts: list[Rollout]) -> list[Score]:
-        """Scores in the order of the bundle. A grading that fails is a Score with an error, not an exception."""
-        texts = await asyncio.to_thread(self._decode, [rollout.tokens for rollout in rollouts])
-        prompts = [self._prompt(rollout) for rollout in rollouts]
+    async def grade(self, batch: list[Trajectory]) -> list[TrainingSample]:
+        """Grade a response batch, in its order. A grading that fails is a sample with an error, not an exception."""
+        texts = await asyncio.to_thread(self._decode, [trajectory.tokens for trajectory in batch])
+        prompts = [self._prompt(trajectory) for trajectory in batch]
         grades = await self.pool.grade([Task(text, prompt.answer, prompt.row) for text, prompt in zip(texts, prompts, strict=True)])
-        return [self._score(slot, rollout, grade) for slot, (rollout, grade) in enumerate(zip(rollouts, grades, strict=True))]
+        return [self._sample(slot, trajectory, grade) for slot, (trajectory, grade) in enumerate(zip(batch, grades, strict=True))]
 
-    async def write_rollouts(self, path: str, step: int, pages: list[Page], *data: list[Rollout] | list[Score]) -> None:
-        """Write a step's responses to `path`, one JSON object a line; `data` are each page's rollouts, then each page's scores."""
-        rollouts, scores = data[: len(pages)], data[len(pages) :]
-        await asyncio.to_thread(write_rollouts, Path(path), step, pages, rollouts, scores, self.prompts, self._decode)
+    async def write_rollouts(self, path: str, step: int, pages: list[Page], *data: list[Trajectory] | list[TrainingSample]) -> None:
+        """Write a step's responses to `path`, one JSON object a line; `data`: each page's response batch, then its graded samples."""
+        batches, graded = data[: len(pages)], data[len(pages) :]
+        await asyncio.to_thread(write_rollouts, Path(path), step, pages, batches, graded, self.prompts, self._decode)
 
-    async def predictions(self, slots: list[tuple[int, int]], *data: list[Rollout] | list[Score]) -> list[Prediction]:
-        """A group's responses as an evaluation keeps them: `slots` are each one's bundle and place in it, `data` the bundles, then their
-        scores."""
+    async def predictions(self, slots: list[tuple[int, int]], *data: list[Trajectory] | list[TrainingSample]) -> list[Prediction]:
+        """Return a group's responses as an evaluation keeps them.
+
+        `slots`: each one's response batch and place in it; `data`: the response batches, then their graded samples.
+        """
         return await asyncio.to_thread(self._predictions, slots, data)
 
     def _predictions(self, slots: list[tuple[int, int]], data: tuple[Any, ...]) -> list[Prediction]:
-        bundles, scores = data[: len(data) // 2], data[len(data) // 2 :]
-        rollouts: list[Rollout] = [bundles[bundle][slot] for bundle, slot in slots]
+        batches, graded = data[: len(data) // 2], data[len(data) // 2 :]
+        trajectories: list[Trajectory] = [batches[batch][slot] for batch, slot in slots]
         extract = extractor(self.cfg.reward.fn)
         found = []
-        for (bundle, slot), rollout, text in zip(slots, rollouts, self._decode([one.tokens for one in rollouts]), strict=True):
-            score: Score = scores[bundle][slot]
-            answer = self._prompt(rollout).answer
+        for (batch, slot), trajectory, text in zip(slots, trajectories, self._decode([one.tokens for one in trajectories]), strict=True):
+            sample: TrainingSample = graded[batch][slot]
+            answer = self._prompt(trajectory).answer
             found.append(
                 Prediction(
-                    prompt=rollout.prompt,
-                    index=score.index,
+                    prompt=sample.prompt,
+                    index=sample.index,
                     response=text,
                     answer=answer,
                     extracted=None if extract is None else extract(text, answer),
-                    accuracy=score.accuracy,
-                    parts=score.parts,
-                    error=score.error,
-                    tokens=score.response_tokens,
-                    truncated=score.truncated,
-                    token_ids=rollout.tokens.tolist() if score.index == 0 else None,
+                    accuracy=sample.accuracy,
+                    parts=sample.parts,
+                    error=sample.error,
+                    tokens=sample.response_tokens,
+                    truncated=sample.truncated,
+                    token_ids=trajectory.tokens.tolist() if sample.index == 0 else None,
                 )
             )
         return found
@@ -78,24 +80,32 @@ class RewardActor:
         """End the grading processes; they end with this process, too."""
         await asyncio.to_thread(self.pool.close)
 
-    def _prompt(self, rollout: Rollout) -> Prompt:
-        if rollout.prompt not in self.prompts:
-            raise RunFailed(f"reward-{self.rank} was given a response to prompt {rollout.prompt}, which is none of its {len(self.prompts)}")
-        return self.prompts[rollout.prompt]
+    def _prompt(self, trajectory: Trajectory) -> Prompt:
+        if trajectory.prompt not in self.prompts:
+            raise RunFailed(
+                f"reward-{self.rank} was given a response to prompt {trajectory.prompt}, which is none of its {len(self.prompts)}"
+            )
+        return self.prompts[trajectory.prompt]
 
-    def _score(self, slot: int, rollout: Rollout, grade: Grade) -> Score:
-        punishment = overlong_punishment(len(rollout.tokens), self.cfg.rollout.max_tokens, self.cfg.reward.overlong_share)
-        return Score(
-            group=rollout.group,
-            index=rollout.index,
+    def _sample(self, slot: int, trajectory: Trajectory, grade: Grade) -> TrainingSample:
+        tokens = len(trajectory.tokens)
+        generated = tokens if trajectory.generated is None else int(trajectory.generated.sum())
+        punishment = overlong_punishment(generated, self.cfg.rollout.max_tokens, self.cfg.reward.overlong_share)
+        return TrainingSample(
+            prompt=trajectory.prompt,
             slot=slot,
+            prompt_tokens=len(trajectory.prompt_tokens),
+            response_tokens=generated,
+            observation_tokens=tokens - generated,
+            kind=trajectory.kind,
+            temperature=trajectory.temperature,
+            group=trajectory.group,
+            index=trajectory.index,
             reward=grade.reward + punishment,
             accuracy=grade.accuracy,
             parts=grade.parts,
             error=grade.error,
             timed_out=grade.timed_out,
-            prompt_tokens=len(rollout.prompt_tokens),
-            response_tokens=len(rollout.tokens),
-            truncated=rollout.truncated,
-            version=rollout.version,
+            truncated=trajectory.truncated,
+            version=trajectory.version,
         )

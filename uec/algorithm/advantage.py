@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uec.errors import RunFailed
-from uec.system.user_code import load_function, locate
+from uec.system.user_code import describe_error, load_function
 
 Advantages = NDArray[np.float64]
 Rewards = NDArray[np.float64]
@@ -69,7 +69,7 @@ def load_estimator(name: str) -> Estimator:
         try:
             found = function(rewards)
         except Exception as error:
-            raise RunFailed(f"advantage.estimator={name} raised {locate(error, function.__code__.co_filename)}") from error
+            raise RunFailed(f"advantage.estimator={name} raised {describe_error(error, function.__code__.co_filename)}") from error
         return _checked(name, found, rewards)
 
     return checked

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from uec.config.schema import Config
-from uec.types import Trajectory
+from uec.types import TrainingSample
 
 
 class BatchBuffer:
@@ -19,12 +19,12 @@ class BatchBuffer:
         self.accumulate = cfg.batch.accumulate
         self.size = cfg.train.prompts_per_step * cfg.rollout.n
         self.lost = 0  # to the limit, at the last `add`
-        self.waiting: deque[Trajectory] = deque(maxlen=2 * self.size if self.accumulate else None)
+        self.waiting: deque[TrainingSample] = deque(maxlen=2 * self.size if self.accumulate else None)
 
     def __len__(self) -> int:
         return len(self.waiting)
 
-    def add(self, kept: Iterable[Trajectory]) -> int:
+    def add(self, kept: Iterable[TrainingSample]) -> int:
         """Queue what a step kept. Returns how many of the oldest were lost to the limit."""
         before = len(self.waiting)
         new = list(kept)
@@ -36,7 +36,7 @@ class BatchBuffer:
         """After `add`, before `take`; nothing where nothing waits from step to step."""
         return {"retain/lost": float(self.lost), "retain/waiting": float(len(self.waiting))} if self.accumulate else {}
 
-    def take(self) -> list[Trajectory]:
+    def take(self) -> list[TrainingSample]:
         """The next update's trajectories; none: skip the update."""
         if not self.accumulate:
             count = len(self.waiting)
@@ -44,6 +44,6 @@ class BatchBuffer:
             count = self.size if len(self.waiting) >= self.size else 0
         return [self.waiting.popleft() for _ in range(count)]
 
-    def leftover(self) -> list[Trajectory]:
+    def leftover(self) -> list[TrainingSample]:
         """What waits, oldest first: the state that a checkpoint holds, and that `add` on an empty buffer restores."""
         return list(self.waiting)

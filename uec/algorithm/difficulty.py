@@ -6,7 +6,7 @@ from typing import Any
 
 from uec.algorithm.exploration import exploration_temperature
 from uec.config.schema import Config
-from uec.types import Group, Kind, Outcome, Progress, Verdict
+from uec.types import Kind, Outcome, ScheduleState, TrainingSample, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class PromptRecord:
     difficult: int = 0  # visits at which no regular response was right
     responses: int = 0  # regular and exploration
     accuracy: float = 0.0  # sum over those responses; their number solved, where accuracy is 0 or 1
-    last_visit: int = 0  # the run's how-manieth regular group it was, from 1
+    last_visit: int = 0  # 1-based index of the regular group at the prompt's last visit
 
     @property
     def solve_rate(self) -> float:
@@ -63,7 +63,7 @@ def is_difficult(right: int, n: int, max_solve_rate: float) -> bool:
     return right <= round(max_solve_rate * n, 6)  # a 49th of 49 is 0.9999999999999999 in floats
 
 
-def classify(outcome: Outcome, history: PromptHistory, cfg: Config, progress: Progress) -> Verdict:
+def classify(outcome: Outcome, history: PromptHistory, cfg: Config, schedule: ScheduleState) -> Verdict:
     """Record a finished group and judge it.
 
     A regular group's prompt is difficult or not whether or not exploration is on; n is 0 where nothing shall be explored. An
@@ -73,14 +73,12 @@ def classify(outcome: Outcome, history: PromptHistory, cfg: Config, progress: Pr
         raise ValueError(f"prompt {outcome.prompt}: an evaluation's outcome must not enter the training history")
     difficult = outcome.kind == Kind.REGULAR and is_difficult(outcome.right, outcome.n, cfg.difficulty.max_solve_rate)
     record = history.record(outcome, difficult)
-    if not (difficult and cfg.exploration.enabled and progress.exploring):
+    if not (difficult and cfg.exploration.enabled and schedule.exploring):
         return Verdict(difficult=difficult, n=0, temperature=cfg.rollout.temperature)
-    return Verdict(difficult=True, n=cfg.exploration.n, temperature=exploration_temperature(record.difficult, progress, cfg.exploration))
+    return Verdict(difficult=True, n=cfg.exploration.n, temperature=exploration_temperature(record.difficult, schedule, cfg.exploration))
 
 
-def outcome(group: Group, solved_at: float) -> Outcome:
-    """What the DifficultyActor has to know of a finished group."""
-    n = len(group.trajectories)
-    return Outcome(
-        group.request.prompt, group.request.kind, n, group.right(solved_at), fmean([t.score.accuracy for t in group.trajectories])
-    )
+def outcome(group: list[TrainingSample], solved_at: float) -> Outcome:
+    """Summarise a finished group for the DifficultyActor."""
+    right = sum(sample.right(solved_at) for sample in group)
+    return Outcome(group[0].prompt, group[0].kind, len(group), right, fmean([sample.accuracy for sample in group]))

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from uec.config.schema import ReplayConfig
-from uec.types import Kind, Rollout, Trajectory
+from uec.types import Kind, TrainingSample, Trajectory
 
 STREAM = 2
 """Keeps the draws' random numbers apart from others that are seeded with `run.seed`."""
 
 
-def admits(trajectory: Trajectory, replay: ReplayConfig) -> bool:
+def admits(sample: TrainingSample, replay: ReplayConfig) -> bool:
     """A > A_0, of a kind that `replay.source` lets in."""
-    wanted = replay.source == "all" or trajectory.kind == Kind.EXPLORATION
-    return replay.enabled and wanted and trajectory.advantage > replay.min_advantage
+    wanted = replay.source == "all" or sample.kind == Kind.EXPLORATION
+    return replay.enabled and wanted and sample.advantage > replay.min_advantage
 
 
 def is_due(step: int, size: int, replay: ReplayConfig) -> bool:
@@ -28,8 +28,8 @@ def is_due(step: int, size: int, replay: ReplayConfig) -> bool:
 class Entry:
     """A stored response."""
 
-    rollout: Rollout
-    advantage: float  # of the group it was sampled in
+    trajectory: Trajectory
+    advantage: float  # in the group it was sampled in
     step: int  # at which it was admitted
 
 

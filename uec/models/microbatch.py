@@ -1,4 +1,4 @@
-"""Rollouts as tensors: what the loss needs of each response token of a micro-batch."""
+"""The tensors of a micro-batch: its rows, and what the loss needs of each response token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from uec.models.rows import Layout, Rows
-from uec.types import ImageFeatures, Kind, Rollout, Sample
+from uec.types import ImageFeatures, Kind, Trajectory, UpdatePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +26,42 @@ class MicroBatch:
 
 
 def collate(
-    rows: Sequence[Sequence[int]], rollouts: Sequence[Rollout], samples: Sequence[Sample], layout: Layout, images: dict[int, ImageFeatures]
+    rows: Sequence[Sequence[int]], trajectories: Sequence[Trajectory], plan: UpdatePlan, layout: Layout, images: dict[int, ImageFeatures]
 ) -> MicroBatch:
-    """Tensors of a micro-batch: `rows` of positions in `rollouts`, and in `samples`, which say what each is worth; it may be empty.
+    """Make the tensors of a micro-batch: `rows` of positions in `trajectories`, and in the plan's columns. There may be no rows.
 
     `images` by prompt. Raises RunFailed where they do not fit a prompt's image tokens.
     """
     chosen = [i for row in rows for i in row]
-    worth = [samples[i] for i in chosen]
-    taken = [rollouts[i] for i in chosen]
-    counts_B = [len(rollout.tokens) for rollout in taken]
+    taken = [trajectories[i] for i in chosen]
+    packed = layout.rows([[trajectories[i] for i in row] for row in rows], images)
 
     def spread(values_B: Sequence[float], dtype: type = np.float32) -> Tensor:
-        return torch.from_numpy(np.repeat(np.asarray(values_B, dtype=dtype), counts_B)).to(layout.device)
+        return torch.from_numpy(np.repeat(np.asarray(values_B, dtype=dtype), packed.counts)).to(layout.device)
 
-    def joined(parts: Sequence[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.concatenate([np.empty(0, np.float32), *parts])).to(layout.device)
+    def joined(parts: Sequence[np.ndarray], dtype: type = np.float32) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.empty(0, dtype), *parts])).to(layout.device)
 
-    hot = any(rollout.temperature != 1.0 for rollout in taken)
-    stored = any(rollout.old_logprobs is not None for rollout in taken)
+    hot = any(trajectory.temperature != 1.0 for trajectory in taken)
+    stored = any(trajectory.old_logprobs is not None for trajectory in taken)
+    one_version = all(len(trajectory.versions) == 1 for trajectory in taken)
     return MicroBatch(
-        rows=layout.rows([[rollouts[i] for i in row] for row in rows], images),
-        advantages_N=spread([sample.advantage for sample in worth]),
-        temperatures_N=spread([rollout.temperature for rollout in taken]) if hot else None,
-        exploration_N=spread([rollout.kind == Kind.EXPLORATION for rollout in taken], np.bool_),
-        right_N=spread([sample.right for sample in worth], np.bool_),
-        behaviour_N=joined([rollout.logprobs for rollout in taken]),
-        stored_N=joined([_stored(rollout) for rollout in taken]) if stored else None,
-        version_N=spread([rollout.version for rollout in taken], np.int64),
+        rows=packed,
+        advantages_N=spread([plan.advantages[i] for i in chosen]),
+        temperatures_N=spread([trajectory.temperature for trajectory in taken]) if hot else None,
+        exploration_N=spread([trajectory.kind == Kind.EXPLORATION for trajectory in taken], np.bool_),
+        right_N=spread([plan.right[i] for i in chosen], np.bool_),
+        behaviour_N=joined([_generated(trajectory, trajectory.logprobs) for trajectory in taken]),
+        stored_N=joined([_generated(trajectory, _stored(trajectory)) for trajectory in taken]) if stored else None,
+        version_N=spread([trajectory.version for trajectory in taken], np.int64)
+        if one_version
+        else joined([_generated(trajectory, trajectory.version_T()) for trajectory in taken], np.int64),
     )
 
 
-def _stored(rollout: Rollout) -> np.ndarray:
-    return np.full(len(rollout.tokens), np.nan, np.float32) if rollout.old_logprobs is None else rollout.old_logprobs
+def _generated(trajectory: Trajectory, values_T: np.ndarray) -> np.ndarray:
+    return values_T if trajectory.generated is None else values_T[trajectory.generated]
+
+
+def _stored(trajectory: Trajectory) -> np.ndarray:
+    return np.full(len(trajectory.tokens), np.nan, np.float32) if trajectory.old_logprobs is None else trajectory.old_logprobs

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uec.config.schema import LearnerConfig
-from uec.models.source import full_attention
+from uec.models.pretrained import full_attention
+from uec.types import UpdatePlan
 
 Ints = NDArray[np.int64]
 
@@ -26,6 +27,8 @@ class Sized(Protocol):
     def prompt_tokens(self) -> int: ...
     @property
     def response_tokens(self) -> int: ...
+    @property
+    def observation_tokens(self) -> int: ...
 
 
 MICRO_BATCH_COST = 512
@@ -42,16 +45,7 @@ class Length:
     prompt: int
     prompt_tokens: int
     response_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One rank's part of a batch: all that a `uec.types.Plan` needs beside the samples."""
-
-    responses: list[int]  # numbers in the whole batch, each once over all ranks
-    steps: list[list[list[list[int]]]]  # optimizer steps of micro-batches of rows of positions in `responses`
-    tokens: list[int]  # response tokens of each optimizer step, over all ranks
-    counts: list[int]  # responses of each optimizer step, over all ranks
+    observation_tokens: int = 0
 
 
 def packs(settings: LearnerConfig, model: Any) -> bool:
@@ -64,8 +58,8 @@ def packs(settings: LearnerConfig, model: Any) -> bool:
 
 def plan(
     batch: Sequence[Sized], ranks: int, micro_batch_tokens: int, optimizer_steps: int, seed: int, packed: bool = False
-) -> list[Share]:
-    """Split a batch into optimizer steps, ranks, micro-batches and rows.
+) -> list[UpdatePlan]:
+    """Split a batch into optimizer steps, ranks, micro-batches and rows; the columns of each rank's plan are left to the caller.
 
     Packed, a row is a prompt with all its responses, as far as they fit into a micro-batch; else each response has a row of its own.
     Each optimizer step gets a random share of the rows, of nearly the same number and lengths as the others. Within a
@@ -95,7 +89,7 @@ def rows_of(batch: Sequence[Sized], longest: int) -> list[list[int]]:
     for responses in by_prompt.values():
         row = [responses[0]]
         for i in responses[1:]:
-            if _length(batch, row) + batch[i].response_tokens <= longest:
+            if _length(batch, row) + _behind_prompt(batch[i]) <= longest:
                 row.append(i)
             else:
                 rows.append(row)
@@ -105,7 +99,11 @@ def rows_of(batch: Sequence[Sized], longest: int) -> list[list[int]]:
 
 
 def _length(batch: Sequence[Sized], row: list[int]) -> int:
-    return batch[row[0]].prompt_tokens + sum(batch[i].response_tokens for i in row)
+    return batch[row[0]].prompt_tokens + sum(_behind_prompt(batch[i]) for i in row)
+
+
+def _behind_prompt(sized: Sized) -> int:
+    return sized.response_tokens + sized.observation_tokens
 
 
 def _split(lengths_N: Ints, parts: int, seed: int) -> list[Ints]:
@@ -172,9 +170,9 @@ def _deal(bins: list[Ints], lengths_N: Ints, ranks: int) -> list[list[Ints]]:
     return [[turn[rank] if k % 2 == 0 else turn[ranks - 1 - rank] for k, turn in enumerate(turns)] for rank in range(ranks)]
 
 
-def _share(steps: list[list[list[list[int]]]], tokens: list[int], counts: list[int]) -> Share:
+def _share(steps: list[list[list[list[int]]]], tokens: list[int], counts: list[int]) -> UpdatePlan:
     """Number a rank's responses in the order in which it forwards them."""
     responses = [i for step in steps for batch in step for row in batch for i in row]
     numbers = iter(range(len(responses)))
     numbered = [[[[next(numbers) for _ in row] for row in batch] for batch in step] for step in steps]
-    return Share(responses=responses, steps=numbered, tokens=tokens, counts=counts)
+    return UpdatePlan(responses=responses, steps=numbered, tokens=tokens, counts=counts)

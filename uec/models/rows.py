@@ -12,13 +12,13 @@ from torch import Tensor
 from uec.errors import BadInput
 from uec.models.attention import Blocks
 from uec.models.vision import Vision
-from uec.types import ImageFeatures, Tokens
+from uec.types import ImageFeatures, Mask, Tokens
 
 Ints = NDArray[np.int64]
 
 
 class Response(Protocol):
-    """A `Rollout` or a `Continuation`."""
+    """A `Trajectory` or a `Continuation`. A trajectory's `generated` says which of its tokens count as response tokens."""
 
     @property
     def prompt(self) -> int: ...
@@ -41,7 +41,7 @@ class Rows:
     row_N: Tensor  # row of each response token
     from_N: Tensor  # the position in it whose hidden state predicts the token: the prompt's last for each response's first
     col_N: Tensor  # the token's own position
-    counts: list[int]  # tokens of each response
+    counts: list[int]  # response tokens of each response
     tokens: int  # prompt and response tokens of all rows
     blocks: Blocks | None = None  # of a packed row: each response looks at its prompt and at itself
     positions: Tensor | None = None  # [B, L], or [3, B, L] with M-RoPE: each response goes on where the prompt ends; None: 0 .. L - 1
@@ -88,21 +88,28 @@ class Layout:
         elif not rows:
             prompts.append(np.zeros(2, np.int32))
             features.append(None)
-        return self._fill(prompts, [[response.tokens for response in row] for row in rows], features)
+        return self._fill(prompts, [[response.tokens for response in row] for row in rows], features, _generated(rows))
 
-    def _fill(self, prompts: list[Tokens], responses: list[list[Tokens]], features: list[ImageFeatures | None]) -> Rows:
+    def _fill(
+        self, prompts: list[Tokens], responses: list[list[Tokens]], features: list[ImageFeatures | None], generated: list[Mask | None]
+    ) -> Rows:
         assert self.packed or all(len(row) <= 1 for row in responses), "only packed rows are shared"
         responses += [[] for _ in prompts[len(responses) :]]
         places = _Places.of(prompts, responses, self.packed)
         ids_BL = np.zeros(places.shape, np.int64)
         ids_BL[places.row_T, places.col_T] = np.concatenate(_pieces(prompts, responses))
         answers_T = ~places.prompt_T
+        counts = [len(response) for row in responses for response in row]
+        if any(mask is not None for mask in generated):  # observations are read, and get no log-probability
+            masks = [np.ones(count, np.bool_) if mask is None else mask for count, mask in zip(counts, generated, strict=True)]
+            answers_T[answers_T] = np.concatenate(masks)
+            counts = [int(mask.sum()) for mask in masks]
         row_N, col_N = places.row_T[answers_T], places.col_T[answers_T]
         from_N = np.where(places.offset_T[answers_T] == 0, places.last_T[answers_T], col_N - 1)
         ids, rows, froms, cols = (torch.from_numpy(array).to(self.device) for array in (ids_BL, row_N, from_N, col_N))
         return Rows(
             ids, rows, froms, cols,
-            counts=[len(response) for row in responses for response in row],
+            counts=counts,
             tokens=len(places.row_T),
             blocks=Blocks.of(*places.pieces, self.device) if self.packed else None,
             positions=self._positions(places, prompts, features),
@@ -162,3 +169,8 @@ class _Places:
 
 def _pieces(prompts: list[Tokens], responses: list[list[Tokens]]) -> list[Tokens]:
     return [piece for prompt, row in zip(prompts, responses, strict=True) for piece in (prompt, *row)]
+
+
+def _generated(rows: Sequence[Sequence[Response]]) -> list[Mask | None]:
+    """The mask of each response, response after response; None where every token was generated."""
+    return [getattr(response, "generated", None) for row in rows for response in row]

@@ -20,7 +20,7 @@ from uec.errors import RunFailed
 from uec.models.metric_sums import COVARIANCE, MetricSums, entropy_sums
 from uec.models.microbatch import MicroBatch, collate
 from uec.models.rows import Layout
-from uec.types import ImageFeatures, Logprobs, Plan, Rollout
+from uec.types import ImageFeatures, Logprobs, Trajectory, UpdatePlan
 
 STALE_CAP = 2.0
 """Of the importance weights of rollouts by earlier weights (TIS, Yao et al. 2025)."""
@@ -54,7 +54,7 @@ class PolicyUpdate:
         return self.layout.device
 
     def run(
-        self, plan: Plan, rollouts: list[Rollout], images: dict[int, ImageFeatures], done: int, version: int | None
+        self, plan: UpdatePlan, trajectories: list[Trajectory], images: dict[int, ImageFeatures], done: int, version: int | None
     ) -> tuple[dict[str, float], dict[int, Logprobs]]:
         """One rank's share of an update. Every rank has to call this with its own, for they wait for each other.
 
@@ -66,15 +66,15 @@ class PolicyUpdate:
         """
         if not plan.steps:
             return {}, {}
-        batches = [[collate(rows, rollouts, plan.samples, self.layout, images) for rows in step] for step in plan.steps]
+        batches = [[collate(rows, trajectories, plan, self.layout, images) for rows in step] for step in plan.steps]
         tally = MetricSums(self.device)
-        old = self._look_back(batches, rollouts, tally, version)
+        old = self._look_back(batches, trajectories, tally, version)
         norms: list[float] = []
         admitted: dict[int, Logprobs] = {}
         for k, step in enumerate(batches):
             for group in self.engine.optimizer.param_groups:
                 group["lr"] = group["lr_scale"] * learning_rate(self.cfg.learner, done + k)
-            size = StepSize(plan.tokens[k], plan.responses[k], self.cfg.rollout.max_tokens)
+            size = StepSize(plan.tokens[k], plan.counts[k], self.cfg.rollout.max_tokens)
             marks = self._mark(step, done + k)
             for j, batch in enumerate(step):
                 with tally.clock("forward_s"):
@@ -123,7 +123,7 @@ class PolicyUpdate:
         return Old(logprobs_N, weights_N)
 
     def _look_back(
-        self, batches: list[list[MicroBatch]], rollouts: list[Rollout], tally: MetricSums, version: int | None
+        self, batches: list[list[MicroBatch]], trajectories: list[Trajectory], tally: MetricSums, version: int | None
     ) -> list[list[Old]] | None:
         """Old figures of all micro-batches before the first step moves the weights.
 
@@ -131,7 +131,7 @@ class PolicyUpdate:
         """
         if len(batches) == 1:
             return None
-        missing = torch.tensor(any(rollout.old_logprobs is None for rollout in rollouts), dtype=torch.int32, device=self.device)
+        missing = torch.tensor(any(trajectory.old_logprobs is None for trajectory in trajectories), dtype=torch.int32, device=self.device)
         dist.all_reduce(missing, op=dist.ReduceOp.MAX)  # the ranks forward together, or not at all
         if not missing:
             return [[self._old(batch, None) for batch in step] for step in batches]
@@ -205,12 +205,12 @@ def learning_rate(settings: LearnerConfig, done: int) -> float:
     return settings.lr * min(1.0, (done + 1) / max(1, settings.warmup_steps))
 
 
-def _admitted(plan: Plan, rows: list[list[int]], batch: MicroBatch, old_N: Tensor) -> dict[int, Logprobs]:
+def _admitted(plan: UpdatePlan, rows: list[list[int]], batch: MicroBatch, old_N: Tensor) -> dict[int, Logprobs]:
     """Old log-probabilities of the samples that enter the replay store."""
     responses = [i for row in rows for i in row]
-    if not any(plan.samples[i].admit for i in responses):
+    if plan.admitted.isdisjoint(responses):
         return {}
-    return {i: part for i, part in zip(responses, batch.rows.split(old_N), strict=True) if plan.samples[i].admit}
+    return {i: part for i, part in zip(responses, batch.rows.split(old_N), strict=True) if i in plan.admitted}
 
 
 def _finite(norm: Any, number: int) -> float:
@@ -224,23 +224,23 @@ def _finite(norm: Any, number: int) -> float:
     return value
 
 
-def mean_entropy(engine: Any, plan: Plan, rollouts: list[Rollout], layout: Layout, images: dict[int, ImageFeatures]) -> float:
+def mean_entropy(engine: Any, plan: UpdatePlan, trajectories: list[Trajectory], layout: Layout, images: dict[int, ImageFeatures]) -> float:
     """True entropy of the policy, a mean over the response tokens of all ranks' plans, in nats; 0 if there are none."""
     total = torch.zeros(2, dtype=torch.float64, device=layout.device)
-    for entropies_T in response_entropies(engine, plan, rollouts, layout, images).values():
+    for entropies_T in response_entropies(engine, plan, trajectories, layout, images).values():
         total += torch.tensor([float(entropies_T.sum(dtype=np.float64)), len(entropies_T)], dtype=torch.float64, device=layout.device)
     dist.all_reduce(total)
     return float(total[0] / total[1].clamp(min=1))
 
 
 def response_entropies(
-    engine: Any, plan: Plan, rollouts: list[Rollout], layout: Layout, images: dict[int, ImageFeatures]
+    engine: Any, plan: UpdatePlan, trajectories: list[Trajectory], layout: Layout, images: dict[int, ImageFeatures]
 ) -> dict[int, Logprobs]:
     """True entropies [T] of the policy at the tokens of each of this rank's samples, in nats."""
     found: dict[int, Logprobs] = {}
     with torch.no_grad():
         for batch in (batch for step in plan.steps for batch in step):
-            rows = layout.rows([[rollouts[i] for i in row] for row in batch], images)
+            rows = layout.rows([[trajectories[i] for i in row] for row in batch], images)
             parts = rows.split(engine(rows).entropies_N)
             found |= dict(zip((i for row in batch for i in row), parts, strict=True))
     return found

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from uec.tracking.token_ends import token_ends
-from uec.types import Prompt, Replayed, Rollout, Score, Tokens
+from uec.types import Prompt, Tokens, TrainingSample, Trajectory
 
 
 @dataclass(frozen=True)
 class Page:
-    """What to write of a bundle: the driver knows which responses count, the bundle and its scores have all else."""
+    """What to write of a response batch: the driver knows which responses count, the batch and its samples hold everything else."""
 
     slots: list[int]
     advantages: dict[int, float]  # of the slots that were kept for training
@@ -28,39 +28,42 @@ def write_rollouts(
     path: Path,
     step: int,
     pages: Sequence[Page],
-    bundles: Sequence[Sequence[Rollout]],
-    scores: Sequence[Sequence[Score]],
+    batches: Sequence[Sequence[Trajectory]],
+    graded: Sequence[Sequence[TrainingSample]],
     prompts: Mapping[int, Prompt],
     decode: Callable[[list[Tokens]], list[str]],
 ) -> None:
-    """Write the file, folder and all, by group; it is there whole or not at all.
+    """Write the file and its folder, sorted by group; the file is there whole or not at all.
 
-    A bundle's page, rollouts and scores have the same position in their lists. `decode` turns responses [T] into texts. `path` is in the
-    run folder's `rollouts`; a prompt's images are named from the run folder if they are in it.
+    A response batch's page, trajectories and samples have the same position in their lists. `decode` turns responses [T] into texts.
+    `path` is in the run folder's `rollouts`; a prompt's images are named from the run folder if they are in it.
     Raises OSError if the disk refuses.
     """
     found = [
-        (bundle[slot], graded[slot], page.advantages.get(slot), slot in page.difficult)
-        for page, bundle, graded in zip(pages, bundles, scores, strict=True)
+        (batch[slot], samples[slot], page.advantages.get(slot), slot in page.difficult)
+        for page, batch, samples in zip(pages, batches, graded, strict=True)
         for slot in page.slots
     ]
     found.sort(key=lambda row: (row[1].group, row[1].index))
-    tokens = [rollout.tokens for rollout, _, _, _ in found]
+    tokens = [trajectory.tokens for trajectory, _, _, _ in found]
     texts = decode(tokens)
     ends = token_ends(tokens, texts, decode)
     lines = [
-        _line(step, rollout, score, advantage, difficult, prompts[rollout.prompt], text, cuts, path.parent.parent)
-        for (rollout, score, advantage, difficult), text, cuts in zip(found, texts, ends, strict=True)
+        _line(step, trajectory, sample, advantage, difficult, prompts[trajectory.prompt], text, cuts, path.parent.parent)
+        for (trajectory, sample, advantage, difficult), text, cuts in zip(found, texts, ends, strict=True)
     ]
     _write_lines(path, lines)
 
 
-def write_replayed(path: Path, step: int, drawn: Sequence[Replayed]) -> None:
-    """Write which responses a replay update trained on. A group's number is unique only between two starts of a run, and with it
-    goes the step at which the response was admitted. Raises OSError if the disk refuses."""
+def write_replayed(path: Path, step: int, drawn: Sequence[TrainingSample]) -> None:
+    """Write which responses a replay update trained on.
+
+    A group's number is unique only between two starts of a run, so the step at which the response was admitted goes with it.
+    Raises OSError if the disk refuses.
+    """
     rows = [
         {
-            "step": step, "admitted": step - one.age, "prompt_index": one.prompt, "group": one.group, "index": one.index,
+            "step": step, "admitted": one.admitted, "prompt_index": one.prompt, "group": one.group, "index": one.index,
             "advantage": _finite(one.advantage),
         }
         for one in drawn
@@ -80,39 +83,39 @@ def _write_lines(path: Path, lines: list[str]) -> None:
 
 
 def _line(
-    step: int, rollout: Rollout, score: Score, advantage: float | None, difficult: bool, prompt: Prompt, response: str,
+    step: int, trajectory: Trajectory, sample: TrainingSample, advantage: float | None, difficult: bool, prompt: Prompt, response: str,
     ends: list[int] | None, run: Path,
 ) -> str:  # fmt: skip
     row: dict[str, Any] = {
         "step": step,
-        "prompt_index": rollout.prompt,
-        "group": score.group,
-        "index": score.index,
+        "prompt_index": sample.prompt,
+        "group": sample.group,
+        "index": sample.index,
         "prompt": prompt.text,
         **({"images": [_within(run, image) for image in prompt.images]} if prompt.images else {}),
         "response": response,
         "answer": prompt.answer,
-        "kind": rollout.kind.value,
-        "temperature": _finite(rollout.temperature),
-        "version": score.version,
-        "reward": _finite(score.reward),
-        "accuracy": _finite(score.accuracy),
-        "parts": {part: _finite(value) for part, value in score.parts.items()},
+        "kind": sample.kind.value,
+        "temperature": _finite(sample.temperature),
+        "version": sample.version,
+        "reward": _finite(sample.reward),
+        "accuracy": _finite(sample.accuracy),
+        "parts": {part: _finite(value) for part, value in sample.parts.items()},
         "advantage": None if advantage is None else _finite(advantage),
         "kept": advantage is not None,
         "difficult": difficult,
-        "truncated": score.truncated,
-        "error": score.error,
-        "tokens": score.response_tokens,
-        "logprob_mean": _finite(float(rollout.logprobs.mean())) if len(rollout.logprobs) else None,
-        "logprobs": [_rounded(value) for value in rollout.logprobs.tolist()],
+        "truncated": sample.truncated,
+        "error": sample.error,
+        "tokens": sample.response_tokens,
+        "logprob_mean": _finite(float(trajectory.logprobs.mean())) if len(trajectory.logprobs) else None,
+        "logprobs": [_rounded(value) for value in trajectory.logprobs.tolist()],
         "token_ends": ends,
     }
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _within(run: Path, image: str) -> str:
-    """An image's path from the run folder where it is in there, so that the folder may be moved; else as it is."""
+    """Return an image's path relative to the run folder if it is inside, so that the folder may be moved; else the path itself."""
     return str(Path(image).relative_to(run)) if Path(image).is_relative_to(run) else image
 
 

@@ -1,63 +1,63 @@
-"""What a step's rollouts say: the `rollout/`, `reward/`, `explore/` and `retain/` metrics (docs/metrics.md)."""
+"""The metrics of a step's rollouts: `rollout/`, `reward/`, `explore/` and `retain/` (docs/metrics.md)."""
 
 from collections.abc import Sequence
 from statistics import fmean
 
-from uec.algorithm.retention import KeptResponses, StepRollouts, uniform
-from uec.types import EngineUse
+from uec.types import EngineUse, Kind, PromptRollouts, StepRollouts, uniform
 
-EACH_ENGINE = 8  # engines up to which each has a figure of its own
+EACH_ENGINE = 8  # engines up to which each has a metric
 
 
-def rollout_metrics(rolled: StepRollouts, retained: list[KeptResponses], version: int, solved_at: float) -> dict[str, float]:
-    """The metrics of a step's rollouts; a mean over nothing is left out. `retained`: of the prompts that are trained on.
+def rollout_metrics(rollouts: StepRollouts, retained: list[PromptRollouts], version: int, solved_at: float) -> dict[str, float]:
+    """Return the metrics of a step's rollouts; a mean over nothing is left out.
 
-    `version`: of the weights that are to be trained.
+    `retained`: the prompts that are trained on, with what was kept. `version`: of the weights that will be trained.
     """
-    prompts, spent = rolled.prompts, rolled.spent
-    regular = [t for prompt in prompts for t in prompt.regular.trajectories]
-    exploration = [t for prompt in prompts if prompt.exploration for t in prompt.exploration.trajectories]
+    prompts, time = rollouts.prompts, rollouts.time
+    regular = [sample for prompt in prompts for sample in prompt.regular]
+    exploration = [sample for prompt in prompts for sample in prompt.exploration or ()]
     every = regular + exploration
-    scores = [t.score for t in every]
-    regular_tokens = sum(t.score.response_tokens for t in regular)
-    exploration_tokens = sum(t.score.response_tokens for t in exploration)
+    regular_tokens = sum(sample.response_tokens for sample in regular)
+    exploration_tokens = sum(sample.response_tokens for sample in exploration)
     explored = [prompt.exploration for prompt in prompts if prompt.exploration]
+    kept = [sample for prompt in retained for sample in prompt.kept]
+    kept_regular = sum(sample.kind is Kind.REGULAR for sample in kept)
     metrics = {
-        "time/generate_s": spent.generate + spent.explore,
-        "time/explore_s": spent.explore,
-        "time/reward_s": spent.reward,
-        "explore/active": float(rolled.exploring),
+        "time/generate_s": time.generate + time.explore,
+        "time/explore_s": time.explore,
+        "time/reward_s": time.reward,
+        "explore/active": float(rollouts.exploring),
         "rollout/tokens": float(regular_tokens + exploration_tokens),
         "rollout/regular_tokens": float(regular_tokens),
         "rollout/exploration_tokens": float(exploration_tokens),
-        "rollout/tokens_per_s": (regular_tokens + exploration_tokens) / spent.clock,
-        "rollout/response_len_mean": fmean([t.score.response_tokens for t in regular]),
-        "rollout/truncated_frac": fmean([t.score.truncated for t in regular]),
+        "rollout/tokens_per_s": (regular_tokens + exploration_tokens) / time.clock,
+        "rollout/response_len_mean": fmean([sample.response_tokens for sample in regular]),
+        "rollout/truncated_frac": fmean([sample.truncated for sample in regular]),
         "rollout/prompts": float(len(prompts)),
-        "rollout/version_lag_max": float(version - min(score.version for score in scores)),
-        "reward/mean": fmean([t.score.reward for t in regular]),
-        "reward/accuracy_mean": fmean([t.score.accuracy for t in regular]),
-        "reward/error_frac": fmean([score.error is not None for score in scores]),
-        "reward/timeout_frac": fmean([score.timed_out for score in scores]),
-        "reward/zero_std_frac": fmean([uniform(prompt.regular.trajectories) for prompt in prompts]),
+        "rollout/version_lag_max": float(version - min(sample.version for sample in every)),
+        "reward/mean": fmean([sample.reward for sample in regular]),
+        "reward/accuracy_mean": fmean([sample.accuracy for sample in regular]),
+        "reward/error_frac": fmean([sample.error is not None for sample in every]),
+        "reward/timeout_frac": fmean([sample.timed_out for sample in every]),
+        "reward/zero_std_frac": fmean([uniform(prompt.regular) for prompt in prompts]),
         "explore/difficult_frac": fmean([prompt.difficult for prompt in prompts]),
         "explore/groups": float(len(explored)),
-        "retain/kept_frac": sum(len(kept.kept) for kept in retained) / len(every),
-        "retain/regular": float(sum(kept.regular for kept in retained)),
-        "retain/exploration": float(sum(kept.exploration for kept in retained)),
-        "retain/overlong_dropped": float(sum(kept.overlong_dropped for kept in retained)),
+        "retain/kept_frac": len(kept) / len(every),
+        "retain/regular": float(kept_regular),
+        "retain/exploration": float(len(kept) - kept_regular),
+        "retain/overlong_dropped": float(sum(prompt.overlong_dropped for prompt in retained)),
     }
-    metrics |= engine_metrics(spent.engines)
+    metrics |= engine_metrics(time.engines)
     if explored:
-        metrics["explore/solved_frac"] = fmean([group.right(solved_at) > 0 for group in explored])
-        metrics["explore/temperature"] = fmean([group.request.temperature for group in explored])
-    for part in sorted({name for t in regular for name in t.score.parts} - {"accuracy"}):
-        metrics[f"reward/{part}_mean"] = fmean([t.score.parts.get(part, 0.0) for t in regular])
+        metrics["explore/solved_frac"] = fmean([any(sample.right(solved_at) for sample in group) for group in explored])
+        metrics["explore/temperature"] = fmean([group[0].temperature for group in explored])
+    for part in sorted({name for sample in regular for name in sample.parts} - {"accuracy"}):
+        metrics[f"reward/{part}_mean"] = fmean([sample.parts.get(part, 0.0) for sample in regular])
     return metrics
 
 
 def engine_metrics(engines: Sequence[EngineUse]) -> dict[str, float]:
-    """The slowest and the fastest engine of those that had something to do; and each, where they are few but not alone."""
+    """Return the rates of the slowest and the fastest engine that had work, and of each engine where there are 2 to EACH_ENGINE."""
     rates = {number: use.tokens_per_s for number, use in enumerate(engines)}
     known = {number: rate for number, rate in rates.items() if rate is not None}
     if not known:

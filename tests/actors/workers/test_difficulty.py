@@ -11,9 +11,9 @@ from actors.workers.difficulty import DifficultyActor
 from tests.support.examples import trajectory
 from uec.algorithm.difficulty import PromptHistory, PromptRecord, classify, is_difficult
 from uec.config.schema import Config
-from uec.types import Kind, Outcome, Progress, Verdict
+from uec.types import Kind, Outcome, ScheduleState, Verdict
 
-NOW = Progress(0.5, exploring=True)
+NOW = ScheduleState(0.5, exploring=True)
 
 
 def outcome(prompt: int, kind: Kind, accuracies: list[float]) -> Outcome:
@@ -75,7 +75,7 @@ def test_a_nearly_unsolved_prompt_is_explored_where_the_config_says_so() -> None
 
 
 def test_a_prompt_is_called_difficult_but_not_explored_once_exploration_has_ended() -> None:
-    verdict = classify(regular(3, [0, 0]), PromptHistory(), config(), Progress(0.9, exploring=False))
+    verdict = classify(regular(3, [0, 0]), PromptHistory(), config(), ScheduleState(0.9, exploring=False))
     assert verdict.difficult and verdict.n == 0
 
 

@@ -5,10 +5,10 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.examples import trajectory
+from tests.support.examples import sample
 from uec.algorithm.batch import BatchBuffer
 from uec.config.schema import BatchConfig, Config, RolloutConfig, TrainConfig
-from uec.types import Trajectory
+from uec.types import TrainingSample
 
 
 def buffer(accumulate: bool, prompts: int = 2, n: int = 3) -> BatchBuffer:
@@ -16,12 +16,12 @@ def buffer(accumulate: bool, prompts: int = 2, n: int = 3) -> BatchBuffer:
     return BatchBuffer(Config(batch=BatchConfig(accumulate=accumulate), train=train, rollout=RolloutConfig(n=n)))
 
 
-def numbered(first: int, last: int) -> list[Trajectory]:
-    return [trajectory(float(i)) for i in range(first, last)]
+def numbered(first: int, last: int) -> list[TrainingSample]:
+    return [sample(float(i)) for i in range(first, last)]
 
 
-def numbers(batch: list[Trajectory]) -> list[int]:
-    return [int(t.score.reward) for t in batch]
+def numbers(batch: list[TrainingSample]) -> list[int]:
+    return [int(t.reward) for t in batch]
 
 
 def test_without_accumulation_a_step_trains_on_all_that_it_kept() -> None:

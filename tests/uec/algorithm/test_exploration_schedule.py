@@ -7,41 +7,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.examples import group
-from uec.algorithm.exploration import ExplorationSpan, Pulse, enough, exploration_temperature, joined, round_sizes
-from uec.config.schema import Config, ExplorationConfig, TrainConfig
-from uec.types import Kind, Progress
+from uec.algorithm.exploration import ExplorationSchedule, enough, exploration_temperature, round_sizes
+from uec.config.schema import ExplorationConfig
+from uec.types import Kind, ScheduleState
 
 # --- temperature
 
 
-def at(schedule: str, progress: Progress, failures: int = 1, begin: float = 1.2, end: float | None = 1.0, step: float = 0.05) -> float:
+def at(schedule: str, state: ScheduleState, failures: int = 1, begin: float = 1.2, end: float | None = 1.0, step: float = 0.05) -> float:
     exploration = ExplorationConfig(schedule=schedule, temperature=begin, temperature_end=end, temperature_step=step)
-    return exploration_temperature(failures, progress, exploration)
+    return exploration_temperature(failures, state, exploration)
 
 
 @pytest.mark.parametrize("done", [0.0, 0.5, 1.0])
 def test_a_constant_temperature_stays(done: float) -> None:
-    assert at("constant", Progress(done, True, 3.0, 1.0), failures=9, end=None) == 1.2
+    assert at("constant", ScheduleState(done, True, 3.0, 1.0), failures=9, end=None) == 1.2
 
 
 @pytest.mark.parametrize(("done", "temperature"), [(0.0, 1.2), (0.5, 1.1), (1.0, 1.0)])
 def test_a_linear_temperature_moves_with_the_run(done: float, temperature: float) -> None:
     # 1.2 + (1.0 - 1.2) * done
-    assert at("linear", Progress(done, True)) == pytest.approx(temperature)
+    assert at("linear", ScheduleState(done, True)) == pytest.approx(temperature)
 
 
 @pytest.mark.parametrize(("failures", "temperature"), [(1, 1.2), (3, 1.3), (5, 1.4), (50, 1.4)])
 def test_a_temperature_by_failures_rises_with_each_earlier_visit(failures: int, temperature: float) -> None:
     # 1.2 + .05 * (failures - 1), up to the end at 1.4: the first failure is that of this visit
-    assert at("failures", Progress(0.5, True), failures, end=1.4) == pytest.approx(temperature)
+    assert at("failures", ScheduleState(0.5, True), failures, end=1.4) == pytest.approx(temperature)
 
 
 def test_a_temperature_by_failures_falls_where_its_end_is_below() -> None:
-    assert at("failures", Progress(0.5, True), failures=3, end=1.0) == pytest.approx(1.1)
+    assert at("failures", ScheduleState(0.5, True), failures=3, end=1.0) == pytest.approx(1.1)
 
 
 def test_a_temperature_by_failures_may_end_where_it_begins() -> None:
-    assert at("failures", Progress(0.5, True), failures=3, end=1.2) == pytest.approx(1.2)
+    assert at("failures", ScheduleState(0.5, True), failures=3, end=1.2) == pytest.approx(1.2)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_temperature_by_failures_may_end_where_it_begins() -> None:
     ],
 )
 def test_a_temperature_by_entropy_falls_as_the_entropy_rises_to_twice_the_first(first, now, temperature: float) -> None:
-    assert at("entropy", Progress(0.9, True, now, first)) == pytest.approx(temperature)
+    assert at("entropy", ScheduleState(0.9, True, now, first)) == pytest.approx(temperature)
 
 
 @given(
@@ -65,7 +65,7 @@ def test_a_temperature_by_entropy_falls_as_the_entropy_rises_to_twice_the_first(
     st.none() | st.floats(0, 20), st.floats(0.5, 2), st.floats(0.5, 2),
 )  # fmt: skip
 def test_a_temperature_stays_between_begin_and_end(schedule, done, failures, entropy, first, begin, end) -> None:
-    found = at(schedule, Progress(done, True, entropy, first), failures, begin, end)
+    found = at(schedule, ScheduleState(done, True, entropy, first), failures, begin, end)
     assert min(begin, end) - 1e-9 <= found <= max(begin, end) + 1e-9
 
 
@@ -73,7 +73,7 @@ def test_a_temperature_stays_between_begin_and_end(schedule, done, failures, ent
 
 
 def explored_steps(until: float, steps: int) -> int:
-    span = ExplorationSpan(until, steps)
+    span = ExplorationSchedule(until, steps)
     return sum(span.exploring(done) for done in range(steps))
 
 
@@ -90,7 +90,7 @@ def test_a_share_is_not_rounded_up_by_floats(percent: int) -> None:
 
 def steps_explored(shares: list[float]) -> int:
     """Steps that `auto` explores of a run with these difficult shares."""
-    span, explored = ExplorationSpan("auto", len(shares)), 0
+    span, explored = ExplorationSchedule("auto", len(shares)), 0
     for done, share in enumerate(shares):
         explored += span.exploring(done)
         span.observe(share)
@@ -122,10 +122,10 @@ def test_auto_does_not_begin_again() -> None:
 def test_a_span_goes_on_from_its_state_through_json() -> None:
     shares = [0.5] * 30 + [0.2] * 30
     for cut in (0, 5, 33, 50):
-        first = ExplorationSpan("auto", 60)
+        first = ExplorationSchedule("auto", 60)
         for share in shares[:cut]:
             first.observe(share)
-        second = ExplorationSpan("auto", 60)
+        second = ExplorationSchedule("auto", 60)
         second.load(json.loads(json.dumps(first.state())))
         explored = []
         for done in range(cut, 60):
@@ -137,38 +137,39 @@ def test_a_span_goes_on_from_its_state_through_json() -> None:
         assert second.state() == first.state()
 
 
-# --- pulse
+# --- entropy
 
 
-def pulse(until: float | str = 1.0, steps: int = 4) -> Pulse:
-    return Pulse(Config(exploration=ExplorationConfig(until=until), train=TrainConfig(steps=steps)))
+def schedule(until: float | str = 1.0, steps: int = 4) -> ExplorationSchedule:
+    return ExplorationSchedule(until, steps)
 
 
-def test_a_pulse_tells_the_progress_and_the_change_of_entropy() -> None:
-    mine = pulse(until=0.5)
+def test_a_schedule_tells_the_progress_and_the_change_of_entropy() -> None:
+    mine = schedule(until=0.5)
     told, metrics = [], []
     for done, entropy in enumerate([2.0, None, 1.5, 1.75]):  # no update in the second step: nothing was kept
         mine.begin_step(done)
-        told.append(mine.progress)
+        told.append(mine.now)
         metrics.append({"explore/difficult_frac": 0.5} | ({} if entropy is None else {"entropy/regular": entropy}))
         mine.end_step(metrics[-1])
-    assert told == [Progress(0.0, True), Progress(0.25, True, 2.0, 2.0), Progress(0.5, False, 2.0, 2.0), Progress(0.75, False, 1.5, 2.0)]
+    expected = [(0.0, True), (0.25, True, 2.0, 2.0), (0.5, False, 2.0, 2.0), (0.75, False, 1.5, 2.0)]
+    assert told == [ScheduleState(*one) for one in expected]
     assert [row.get("entropy/change") for row in metrics] == [None, None, -0.5, 0.25]
 
 
-def test_a_pulse_goes_on_from_its_state_through_json() -> None:
-    first = pulse(until="auto", steps=30)
+def test_a_schedule_goes_on_from_its_state_through_json() -> None:
+    first = schedule(until="auto", steps=30)
     for done in range(19):
         first.begin_step(done)
         first.end_step({"explore/difficult_frac": 0.5 if done < 10 else 0.2, "entropy/regular": 2.0 - done / 100})
-    second = pulse(until="auto", steps=30)
+    second = schedule(until="auto", steps=30)
     second.load(json.loads(json.dumps(first.state())))
     for mine in (first, second):
         mine.begin_step(19)
-        assert mine.progress == Progress(19 / 30, True, 2.0 - 18 / 100, 2.0)
+        assert mine.now == ScheduleState(19 / 30, True, 2.0 - 18 / 100, 2.0)
         mine.end_step({"explore/difficult_frac": 0.2})
         mine.begin_step(20)
-        assert not mine.progress.exploring
+        assert not mine.now.exploring
     assert second.state() == first.state()
 
 
@@ -201,17 +202,15 @@ def test_rounds_spend_exactly_what_there_is(n: int, rounds: int) -> None:
 )
 def test_enough_is_one_right_or_half_a_round_of_each(rewards: list[float], right: bool, is_balanced: bool) -> None:
     made = group(rewards)
-    assert enough(made, "right", 0.01) is right
-    assert enough(made, "balanced", 0.01) is is_balanced
+    assert enough(made, 4, "right", 0.01) is right
+    assert enough(made, 4, "balanced", 0.01) is is_balanced
 
 
 def test_a_later_round_counts_with_the_first_and_half_stays_half_a_round() -> None:
-    both = joined(group([1, 0, 0, 0]), group([1, 0, 0, 0]))
-    assert len(both.trajectories) == 8 and both.request.n == 4
-    assert enough(both, "balanced", 0.01)  # two right, six wrong; a half of eight would be four
-    assert joined(both, group([0, 0, 0, 0])).right(0.01) == 2
+    both = [*group([1, 0, 0, 0]), *group([1, 0, 0, 0])]
+    assert enough(both, 4, "balanced", 0.01)  # two right, six wrong; a half of eight would be four
 
 
 def test_enough_reads_accuracy_against_the_bar_and_not_the_reward() -> None:
     made = group([0.5, 0.2, 0.2, 0.0], Kind.EXPLORATION)
-    assert enough(made, "right", 0.5) and not enough(made, "right", 0.51)
+    assert enough(made, 4, "right", 0.5) and not enough(made, 4, "right", 0.51)

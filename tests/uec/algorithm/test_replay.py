@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.examples import rollout, trajectory
+from tests.support.examples import sample, trajectory
 from uec.algorithm.replay import Entry, ReplayStore, admits, is_due
 from uec.config.schema import Config, ReplayConfig
 from uec.types import Kind
 
 
 def entries(first: int, last: int) -> list[Entry]:
-    return [Entry(rollout(i), advantage=1.0 + i, step=i) for i in range(first, last)]
+    return [Entry(trajectory(i), advantage=1.0 + i, step=i) for i in range(first, last)]
 
 
 def filled(capacity: int, count: int, seed: int = 0) -> ReplayStore:
@@ -29,23 +29,23 @@ def draw(store: ReplayStore, n: int, step: int = 100, **replay) -> list[Entry]:
 
 
 def prompts(found: list[Entry]) -> list[int]:
-    return [entry.rollout.prompt for entry in found]
+    return [entry.trajectory.prompt for entry in found]
 
 
 def test_only_advantages_above_the_threshold_are_admitted() -> None:
     # G' = 20 with one success: A = 4.2485 and -.2236; exactly A_0 is not above it
-    admitted = [admits(trajectory(1, advantage=a), ReplayConfig(min_advantage=1.0)) for a in (4.2485, -0.2236, 1.0, 1.0001)]
+    admitted = [admits(sample(1, advantage=a), ReplayConfig(min_advantage=1.0)) for a in (4.2485, -0.2236, 1.0, 1.0001)]
     assert admitted == [True, False, False, True]
 
 
 def test_the_source_filter_lets_in_exploration_only() -> None:
     kinds = (Kind.REGULAR, Kind.EXPLORATION)
-    assert [admits(trajectory(1, kind=k, advantage=2), ReplayConfig(source="all")) for k in kinds] == [True, True]
-    assert [admits(trajectory(1, kind=k, advantage=2), ReplayConfig(source="exploration")) for k in kinds] == [False, True]
+    assert [admits(sample(1, kind=k, advantage=2), ReplayConfig(source="all")) for k in kinds] == [True, True]
+    assert [admits(sample(1, kind=k, advantage=2), ReplayConfig(source="exploration")) for k in kinds] == [False, True]
 
 
 def test_nothing_is_admitted_or_due_where_replay_is_off() -> None:
-    assert not admits(trajectory(1, advantage=2), ReplayConfig(enabled=False))
+    assert not admits(sample(1, advantage=2), ReplayConfig(enabled=False))
     assert not is_due(5, 1000, ReplayConfig(enabled=False))
 
 
@@ -121,7 +121,7 @@ def test_a_store_goes_on_from_its_state_through_json(count: int, draws: list[int
     other = ReplayStore(16, seed=99)
     other.load(list(store.entries), json.loads(json.dumps(store.rng_state())))
     for each in (store, other):
-        each.add(Entry(rollout(77), 2.0, 5))
+        each.add(Entry(trajectory(77), 2.0, 5))
     assert prompts(draw(other, 5)) == prompts(draw(store, 5))
     assert prompts(draw(other, 5)) == prompts(draw(store, 5))
 

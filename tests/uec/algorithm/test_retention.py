@@ -11,8 +11,6 @@ from tests.support.examples import group
 from uec.algorithm.advantage import BUILTIN, Advantages, Rewards
 from uec.algorithm.advantage import group as group_advantages
 from uec.algorithm.retention import (
-    KeptResponses,
-    PromptRollouts,
     advantages,
     balanced,
     keep_exploration,
@@ -21,7 +19,7 @@ from uec.algorithm.retention import (
     retain,
 )
 from uec.config.schema import Config, ExplorationConfig, RetentionConfig
-from uec.types import Group, Kind
+from uec.types import Kind, PromptRollouts, TrainingSample
 
 ONE_OF_TWENTY = [1.0] + [0.0] * 19  # A = 4.2485 for the success, -.2236 for the others (worked out in test_advantage.py)
 
@@ -40,18 +38,24 @@ def config(
     )
 
 
-def exploration_group(rewards: list[float], truncated: list[bool] | None = None) -> Group:
+def exploration_group(rewards: list[float], truncated: list[bool] | None = None) -> list[TrainingSample]:
     return group(rewards, Kind.EXPLORATION, truncated)
 
 
-def sampled(regular: Group, exploration: Group | None = None) -> PromptRollouts:
+def sampled(regular: list[TrainingSample], exploration: list[TrainingSample] | None = None) -> PromptRollouts:
     return PromptRollouts(regular, exploration, difficult=exploration is not None)
 
 
-def kept(regular: Group, exploration: Group | None, cfg: Config) -> KeptResponses:
+def kept(regular: list[TrainingSample], exploration: list[TrainingSample] | None, cfg: Config) -> PromptRollouts:
     """What is kept of one prompt, the only one of its step, with GRPO's advantages."""
     [retained] = retain([sampled(regular, exploration)], cfg, group_advantages)
     return retained
+
+
+def counts(retained: PromptRollouts) -> tuple[int, int, int]:
+    """Kept regular ones, kept exploration ones, and overlong ones that were dropped."""
+    regular = sum(t.kind is Kind.REGULAR for t in retained.kept)
+    return regular, len(retained.kept) - regular, retained.overlong_dropped
 
 
 def of_one(values: list[float]) -> Advantages:
@@ -62,7 +66,7 @@ def of_one(values: list[float]) -> Advantages:
 def test_regular_responses_with_any_advantage_are_kept() -> None:
     retained = kept(group([1, 0, 0, 0]), None, config())
     assert [round(t.advantage, 4) for t in retained.kept] == [1.5, -0.5, -0.5, -0.5]
-    assert (retained.regular, retained.exploration, retained.overlong_dropped) == (4, 0, 0)
+    assert counts(retained) == (4, 0, 0)
 
 
 def test_the_released_threshold_drops_small_regular_advantages() -> None:
@@ -91,8 +95,8 @@ def test_exploration_keeps_only_what_is_better_than_its_own_group() -> None:
     retained = kept(group([0] * 8), exploration_group(ONE_OF_TWENTY), config())
     assert [t.kind for t in retained.kept] == [Kind.EXPLORATION]
     assert retained.kept[0].advantage == pytest.approx(4.2485, abs=1e-4)
-    assert retained.kept[0].score.reward == 1.0
-    assert (retained.regular, retained.exploration) == (0, 1)
+    assert retained.kept[0].reward == 1.0
+    assert counts(retained)[:2] == (0, 1)
 
 
 def test_the_two_sided_filter_with_threshold_one_keeps_only_the_success() -> None:
@@ -122,15 +126,15 @@ def test_a_joint_group_without_exploration_is_normalised_within_g() -> None:
 def test_overlong_positives_are_dropped_and_counted_and_overlong_negatives_stay() -> None:
     truncated = [True, False, True, False]
     retained = kept(group([1, 1, 0, 0], truncated=truncated), None, config())
-    assert [t.score.slot for t in retained.kept] == [1, 2, 3]
-    assert (retained.regular, retained.overlong_dropped) == (3, 1)
+    assert [t.slot for t in retained.kept] == [1, 2, 3]
+    assert counts(retained) == (3, 0, 1)
     kept_all = kept(group([1, 1, 0, 0], truncated=truncated), None, config(drop=False))
-    assert (kept_all.regular, kept_all.overlong_dropped) == (4, 0)
+    assert counts(kept_all) == (4, 0, 0)
 
 
 def test_an_overlong_exploration_success_is_dropped() -> None:
     retained = kept(group([0] * 8), exploration_group([1, 0, 0, 0], [True, False, False, False]), config())
-    assert retained.kept == [] and retained.exploration == 0 and retained.overlong_dropped == 1
+    assert retained.kept == [] and retained.overlong_dropped == 1
 
 
 def test_an_overlong_response_that_would_not_be_kept_anyway_is_not_counted() -> None:
@@ -203,20 +207,20 @@ def test_batch_advantages_run_over_the_groups_of_all_prompts() -> None:
     ],
 )
 def test_a_balanced_subset_is_half_right_and_half_wrong_as_far_as_there_are(rewards: list[float], n: int, slots: list[int]) -> None:
-    assert [t.score.slot for t in balanced(group(rewards).trajectories, n, solved_at=0.01)] == slots
+    assert [t.slot for t in balanced(group(rewards), n, solved_at=0.01)] == slots
 
 
 def test_a_subset_keeps_the_advantages_of_all_samples_and_does_not_touch_exploration() -> None:
     # six of eight right: centred .25 and -.75; with n = 4 there are the two wrong and the first two right ones
     [retained] = retain([sampled(group([1] * 6 + [0] * 2), exploration_group([1, 0, 0, 0, 0, 0]))], config(subset=4), BUILTIN["centred"])
     assert [t.advantage for t in retained.kept[:4]] == [0.25, 0.25, -0.75, -0.75]
-    assert (retained.regular, retained.exploration) == (4, 1)
+    assert counts(retained)[:2] == (4, 1)
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=20), st.integers(2, 12))
 def test_a_balanced_subset_is_as_large_and_as_even_as_can_be(rewards: list[float], n: int) -> None:
-    chosen = balanced(group(rewards).trajectories, n, solved_at=0.01)
-    rights, wrongs = sum(t.score.reward > 0 for t in chosen), sum(t.score.reward == 0 for t in chosen)
+    chosen = balanced(group(rewards), n, solved_at=0.01)
+    rights, wrongs = sum(t.reward > 0 for t in chosen), sum(t.reward == 0 for t in chosen)
     assert len(chosen) == min(n, len(rewards))
     assert rights >= min(n // 2, rewards.count(1.0)) and wrongs >= min(n // 2, rewards.count(0.0))
 
@@ -244,10 +248,9 @@ def test_retention_never_keeps_a_zero_advantage(regular, explored, which, keep, 
     exploration = None if explored is None else exploration_group(explored, [flags[0]] * len(explored))
     [retained] = retain([sampled(group(regular, truncated=flags), exploration)], cfg, estimator)
     assert all(t.advantage != 0 and np.isfinite(t.advantage) for t in retained.kept)
-    assert len(retained.kept) == retained.regular + retained.exploration
-    assert not (drop and any(t.score.truncated and t.advantage > 0 for t in retained.kept))
+    assert not (drop and any(t.truncated and t.advantage > 0 for t in retained.kept))
     for kind in (Kind.REGULAR, Kind.EXPLORATION):  # each once, in the group's order
-        slots = [t.score.slot for t in retained.kept if t.kind == kind]
+        slots = [t.slot for t in retained.kept if t.kind == kind]
         assert all(a < b for a, b in pairwise(slots))
 
 

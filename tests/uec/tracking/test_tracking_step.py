@@ -7,16 +7,15 @@ import pytest
 from tests.support.examples import group
 from uec.algorithm.advantage import group as group_advantages
 from uec.algorithm.difficulty import outcome
-from uec.algorithm.retention import PromptRollouts, StepRollouts, retain
+from uec.algorithm.retention import retain
 from uec.config.schema import Config
 from uec.tracking.metrics import describe
 from uec.tracking.step import engine_metrics, rollout_metrics
-from uec.types import EngineUse, Group, Kind, Outcome, Spent
+from uec.types import EngineUse, Kind, Outcome, PromptRollouts, RolloutTime, StepRollouts, TrainingSample
 
 
-def at(made: Group, temperature: float, version: int = 1) -> Group:
-    trajectories = [replace(t, score=replace(t.score, version=version)) for t in made.trajectories]
-    return Group(replace(made.request, temperature=temperature), trajectories)
+def at(made: list[TrainingSample], temperature: float, version: int = 1) -> list[TrainingSample]:
+    return [replace(sample, temperature=temperature, version=version) for sample in made]
 
 
 SOLVED = PromptRollouts(at(group([1, 0], truncated=[False, True]), 1.0), None, difficult=False)
@@ -26,12 +25,12 @@ PROMPTS = [SOLVED, EXPLORED, HOPELESS]
 
 
 def metrics(prompts: list[PromptRollouts], used: list[PromptRollouts]) -> dict[str, float]:
-    spent = Spent(clock=2.0, generate=1.25, explore=0.5, reward=0.25, busy=1.75, engines=(EngineUse(1.75, 70),))
-    rolled = StepRollouts(prompts, exploring=True, spent=spent)
+    time = RolloutTime(clock=2.0, generate=1.25, explore=0.5, reward=0.25, busy=1.75, engines=(EngineUse(1.75, 70),))
+    rolled = StepRollouts(prompts, exploring=True, time=time)
     return rollout_metrics(rolled, retain(used, Config(), group_advantages), version=1, solved_at=0.01)
 
 
-def test_the_figures_of_three_prompts() -> None:
+def test_the_metrics_of_three_prompts() -> None:
     found = metrics(PROMPTS, PROMPTS)
     # 6 regular and 8 exploration responses of 5 tokens; kept: both of the first prompt, the success of the second's exploration
     assert found == pytest.approx(
@@ -55,7 +54,7 @@ def test_replaced_prompts_count_in_what_was_generated_and_not_in_what_was_kept()
     assert (found["retain/regular"], found["retain/exploration"]) == (2, 0)
 
 
-def test_a_step_of_which_nothing_can_be_used_has_its_figures_all_the_same() -> None:
+def test_a_step_of_which_nothing_can_be_used_has_its_metrics_all_the_same() -> None:
     found = metrics([HOPELESS], [])
     assert found["retain/kept_frac"] == 0 and found["explore/solved_frac"] == 0
 
@@ -76,5 +75,5 @@ def test_each_engine_has_a_rate_where_they_are_few_and_one_without_work_has_none
 
 
 def test_an_outcome_counts_the_right_ones_by_accuracy_over_all_rounds() -> None:
-    made = Group(replace(group([0, 0]).request, prompt=9, n=2), group([1.0, 0.3, 0.0, 0.1]).trajectories)
+    made = [replace(sample, prompt=9) for sample in group([1.0, 0.3, 0.0, 0.1])]
     assert outcome(made, solved_at=0.2) == Outcome(prompt=9, kind=Kind.REGULAR, n=4, right=2, mean_accuracy=pytest.approx(0.35))

@@ -1,0 +1,64 @@
+"""What every program does before it starts actors: check what comes from outside, and join or start a Ray cluster."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.engines import check_engine
+from actors.runtime.cluster import Resources, connect
+from uec.config.schema import Config
+from uec.config.validate import check_context
+from uec.data.dataset import Dataset
+from uec.data.prompts import load_dataset
+from uec.models.pretrained import context_length, load_tokenizer, resolve_model
+from uec.models.processor import load_processor
+from uec.rewards.reward_function import absolute_names, load_reward
+from uec.system.ray_job import enclosing_job_copy
+from uec.system.user_code import absolute_name
+
+LoadData = Callable[[Config, Any, Any], Dataset]
+"""(config, tokenizer, processor) -> the data sets."""
+
+
+def preflight(cfg: Config, load: LoadData = load_dataset, *, weights: bool = True) -> Dataset:
+    """Check the reward function, the engine, the model and the data of a validated config. Raises BadInput, before any actor starts.
+
+    Makes the paths of the user's functions absolute, because an actor may run in another folder. `weights`: the model's weights have
+    to be there, too; a dry run does without.
+    """
+    reward = load_reward(cfg.reward)
+    check_engine(cfg.rollout.backend)
+    if enclosing_job_copy(Path.cwd()) is None:  # a job's actors run in the same copy, which the next job does not have
+        cfg.reward.fn = absolute_names(cfg.reward.fn)
+        cfg.loss.policy = absolute_name(cfg.loss.policy)
+        cfg.rollout.backend = absolute_name(cfg.rollout.backend)
+    if weights:
+        resolve_model(cfg.model)
+    check_context(cfg, context_length(cfg.model))
+    tokenizer = load_tokenizer(cfg.model)
+    dataset = load(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
+    reward.check_columns((dataset.train or dataset.eval)[0].row)
+    return dataset
+
+
+@contextmanager
+def cluster(cfg: Config, namespace: str) -> Iterator[Resources]:
+    """Join or start a Ray cluster, and leave it at the end. Raises BadInput. `namespace`: Ray's, for the actors' names."""
+    resources = connect(cfg, namespace)
+    try:
+        yield resources
+    finally:
+        ray.shutdown()
+
+
+def dropped(dataset: Dataset, cfg: Config) -> list[str]:
+    """Return a line for each data set that lost prompts to data.max_prompt_tokens."""
+    sets = (("data.train", dataset.train, dataset.dropped_train), ("data.eval", dataset.eval, dataset.dropped_eval))
+    return [
+        f"{name}: {lost} of {len(kept) + lost} prompts dropped, longer than data.max_prompt_tokens={cfg.data.max_prompt_tokens}"
+        for name, kept, lost in sets
+        if lost
+    ]
