@@ -135,7 +135,7 @@ def test_another_grader_does_not_take_the_runs_reward_weights(tmp_path, make_con
     "arguments, message",
     [
         ([], "no data: assets/countdown is not a run of `uec train`; give --data FILE, a benchmark (gsm8k, math500"),
-        (["--data", "x.jsonl", "--n", "4", "--k", "1,8"], "pass@8 needs as many samples, and eval.n=4"),
+        (["--data", "x.jsonl", "--n", "4", "--k", "1,8"], "pass@8 needs as many responses, but eval.n=4"),
         (["--data", "x.jsonl", "--n", "0", "--k", "1"], "eval.n=0 must be at least 1"),
         (["--data", "x.jsonl", "--k", "0,1"], "eval.k[0]=0 must be at least 1"),
         (["--data", "x.jsonl", "--temperature", "0"], "eval.temperature=0.0 must be above 0"),

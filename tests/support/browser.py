@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 NEEDED = "UEC_TEST_BROWSER"
-"""Set by .ci/run where it installed the browser: then a missing one is a failure."""
+"""Set by .ci/run if it has installed the browser: a missing browser is then a failure."""
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A selenium driver; without the browser the test is skipped, and says what is missing."""
+    """Yield a selenium driver; without a browser, skip the test and report what is missing."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     if missing:
-        say = pytest.fail if os.environ.get(NEEDED) else pytest.skip
-        say(f"{' and '.join(missing)} not found: the page is not tested in a browser (Debian: apt-get install chromium chromium-driver)")
+        stop = pytest.fail if os.environ.get(NEEDED) else pytest.skip
+        stop(f"{' and '.join(missing)} not found: the page is not tested in a browser (Debian: apt-get install chromium chromium-driver)")
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
@@ -37,7 +37,7 @@ def chromium() -> Iterator[Any]:
 
 
 def show(driver: Any, page: Path, state: str = "", width: int = 1600, dark: bool = False) -> None:
-    """Open the page at this width."""
+    """Open the page at this width and colour scheme."""
     size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}

@@ -1,4 +1,4 @@
-"""Run folders for the report's tests, small and written by hand."""
+"""Small run folders for the report's tests."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\
 
 
 def rows_of(seed: int, steps: int = 6) -> list[dict[str, float]]:
-    """A figure of each sort: every step `seed` more, an evaluation at 0 and at the last step."""
+    """Return rows of metrics.jsonl: training metrics that depend on `seed`, and evaluations at step 0 and the last step."""
     rows: list[dict[str, float]] = [{"step": 0, "eval/pass@1": 0.25, "eval/pass@1_low": 0.2, "eval/pass@1_high": 0.3}]
     for step in range(1, steps + 1):
         learned = {"reward/accuracy_mean": 0.1 * step + seed, "entropy/regular": 1 / step}
@@ -22,7 +22,7 @@ def rows_of(seed: int, steps: int = 6) -> list[dict[str, float]]:
 
 
 def response(step: int, group: int, index: int, **other: Any) -> dict[str, Any]:
-    """A wrong regular response with three tokens, the last of which is a character of two UTF-16 units; `other` says what differs."""
+    """Return a wrong regular response with three tokens, the last of which is a character of two UTF-16 units; `other` overrides fields."""
     row = {
         "step": step, "prompt_index": group, "group": group, "index": index, "prompt": f"prompt {group}", "answer": "7",
         "response": "ab c\U0001f600",
@@ -39,7 +39,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def make_report_run(folder: Path, *overrides: str, seed: int = 0, rollouts: bool = True) -> Path:
-    """A run of configs/llm.yaml of six steps; step 1 has five prompts, the second one difficult and solved by exploration."""
+    """Make a run of configs/llm.yaml with six steps; step 1 has five prompts, the second one difficult and solved by exploration."""
     folder.mkdir(parents=True)
     project = Path(__file__).resolve().parents[2]
     cfg = load_config(project / "configs/llm.yaml", [f"run.name={folder.name}", f"run.seed={seed}", *overrides])

@@ -1,4 +1,4 @@
-"""A finished run's folder without the run: for what reads runs."""
+"""Folders of finished runs, made without a run, for tests of code that reads runs."""
 
 import json
 import shutil
@@ -10,11 +10,11 @@ from uec.config.schema import Config
 from uec.run_folder import save_config
 
 SHIFT = 0.1
-"""Of the final norm's weights of step s: s times this, so that checkpoints differ and stay able to answer."""
+"""The final norm's weights of step s are shifted by s times this, so that checkpoints differ and still generate."""
 
 
 def make_run(folder: Path, cfg: Config, model: Path, steps: tuple[int, ...] = (2, 3)) -> Path:
-    """config.yaml, metrics.jsonl and checkpoints with models that are `model` with another final norm."""
+    """Write config.yaml, metrics.jsonl and checkpoints, whose models are `model` with another final norm."""
     folder.mkdir(parents=True)
     save_config(cfg, folder / "config.yaml")
     rows = [{"step": 0, "eval/pass@1": 0.25, "eval/pass@1_low": 0.2, "eval/pass@1_high": 0.3, "eval/entropy": 0.5}]

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from uec.config.schema import Config
-    from uec.doctor.report import Report
+    from uec.doctor.console import ConsoleReport
 
 NAME = "doctor"
-HELP = "check this machine, and that weights go from learner to engine"
+HELP = "check this machine, and the weight sync from learner to engine"
 DESCRIPTION = (
-    "Look at versions, devices, memory, disks, hub and Ray, then do a real round trip: engines generate, learners score\n"
-    "and update, engines follow. A line each, with what to do where it is red; exit status 1 if one is."
+    "Check versions, devices, memory, disks, hub and Ray, then test one round trip: the engines generate, the learners compute\n"
+    "log-probabilities and update the policy, and the engines load the new weights. Each check prints one line; a red line says\n"
+    "what to do. Exit status 1 if a check fails."
 )
 EXAMPLES = """examples:
   uec doctor
@@ -21,24 +22,23 @@ EXAMPLES = """examples:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What follows `uec doctor`."""
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="the config that you mean to train; none: the default text run")
-    parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings that win over the file's")
-    parser.add_argument("--quick", action="store_true", help="leave out the round trip")
+    """Add the arguments of `uec doctor`."""
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="the config of the planned run; default: configs/llm.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings that override the file")
+    parser.add_argument("--quick", action="store_true", help="skip the round trip")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Report; returns 1 if a line is red."""
+    """Run the checks and print the report; return 1 if a check fails."""
     from uec.system.process_env import prepare_driver
 
     prepare_driver()
-    from uec.doctor.checks import guarded, machine_checks
-    from uec.doctor.examined import examined
-    from uec.doctor.report import Report
+    from uec.doctor.console import ConsoleReport
+    from uec.doctor.machine import guarded, load_checked_config, machine_checks
     from uec.errors import EXIT_FAILURE
 
-    cfg = examined(arguments.config, arguments.overrides)
-    with Report() as report:
+    cfg = load_checked_config(arguments.config, arguments.overrides)
+    with ConsoleReport() as report:
         report.busy("looking at this machine")
         for check in machine_checks(cfg):
             report.add(check)
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_FAILURE if report.failed else 0
 
 
-def _with_ray(cfg: "Config", quick: bool, report: "Report") -> tuple[()]:
+def _with_ray(cfg: "Config", quick: bool, report: "ConsoleReport") -> tuple[()]:
     from actors.programs.doctor import examine
 
     examine(cfg, quick, report)

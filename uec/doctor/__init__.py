@@ -1,4 +1,4 @@
-"""What `uec doctor` looks at on this machine before any actor starts: a file a subject, a small function a line of its report.
+"""The checks of `uec doctor` that start no actor, by subject; each check returns a line of the report.
 
 The round trip, which needs actors, is actors/programs/doctor.py.
 """

@@ -1,20 +1,20 @@
-"""A line of the report."""
+"""The result of a check: a line of the report."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How it stands."""
+    """The outcome of a check."""
 
     OK = "ok"
-    NOTE = "note"  # to be known, and no obstacle
+    NOTE = "note"  # worth knowing, but no obstacle
     FAIL = "FAIL"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at, what was found, and what to do about it."""
+    """A check's name, status and finding, and the advice to fix it."""
 
     name: str
     status: Status
@@ -35,5 +35,5 @@ def fail(name: str, found: str, fix: str) -> Check:
 
 
 def mib(size: float) -> str:
-    """Bytes for a person: 3145728 -> 3 MiB, 8 << 30 -> 8.0 GiB."""
+    """Format bytes: 3145728 -> 3 MiB, 8 << 30 -> 8.0 GiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -1,4 +1,4 @@
-"""Compiled code that is known to make trouble: torchvision's, and DeepSpeed's communication operator."""
+"""Checks of compiled code that is known to cause problems: torchvision, and DeepSpeed's communication operator."""
 
 import os
 import shutil
@@ -12,12 +12,12 @@ from uec.doctor.check import Check, fail, note, ok
 
 IMPORT_TIMEOUT_S = 120.0
 OPERATOR = "deepspeed_shm_comm"
-BUILD_S = 600.0  # a lock that is older belongs to a build that was killed
+BUILD_S = 600.0  # an older lock belongs to a build that was killed
 SHIM = "_uec_torchvision_cpu"
 
 
 def torchvision() -> Check:
-    """In a process of its own: one that is linked against CUDA beside a CPU torch fails at import, and takes vLLM with it."""
+    """Check in a subprocess that torchvision can be imported: a CUDA build with a CPU torch cannot, and vLLM then fails too."""
     command = [sys.executable, "-c", "import torchvision; print(torchvision.__version__)"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S)
@@ -36,28 +36,28 @@ def torchvision() -> Check:
 
 
 def deepspeed_operator(cuda: bool) -> Check:
-    """Compiled once a machine, at the first run, if there is a compiler; NCCL needs none."""
+    """Check the operator, which the first run compiles once a machine; with NCCL it is not needed."""
     name = "deepspeed op"
     if cuda:
-        return ok(name, "not needed: learners meet by NCCL")
+        return ok(name, "not needed: learners communicate by NCCL")
     folder = extensions_folder() / OPERATOR
     lock = folder / "lock"
     if lock.exists() and time.time() - lock.stat().st_mtime > BUILD_S:
-        return fail(name, f"{lock} is of a build that was killed; the next one waits for it for ever", f"`rm {lock}`")
+        return fail(name, f"{lock} belongs to a build that was killed; the next build would wait for it for ever", f"`rm {lock}`")
     if (folder / f"{OPERATOR}.so").exists():
         return ok(name, f"compiled, in {folder}")
     missing = _missing_tools()
     if missing:
         return fail(
-            name, f"not compiled, and there is no {', no '.join(missing)}", "Debian: apt-get install g++ python3.11-dev; pip install ninja"
+            name, f"not compiled, and {', '.join(missing)} not found", "Debian: apt-get install g++ python3.11-dev; pip install ninja"
         )
     return note(
-        name, f"not compiled yet, a compiler is there ({_compiler()})", "the first run takes about a minute longer; so does `make setup`"
+        name, f"not compiled yet, but there is a compiler ({_compiler()})", "the first run, or `make setup`, takes about a minute longer"
     )
 
 
 def extensions_folder() -> Path:
-    """Where torch builds extensions: what uec/system/process_env.py has set, or else torch's own place."""
+    """Return the folder for torch's extensions: the one that uec/system/process_env.py has set, or else torch's default."""
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
     if given:
         return Path(given)

@@ -1,4 +1,4 @@
-"""What Ray will do when a run starts, without asking it: join or start a cluster, with or without a token."""
+"""Checks of Ray that do not start it: whether a run will join or start a cluster, with or without a token."""
 
 import os
 import socket
@@ -13,10 +13,10 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def token() -> Check:
-    """Authentication: Ray switches it on by itself only for a local cluster that a run starts."""
+    """Check authentication, which Ray enables by default only for a local cluster that a run starts."""
     name = "ray token"
     if os.environ.get("RAY_AUTH_MODE") == "disabled":
-        return note(name, "RAY_AUTH_MODE=disabled: whoever reaches the cluster runs code on it", GENERATE)
+        return note(name, "RAY_AUTH_MODE=disabled: anyone who can reach the cluster can run code on it", GENERATE)
     if os.environ.get("RAY_AUTH_TOKEN"):
         return ok(name, "there is one (RAY_AUTH_TOKEN)")
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / TOKEN_FILE)
@@ -26,7 +26,7 @@ def token() -> Check:
 
 
 def cluster(cfg: Config) -> Check:
-    """The cluster that a run would join answers. Asked before Ray is: with an address that is dead it tries for many minutes."""
+    """Check that the cluster that a run would join answers; Ray itself would try a dead address for many minutes."""
     name = "ray cluster"
     address, source = would_join(cfg)
     if address is None:
@@ -37,13 +37,13 @@ def cluster(cfg: Config) -> Check:
     except ValueError:
         return fail(name, f"{source} names {address}, which is not HOST:PORT", "give it as HOST:PORT, as `ray start --head` prints it")
     except OSError as error:
-        fix = "start it (`ray start --head`), or pass cluster.address=local for one of the run's own"
+        fix = "start it (`ray start --head`), or pass cluster.address=local to let the run start a cluster"
         return fail(name, f"{source} names {address}, where nothing answers ({error.strerror or error})", fix)
     return ok(name, f"{address} answers, a run joins it ({source})")
 
 
 def would_join(cfg: Config) -> tuple[str | None, str]:
-    """Address of the cluster that a run looks for, none where it starts its own; and what says so."""
+    """Return the address of the cluster that a run would join, None if it starts one; and the setting or file that decides it."""
     if cfg.cluster.address == "local":
         return None, "cluster.address=local"
     if cfg.cluster.address != "auto":

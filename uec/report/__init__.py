@@ -1,1 +1,1 @@
-"""`uec report`: one HTML page of one or several runs, that needs nothing but a browser."""
+"""`uec report`: one self-contained HTML page of one or several runs."""

@@ -1,4 +1,4 @@
-"""Which figures are drawn together, and in which order. What a figure means is said in uec/tracking/metrics.py."""
+"""The charts of the page, and the metrics that each one shows. uec/tracking/metrics.py explains the metrics."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from uec.tracking.metrics import METRICS, Metric, describe
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One or a few figures of the same unit."""
+    """One or a few metrics of the same unit."""
 
     title: str
     keys: list[str]
@@ -17,7 +17,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Charts on one subject, and the keys of figures on it that the runs do not have."""
+    """Charts on one subject, and the keys of its metrics that the runs do not have."""
 
     title: str
     charts: list[Chart]
@@ -35,47 +35,47 @@ LAYOUT: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("Entropy by kind of response", ("entropy/regular", "entropy/exploration", "entropy/replay")),
         ("Entropy of right and wrong responses", ("entropy/right", "entropy/wrong")),
         ("Entropy, held out", ("eval/entropy",)),
-        ("What foretells its change", ("policy/entropy_cov",)),
+        ("Covariance that predicts its change", ("policy/entropy_cov",)),
     ),
     "Exploration and retention": (
-        ("Difficult prompts, and those that exploration solved", ("explore/difficult_frac", "explore/solved_frac")),
+        ("Difficult prompts, and those solved by exploration", ("explore/difficult_frac", "explore/solved_frac")),
         ("Exploration temperature", ("explore/temperature",)),
         ("Responses kept", ("retain/regular", "retain/exploration")),
-        ("Groups without a signal", ("reward/zero_std_frac",)),
+        ("Groups without a learning signal", ("reward/zero_std_frac",)),
     ),
     "Policy update": (
-        ("KL to the start model", ("policy/kl",)),
+        ("KL to the initial model", ("policy/kl",)),
         ("Clipped tokens", ("policy/clip_frac", "policy/dual_clip_frac")),
         ("Gradient norm", ("policy/grad_norm",)),
         ("Loss", ("policy/loss",)),
-        ("Engine against learner, mean gap", ("policy/rollout_logprob_gap_mean",)),
+        ("Log-probability gap between engine and learner, mean", ("policy/rollout_logprob_gap_mean",)),
     ),
     "Replay": (
         ("Age of replayed responses", ("replay/age_mean",)),
-        ("Store", ("replay/size", "replay/admitted", "replay/used")),
+        ("Replay buffer", ("replay/size", "replay/admitted", "replay/used")),
         ("Clipped tokens of replayed responses", ("replay/clip_frac",)),
         ("Ratio on replayed responses", ("replay/ratio_mean",)),
     ),
     "Time": (
-        ("A step", ("time/step_s",)),
-        ("Where it goes", ("time/generate_s", "time/explore_s", "time/reward_s", "time/learn_s", "time/sync_s", "time/idle_s")),
-        ("Engines without work", ("time/engine_idle_s",)),
-        ("Generated a second", ("rollout/tokens_per_s",)),
+        ("Step time", ("time/step_s",)),
+        ("Step time by activity", ("time/generate_s", "time/explore_s", "time/reward_s", "time/learn_s", "time/sync_s", "time/idle_s")),
+        ("Engine idle time", ("time/engine_idle_s",)),
+        ("Tokens generated a second", ("rollout/tokens_per_s",)),
     ),
     "Tokens": (
         ("Tokens generated", ("rollout/regular_tokens", "rollout/exploration_tokens")),
         ("Length of responses, in training and held out", ("rollout/response_len_mean", "eval/response_len_mean")),
         ("Truncated responses, in training and held out", ("rollout/truncated_frac", "eval/truncated_frac")),
-        ("Tokens learned from", ("learner/tokens",)),
+        ("Tokens trained on", ("learner/tokens",)),
     ),
 }
 
 BOUND = re.compile(r"eval/pass@\d+_(low|high)")
-"""Drawn as the band of their pass@k."""
+"""Metrics that are drawn as the band of their pass@k."""
 
 
 def sections(keys: set[str]) -> list[Section]:
-    """The charts for runs that have these figures; the last section has every figure that no other shows."""
+    """Return the charts for runs with these metrics; the last section has every metric that no other section shows."""
     left = sorted((key for key in keys if not BOUND.fullmatch(key)), key=_natural)
     found = []
     for title, wanted in LAYOUT.items():
@@ -93,11 +93,11 @@ def sections(keys: set[str]) -> list[Section]:
                 missing += [key for key in patterns if key not in left]
                 left = [key for key in left if key not in there]
         found.append(Section(title, charts, missing))
-    return [*found, Section("All other figures", [Chart(key, [key]) for key in left], [])]
+    return [*found, Section("All other metrics", [Chart(key, [key]) for key in left], [])]
 
 
 def captions(keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Of each key its explanation, and its unit ("" for a plain number or an unknown figure)."""
+    """Return the explanation and unit of each key ("" for a plain number or an unknown metric)."""
     return [(metric.text, metric.unit) if (metric := describe(key)) else ("", "") for key in keys]
 
 
@@ -108,7 +108,7 @@ def _metric(key: str) -> Metric:
 
 
 def _filled(title: str, pattern: str, key: str) -> str:
-    """The title with the key's own part in the placeholder's place."""
+    """Return the title with its placeholder replaced by the key's variable part."""
     placeholder = re.search(r"<\w+>", pattern)
     assert placeholder is not None
     before, after = pattern.split(placeholder[0])
@@ -116,5 +116,5 @@ def _filled(title: str, pattern: str, key: str) -> str:
 
 
 def _natural(key: str) -> list[tuple[int, float, str]]:
-    """pass@8 before pass@16."""
+    """Return a sort key that puts pass@8 before pass@16."""
     return [(0, float(part), "") if part[0].isdigit() else (1, 0.0, part) for part in re.split(r"(\d+(?:\.\d+)?)", key) if part]

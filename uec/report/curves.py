@@ -1,4 +1,4 @@
-"""Curves of a run's figures over steps, tokens and time, and their mean and range over seeds."""
+"""Curves of a run's metrics over steps, tokens and time, and their mean and range over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AXES = {"step": "step", "tokens": "response tokens generated", "seconds": "seconds in steps"}
-"""What curves are drawn over. Seconds are the sum of time/step_s: evaluations and checkpoints are left out."""
+"""The x axes. Seconds are the sum of time/step_s, without evaluations and checkpoints."""
 
 MOST_POINTS = 2000
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """N points: their place on each of AXES, and each figure there, NaN where a step does not have it."""
+    """N points: their position on each of AXES, and the value of each metric, NaN if a step does not have it."""
 
     x: dict[str, Floats]  # [N]
     y: dict[str, Floats]  # [N]
@@ -34,7 +34,7 @@ class Band:
 
 
 def curves(rows: Sequence[dict[str, float]]) -> Curves:
-    """The curves of metrics.jsonl's rows. Of more than MOST_POINTS, means over so many steps each that no more are left."""
+    """Return the curves of metrics.jsonl's rows. More than MOST_POINTS rows are averaged over several steps for each point."""
     keys = sorted({key for row in rows for key in row} - {"step"})
     y = {key: np.array([row.get(key, np.nan) for row in rows], dtype=float) for key in keys}
     nothing = np.zeros(len(rows))
@@ -48,7 +48,7 @@ def curves(rows: Sequence[dict[str, float]]) -> Curves:
 
 
 def _thinned(x: dict[str, Floats], y: dict[str, Floats], size: int) -> Curves:
-    """Means over portions of `size` points, each at the place of its last one."""
+    """Return means over portions of `size` points, each at the position of its last point."""
     begins = np.arange(0, len(x["step"]), size)
     last = np.append(begins[1:], len(x["step"])) - 1
     means = {}
@@ -61,10 +61,10 @@ def _thinned(x: dict[str, Floats], y: dict[str, Floats], size: int) -> Curves:
 
 
 def band(parts: Sequence[tuple[Floats, Floats]]) -> Band | None:
-    """The mean and range of several curves, each given as its places (ascending) and values there.
+    """Return the mean and range of several curves, each given as positions (ascending) and values.
 
-    Each curve is followed in straight lines between its points. The band reaches as far as all of them do, and has a point wherever one
-    of them has. None if there is no such stretch, or no curve has a value.
+    Curves are interpolated linearly. The band covers the range that all curves cover, and has a point wherever one of them has.
+    None if there is no such range, or a curve has no value.
     """
     parts = [(x[~np.isnan(y)], y[~np.isnan(y)]) for x, y in parts]
     if not parts or any(len(x) == 0 for x, _ in parts):

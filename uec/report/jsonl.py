@@ -1,4 +1,4 @@
-"""Lines of JSON from a run folder, with the file and the line named where one is damaged."""
+"""Read JSON lines of a run folder; errors name the file and the line."""
 
 import json
 from collections.abc import Iterator
@@ -8,35 +8,27 @@ from typing import Any
 from uec.errors import BadInput
 
 
-def read_lines(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Where each line begins, its length in bytes, and its object. A last line that is still being written is left out.
+def read_lines(path: Path, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Yield each line's object. An incomplete last line, which is being written, is left out.
 
-    Raises BadInput for any other line that is no JSON object, or lacks a `required` key.
+    Raises BadInput for any other line that is no JSON object or lacks a `required` key.
     """
     with path.open("rb") as file:
-        begin, number = 0, 0
         for number, line in enumerate(file, 1):
-            if row := decode(line, path, number, required):
-                yield begin, len(line), row
-            begin += len(line)
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                if not line.endswith(b"\n"):
+                    return
+                raise damaged(path, number, f"not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise damaged(path, number, "expected an object")
+            missing = [key for key in required if key not in row]
+            if missing:
+                raise damaged(path, number, f"{missing[0]} is missing")
+            yield row
 
 
-def decode(line: bytes, path: Path, number: int, required: tuple[str, ...]) -> dict[str, Any] | None:
-    """One line; None for one without its end. Raises BadInput as `read_lines` does."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        if not line.endswith(b"\n"):
-            return None
-        raise damaged(path, number, f"not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise damaged(path, number, "expected an object")
-    missing = [key for key in required if key not in row]
-    if missing:
-        raise damaged(path, number, f"{missing[0]} is missing")
-    return row
-
-
-def damaged(path: Path, number: int, what: str) -> BadInput:
-    """The error of a line."""
-    return BadInput(f"{path}, line {number}: {what}; remove the line or the file")
+def damaged(path: Path, number: int, problem: str) -> BadInput:
+    """Return the error for a damaged line."""
+    return BadInput(f"{path}, line {number}: {problem}; remove the line or the file")

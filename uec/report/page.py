@@ -1,31 +1,33 @@
-"""The page: one HTML file with its styles, scripts and data inside, which loads nothing."""
+"""The page: one HTML file that contains its styles, scripts and data, and loads nothing."""
 
 import base64
 import hashlib
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.console import Console
 
 from uec.errors import BadInput
-from uec.report.differences import between, from_defaults
-from uec.report.head import head
+from uec.report.comparison import differences, from_defaults
 from uec.report.page_data import as_script, page_data
-from uec.report.run_data import RunData
+from uec.report.run_data import RunData, read_runs
+from uec.report.summary_table import summary_table
 from uec.system.files import atomic_write
 
 HERE = Path(__file__).parent
 STYLES = ("vendor/uPlot-1.6.32.min.css", "page/page.css")
 SCRIPTS = ("vendor/uPlot-1.6.32.min.js", "page/state.js", "page/curves.js", "page/rollouts.js")
 MARK = "<!DOCTYPE html>\n<!-- uec report -->"
-"""How a page begins: what does not is somebody else's file."""
+"""The beginning of every page; a file without it was not written by `uec report`."""
 
 MOST_EVENTS = 1000
 
 
 def render(runs: Sequence[RunData], most_groups: int, reload_s: float | None = None) -> str:
-    """The page of these runs. With `reload_s` it loads itself anew after so many seconds. Raises BadInput for a damaged file."""
+    """Return the page of these runs. With `reload_s` it reloads itself after so many seconds. Raises BadInput for a damaged file."""
     styles = "\n".join((HERE / name).read_text(encoding="utf-8") for name in STYLES)
     scripts = [(HERE / name).read_text(encoding="utf-8").strip() for name in SCRIPTS]
     template = _environment().get_template("page.html.j2")
@@ -37,10 +39,10 @@ def render(runs: Sequence[RunData], most_groups: int, reload_s: float | None = N
         scripts=scripts,
         data=as_script(page_data(runs, most_groups)),
         runs=runs,
-        head=head(runs),
+        summary=summary_table(runs),
         events=sorted(events, key=lambda one: one[1].time),
-        left_out=sum(max(0, len(run.events) - MOST_EVENTS) for run in runs),
-        between=between(runs) if len(runs) > 1 else [],
+        omitted_events=sum(max(0, len(run.events) - MOST_EVENTS) for run in runs),
+        differences=differences(runs) if len(runs) > 1 else [],
         from_defaults=from_defaults(runs),
         reload_s=reload_s,
         written=datetime.now(UTC),
@@ -48,7 +50,7 @@ def render(runs: Sequence[RunData], most_groups: int, reload_s: float | None = N
 
 
 def write(place: Path, text: str) -> None:
-    """Put the page there, whole or not at all. Raises BadInput if the disk refuses."""
+    """Write the page atomically. Raises BadInput if it cannot be written."""
     try:
         atomic_write(place, text)
     except OSError as error:
@@ -56,7 +58,7 @@ def write(place: Path, text: str) -> None:
 
 
 def check_place(place: Path) -> None:
-    """Raises BadInput if the file cannot be there, or if what is there is no report."""
+    """Raise BadInput if the file cannot be created, or would replace a file that is no report."""
     if place.is_dir():
         raise BadInput(f"--to {place}: is a folder; give a file, such as {place}/report.html")
     if not place.parent.is_dir():
@@ -64,7 +66,23 @@ def check_place(place: Path) -> None:
     if place.exists():
         with place.open("rb") as file:
             if file.read(len(MARK)) != MARK.encode():
-                raise BadInput(f"--to {place}: a file that is no report is there; move it, or give another file")
+                raise BadInput(f"--to {place}: a file that is no report exists there; move it, or give another file")
+
+
+def watch(folders: list[Path], place: Path, most_groups: int, every_s: float, console: Console) -> None:
+    """Write the page every `every_s` seconds while a run is active, or until Ctrl-C; the last page does not reload itself."""
+    with console.status(""):
+        try:
+            runs = read_runs(folders)
+            while any(run.is_active for run in runs):
+                write(place, render(runs, most_groups, every_s))
+                steps = ", ".join(f"{run.label}: step {int(run.rows[-1]['step']) if run.rows else 0}" for run in runs)
+                console.print(f"{time.strftime('%H:%M:%S')}  {steps}", markup=False, highlight=False)
+                time.sleep(every_s)
+                runs = read_runs(folders)
+        except KeyboardInterrupt:
+            runs = read_runs(folders)
+        write(place, render(runs, most_groups))
 
 
 def _environment() -> Environment:
@@ -76,7 +94,7 @@ def _environment() -> Environment:
 
 
 def _policy(styles: str, scripts: Sequence[str]) -> str:
-    """A browser runs these scripts and no other, and loads nothing: what a model wrote stays text."""
+    """Return a content security policy that allows only these scripts and no loading, so that a model's output stays text."""
     allowed = " ".join(_digest(script) for script in scripts)
     return f"default-src 'none'; img-src data:; style-src {_digest(styles)}; script-src {allowed}; base-uri 'none'; form-action 'none'"
 

@@ -1,4 +1,4 @@
-"""What the page's scripts draw, as JSON: lines of the charts, and responses."""
+"""The data of the page's scripts, as JSON: lines of the charts, and responses."""
 
 import json
 import math
@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 
 from uec.report.charts import Section, captions, sections
+from uec.report.comparison import RunGroup, group_runs
 from uec.report.curves import AXES, Curves, Floats, band, curves
-from uec.report.groups import Repeats, repeats
 from uec.report.rollouts import read_rollouts
 from uec.report.run_data import RunData
 
 DIGITS = 6
-"""Significant ones of each number."""
+"""Significant digits of each number."""
 
 
 def page_data(runs: Sequence[RunData], most_groups: int) -> dict[str, Any]:
-    """All that is drawn. Lines are given by groups of repeated runs: one run's own points, or mean and range over several."""
+    """Return the page's data. Each group of runs has lines: the points of a single run, or mean and range over several."""
     drawn = [curves(run.rows) for run in runs]
-    groups = repeats(runs)
+    groups = group_runs(runs)
     keys = {key for one in drawn for key in one.y}
     return {
         "axes": AXES,
@@ -33,13 +33,13 @@ def page_data(runs: Sequence[RunData], most_groups: int) -> dict[str, Any]:
 
 
 def as_script(data: dict[str, Any]) -> str:
-    """JSON that can stand in a <script> element, whatever texts it holds: no `<` is left in it."""
+    """Return JSON that is safe in a <script> element: every `<` is escaped."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     escaped = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    return escaped.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no UTF-8; its escape is JSON's as well
+    return escaped.encode("utf-8", "backslashreplace").decode()  # UTF-8 cannot encode a lone surrogate; its escape is valid JSON
 
 
-def _lines(group: Repeats, drawn: list[Curves]) -> dict[str, Any]:
+def _lines(group: RunGroup, drawn: list[Curves]) -> dict[str, Any]:
     members = [drawn[i] for i in group.runs]
     if len(members) == 1:
         one = members[0]

@@ -1,4 +1,4 @@
-"""The responses that the page shows: groups of steps spread over the run, difficult and replayed ones first."""
+"""The responses that the page shows: groups of steps spread over the run, preferring difficult and replayed ones."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from uec.report.jsonl import damaged, read_lines
 
 MOST_STEPS = 12
 IMAGE_SIDE = 448
-"""Pixels of an image's longer side, at most."""
+"""Maximum of an image's longer side, in pixels."""
 
 ROW = ("step", "prompt_index", "group", "index", "prompt", "response", "kind", "reward", "accuracy")
 SHOWN = (
@@ -24,17 +24,17 @@ SHOWN = (
 KINDS = {"prompt": str, "response": str, "kind": str, "images": list, "parts": dict} | dict.fromkeys(
     ("step", "prompt_index", "group", "index"), int
 )
-NAMED: dict[type, str] = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
+KIND_NAMES: dict[type, str] = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
 NUMBERS = ("reward", "accuracy", "advantage", "logprob_mean", "tokens", "temperature")
 
 Key = tuple[int, int, int]
-"""Step, group and index of a response. A group's number is unique only between two starts of a run."""
+"""Step, group and index of a response. A group's number is unique only until the run is restarted."""
 
 
 def read_rollouts(folder: Path, most_groups: int) -> dict[str, Any]:
-    """A run's responses in groups, one for each prompt of a step, and their images as data URIs, to which the groups refer by position.
+    """Return a run's responses in groups, one for each prompt of a step, and their images as data URIs; groups refer to images by position.
 
-    Of a run that wrote no rollouts, none. BadInput names the file and line that cannot be read.
+    A run that wrote no rollouts has no groups. Raises BadInput that names a damaged file and line.
     """
     files = sorted((folder / "rollouts").glob("step_*.jsonl")) if most_groups else []
     chosen = spread(files, min(MOST_STEPS, most_groups))
@@ -48,7 +48,7 @@ def read_rollouts(folder: Path, most_groups: int) -> dict[str, Any]:
 
 
 def spread(files: list[Path], most: int) -> list[Path]:
-    """`most` of them, the last one and, of several, the first one among them."""
+    """Return at most `most` evenly spread files, including the last one and (from two files on) the first one."""
     if len(files) <= most:
         return files
     if most < 2:
@@ -57,7 +57,7 @@ def spread(files: list[Path], most: int) -> list[Path]:
 
 
 def preferred(groups: list[list[dict[str, Any]]], most: int) -> list[list[dict[str, Any]]]:
-    """`most` groups in their order: half of them difficult or, if these are too few, with a replayed response."""
+    """Return at most `most` groups in order; half of them are difficult or, if these are too few, have a replayed response."""
     if len(groups) <= most:
         return groups
     rare = [i for i, rows in enumerate(groups) if any(row.get("difficult") for row in rows)]
@@ -70,9 +70,9 @@ def preferred(groups: list[list[dict[str, Any]]], most: int) -> list[list[dict[s
 
 
 def _groups(file: Path, replayed: dict[Key, list[int]]) -> list[list[dict[str, Any]]]:
-    """A step's responses by prompt, regular and exploration ones together, each with the steps whose replay update drew it."""
+    """Return a step's responses by prompt, regular and exploration together, each with the steps of the replay updates that drew it."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for number, (_, _, row) in enumerate(read_lines(file, ROW), 1):
+    for number, row in enumerate(read_lines(file, ROW), 1):
         _check(row, file, number)
         row["replayed"] = replayed.get((row["step"], row["group"], row["index"]), [])
         found.setdefault(row["prompt_index"], []).append(row)
@@ -80,11 +80,11 @@ def _groups(file: Path, replayed: dict[Key, list[int]]) -> list[list[dict[str, A
 
 
 def _check(row: dict[str, Any], file: Path, number: int) -> None:
-    """Raises BadInput for a value of a kind that the page cannot show; a number that is none (NaN) becomes null."""
+    """Raise BadInput for a value of a type that the page cannot show; NaN and infinity become null."""
     row["images"], row["parts"] = row.get("images") or [], row.get("parts") or {}
     for key, kind in KINDS.items():
         if not isinstance(row[key], kind):
-            raise damaged(file, number, f"{key} is {str(row[key])[:40]!r}, expected {NAMED[kind]}")
+            raise damaged(file, number, f"{key} is {str(row[key])[:40]!r}, expected {KIND_NAMES[kind]}")
     for name in ("logprobs", "token_ends"):
         if row.get(name) is not None and not isinstance(row[name], list):
             raise damaged(file, number, f"{name} is {str(row[name])[:40]!r}, expected a list or null")
@@ -103,7 +103,7 @@ def _number(value: Any, name: str, file: Path, number: int) -> float | int | Non
 def _replayed(folder: Path) -> dict[Key, list[int]]:
     found: dict[Key, list[int]] = {}
     for file in sorted((folder / "rollouts").glob("replayed_*.jsonl")):
-        for _, _, row in read_lines(file, ("step", "admitted", "group", "index")):
+        for row in read_lines(file, ("step", "admitted", "group", "index")):
             found.setdefault((row["admitted"], row["group"], row["index"]), []).append(row["step"])
     return found
 
@@ -122,7 +122,7 @@ def _shown(rows: list[dict[str, Any]], images: "Images") -> dict[str, Any]:
 
 
 class Images:
-    """Pictures of prompts, made small; each one once."""
+    """Images of prompts, scaled down and without duplicates."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -130,7 +130,7 @@ class Images:
         self._known: dict[str, int] = {}
 
     def positions(self, paths: Iterable[str]) -> list[int]:
-        """Where in `uris` each is."""
+        """Return each image's position in `uris`."""
         found = []
         for path in paths:
             if path not in self._known:

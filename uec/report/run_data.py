@@ -1,4 +1,4 @@
-"""What the report reads of a run folder: settings, figures, events, and whether the run still goes on."""
+"""Read a run folder for the report: settings, metrics, events, and whether the run is still active."""
 
 import errno
 import fcntl
@@ -31,14 +31,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """A run as far as it has come."""
+    """A run up to now."""
 
     folder: Path
-    label: str  # its name, with as much of the path as tells it from the others
+    label: str  # its name, with as much of the path as distinguishes it from the others
     settings: dict[str, Any]  # by dotted name
     rows: list[dict[str, float]]  # of metrics.jsonl, steps ascending
     events: list[Event]
-    goes_on: bool
+    is_active: bool
 
     @property
     def algorithm(self) -> str:
@@ -56,7 +56,7 @@ class RunData:
 
 
 def find_runs(paths: list[str]) -> list[Path]:
-    """The run folders, absolute. BadInput for what is none, and for one that is given twice."""
+    """Return the absolute run folders. Raises BadInput for a path that is no run, or that is given twice."""
     folders: list[Path] = []
     for path in paths:
         folder = Path(path).resolve()
@@ -75,7 +75,7 @@ def find_runs(paths: list[str]) -> list[Path]:
 
 
 def newest_run(place: Path) -> str:
-    """The run in `place` that began last. BadInput if there is none."""
+    """Return the run in `place` that began last. Raises BadInput if there is none."""
     configs = sorted(place.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
     if not configs:
         raise BadInput(f"there is no run in {place}; {NOT_A_RUN}")
@@ -83,18 +83,18 @@ def newest_run(place: Path) -> str:
 
 
 def read_runs(folders: list[Path]) -> list[RunData]:
-    """The runs in their order. BadInput names the file and line that cannot be read."""
+    """Read the runs, in order. Raises BadInput that names a damaged file and line."""
     names = labels(folders)
     return [_read_run(folder, label) for folder, label in zip(folders, names, strict=True)]
 
 
 def _read_run(folder: Path, label: str) -> RunData:
-    still = goes_on(folder)  # first: what a run writes before it ends must not be missed
-    return RunData(folder, label, _read_settings(folder), _read_rows(folder), _read_events(folder), still)
+    active = is_active(folder)  # first, so that the last lines of a run that is ending are not missed
+    return RunData(folder, label, _read_settings(folder), _read_rows(folder), _read_events(folder), active)
 
 
 def labels(folders: list[Path]) -> list[str]:
-    """The folders' names; where some are the same, with so many of the folders above that all differ."""
+    """Return the folders' names; equal names are extended by parent folders until all differ."""
     depth = 1
     while len({folder.parts[-depth:] for folder in folders}) < len(folders):
         depth += 1
@@ -102,11 +102,11 @@ def labels(folders: list[Path]) -> list[str]:
     return ["/".join(f.parts[-depth:]) if names.count(f.name) > 1 else f.name for f in folders]
 
 
-def goes_on(folder: Path) -> bool:
-    """Whether a process holds the run folder (see RunFolder)."""
+def is_active(folder: Path) -> bool:
+    """Return whether a process holds the lock of the run folder (see RunFolder)."""
     try:
         with (folder / ".lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once, with the file
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released when the file is closed
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -115,7 +115,7 @@ def goes_on(folder: Path) -> bool:
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted name. A field that is a mapping itself, such as reward.weights, stays one."""
+    """Return settings by dotted name. A field that is itself a mapping, such as reward.weights, stays one."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
@@ -127,7 +127,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    """Not by `load_config`: a run of an earlier version, with other fields, can be looked at as well."""
+    """Read config.yaml without `load_config`, so that runs of earlier versions with other fields can be shown."""
     path = folder / "config.yaml"
     try:
         text = path.read_text(encoding="utf-8")
@@ -160,7 +160,7 @@ def _read_events(folder: Path) -> list[Event]:
     if not path.is_file():
         return []
     events = []
-    for number, (_, _, row) in enumerate(read_lines(path, ("time", "step", "event")), 1):
+    for number, row in enumerate(read_lines(path, ("time", "step", "event")), 1):
         if not all(isinstance(row[key], int | float) and math.isfinite(row[key]) for key in ("time", "step")):
             raise damaged(path, number, "time and step are expected to be numbers")
         events.append(Event(float(row["time"]), int(row["step"]), str(row["event"])))

@@ -1,1 +1,1 @@
-"""What a run tells: its figures' names, and the console, files and services that show them."""
+"""Tracking of a run: the metrics' names, and the console, files and services that show them."""

@@ -1,4 +1,4 @@
-"""The console: a live picture on a terminal, plain lines anywhere else."""
+"""The console: a live dashboard on a terminal, plain lines otherwise."""
 
 import atexit
 import os
@@ -15,62 +15,59 @@ from rich.table import Table
 from rich.text import Text
 
 from uec.config.schema import Config
-from uec.tracking.board import Board, Progress
-from uec.tracking.figures import duration, seconds
-from uec.tracking.plain import PlainConsole, evaluation_line
+from uec.tracking.dashboard import Dashboard, Progress
+from uec.tracking.number_format import duration, seconds
+from uec.tracking.plain_console import PlainConsole, evaluation_line
 from uec.tracking.sink import Sink
 from uec.tracking.summary import Summary, show
 
-REFRESH_S = 0.5  # a picture costs a few milliseconds of the driver's interpreter
+REFRESH_S = 0.5  # drawing costs the driver a few milliseconds
 
 
 class LiveConsole(Sink):
-    """A picture at the foot of the terminal; stages, events and evaluations scroll away above it.
-
-    A thread of its own draws it: the driver only leaves figures.
-    """
+    """Draws the dashboard at the bottom of the terminal, from a separate thread; stages, events and evaluations scroll above it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._size = console.size
-        self._said: deque[Table] = deque(maxlen=20)
-        self._lock = RLock()  # one thread at a time starts, stops or draws
+        self._lines: deque[Table] = deque(maxlen=20)
+        self._lock = RLock()  # held to start, stop or draw
         self._live: Live | None = None
-        self._board: Board | None = None
+        self._dashboard: Dashboard | None = None
         self._ended = Event()
 
     def start(self, cfg: Config, folder: Path, step: int) -> None:
-        self._board = Board(cfg, folder, step)
+        self._dashboard = Dashboard(cfg, folder, step)
         self._show()
-        # Whatever way the process ends, the cursor comes back.
+        # Restores the cursor however the process ends.
         atexit.register(self.close, False)
         Thread(target=self._draw, name="console", daemon=True).start()
 
     def stage(self, text: str) -> None:
-        board = self._on()
-        if board.stage is not None and board.stage.partition(":")[0] != text.partition(":")[0]:
-            self._stage_done(board)
-        if board.stage is None:
-            board.stage_began = time.monotonic()
-        board.stage = text
+        dashboard = self._started()
+        if dashboard.stage is not None and dashboard.stage.partition(":")[0] != text.partition(":")[0]:
+            self._end_stage(dashboard)
+        if dashboard.stage is None:
+            dashboard.stage_began = time.monotonic()
+        dashboard.stage = text
 
     def progress(self, label: str, done: int, total: int) -> None:
-        self._on().progress = Progress(label, done, total) if done < total else None
+        self._started().progress = Progress(label, done, total) if done < total else None
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        board = self._on()
-        self._stage_done(board)
-        board.progress = None
-        board.log(step, metrics)
+        dashboard = self._started()
+        self._end_stage(dashboard)
+        dashboard.progress = None
+        dashboard.log(step, metrics)
 
     def evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        board = self._on()
-        board.stage = board.progress = None  # the result says that it is done
-        board.evaluation(metrics)
-        self._say(Text(evaluation_line(step, metrics)))
+        dashboard = self._started()
+        dashboard.stage = dashboard.progress = None  # the line with the result shows that the evaluation is done
+        dashboard.evaluation(metrics)
+        self._print(Text(evaluation_line(step, metrics)))
 
     def event(self, text: str) -> None:
-        self._say(Text(text))
+        self._print(Text(text))
 
     def finish(self, summary: Summary) -> None:
         self._hide()
@@ -81,31 +78,31 @@ class LiveConsole(Sink):
         self._hide()
         atexit.unregister(self.close)
 
-    def _on(self) -> Board:
-        assert self._board is not None, "start() comes first"
-        return self._board
+    def _started(self) -> Dashboard:
+        assert self._dashboard is not None, "start() comes first"
+        return self._dashboard
 
-    def _stage_done(self, board: Board) -> None:
-        if board.stage is not None:
-            self._say(Text(f"{board.stage} ({seconds(time.monotonic() - board.stage_began)})", style="dim"))
-            board.stage = None
+    def _end_stage(self, dashboard: Dashboard) -> None:
+        if dashboard.stage is not None:
+            self._print(Text(f"{dashboard.stage} ({seconds(time.monotonic() - dashboard.stage_began)})", style="dim"))
+            dashboard.stage = None
 
-    def _say(self, text: Text) -> None:
-        line = Table.grid(padding=(0, 2))  # a long text is continued under itself, not under the clock
-        line.add_row(Text(f"{duration(self._on().elapsed):>6}", style="dim"), text)
-        self._said.append(line)
+    def _print(self, text: Text) -> None:
+        line = Table.grid(padding=(0, 2))  # wraps a long text under itself, not under the clock
+        line.add_row(Text(f"{duration(self._started().elapsed):>6}", style="dim"), text)
+        self._lines.append(line)
         self._console.print(line)
 
     def _show(self) -> None:
         with self._lock:
-            self._live = Live(self._board, console=self._console, auto_refresh=False)
+            self._live = Live(self._dashboard, console=self._console, auto_refresh=False)
             self._live.start(refresh=True)
 
     def _hide(self) -> None:
         with self._lock:
             self._ended.set()
             if self._live is not None:
-                self._on().freeze()
+                self._started().freeze()
                 self._live.stop()
                 self._live = None
 
@@ -120,19 +117,22 @@ class LiveConsole(Sink):
                     self._redraw(self._live)
 
     def _redraw(self, live: Live) -> None:
-        """A terminal of another size has wrapped the picture's old lines: begin again on a clear screen."""
+        """Draw again on a clear screen: a terminal that was resized has wrapped the old lines."""
         self._size = self._console.size
         live.stop()
         self._console.clear()
-        for line in self._said:
+        for line in self._lines:
             self._console.print(line)
         self._show()
 
 
 def console_sink() -> Sink:
-    """The sink that suits stdout. Not rich's judgement, which FORCE_COLOR turns: a file must never hold control characters."""
+    """Return the live console if stdout is a terminal, else the plain one.
+
+    rich's detection is not used: FORCE_COLOR overrides it, and a file must never contain control characters.
+    """
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a prompt or path that stdout cannot show must not end the run
+        sys.stdout.reconfigure(errors="backslashreplace")  # a prompt or path that stdout cannot encode must not end the run
     if sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown"):
         return LiveConsole(Console(highlight=False))
     return PlainConsole()

@@ -1,4 +1,4 @@
-"""metrics.jsonl, one JSON object a step, and events.jsonl, what happened beside the figures."""
+"""metrics.jsonl with one JSON object a step, and events.jsonl with the run's events."""
 
 import json
 import time
@@ -9,25 +9,25 @@ from typing import BinaryIO
 
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.tracking.metrics_file import METRICS_FILE, cut, encode
+from uec.tracking.metrics_file import METRICS_FILE, encode, truncate
 from uec.tracking.sink import Sink
 
 EVENTS_FILE = "events.jsonl"
 
 
 class JsonlSink(Sink):
-    """Each line is flushed, so that the file can be followed and outlives the process."""
+    """Writes and flushes each line, so that the file can be followed and survives the process."""
 
     def __init__(self) -> None:
         self._file: BinaryIO | None = None
         self._events: Path | None = None
-        self._last: dict[str, float] = {}  # the last line and where it begins: an evaluation adds to its step's line
+        self._last: dict[str, float] = {}  # the last line, and its offset below: an evaluation adds to the line of its step
         self._last_at = 0
 
     def start(self, cfg: Config, folder: Path, step: int) -> None:
         path = folder / METRICS_FILE
         path.touch()
-        rows = cut(path, step)
+        rows = truncate(path, step)
         self._events = folder / EVENTS_FILE
         self._file = path.open("r+b")
         if rows:
@@ -64,7 +64,7 @@ class JsonlSink(Sink):
 
 @contextmanager
 def _named(file: str) -> Iterator[None]:
-    """A full disk has a name."""
+    """Turn an OSError into a RunFailed that names the file."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""metrics.jsonl of a run folder: reading it, and cutting it to a step."""
+"""Read metrics.jsonl of a run folder, and truncate it to a step."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ METRICS_FILE = "metrics.jsonl"
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of the file, without a last line that a crash tore.
+    """Return the lines of the file, without a last line that a crash truncated.
 
     Raises BadInput for any other line that is no JSON object with a step.
     """
@@ -29,12 +29,12 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def encode(row: dict[str, float]) -> bytes:
-    """One line. Raises ValueError for NaN and infinity, which are not JSON."""
+    """Return one line. Raises ValueError for NaN and infinity, which are not JSON."""
     return json.dumps(row, allow_nan=False).encode() + b"\n"
 
 
-def cut(path: Path, step: int) -> list[dict[str, float]]:
-    """Drop what lies behind `step`, which a resumed run writes again; returns what is left."""
+def truncate(path: Path, step: int) -> list[dict[str, float]]:
+    """Remove the lines after `step`, which a resumed run writes again, and return the remaining ones."""
     rows = [row for row in read_metrics(path) if row["step"] <= step]
     new = path.with_suffix(".new")
     new.write_bytes(b"".join(encode(row) for row in rows))

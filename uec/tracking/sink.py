@@ -1,4 +1,4 @@
-"""What a Tracker needs of a place where figures go."""
+"""The interface between a Tracker and the places that show or store metrics."""
 
 from pathlib import Path
 
@@ -7,29 +7,29 @@ from uec.tracking.summary import Summary
 
 
 class Sink:
-    """Override what the place can show; the rest does nothing. All calls come from the driver's main thread."""
+    """Base of all sinks; every method does nothing by default. All calls come from the driver's main thread."""
 
     def start(self, cfg: Config, folder: Path, step: int) -> str | None:
-        """Open; `step` is the last one done. Returns a line for the person, e.g. where to look, or None."""
+        """Open the sink; `step` is the last completed one. Return a line for the user, e.g. an address, or None."""
         return None
 
     def stage(self, text: str) -> None:
-        """A new or updated stage outside the steps."""
+        """Show a new or updated stage outside the steps."""
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """How far something long has come."""
+        """Show the progress of a long operation."""
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """The figures of a step, all finite."""
+        """Take the metrics of a step, all finite."""
 
     def evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        """The figures of an evaluation after `step` steps, all finite."""
+        """Take the metrics of an evaluation after `step` steps, all finite."""
 
     def event(self, text: str) -> None:
-        """Something that a person must know."""
+        """Show an event that the user must know."""
 
     def finish(self, summary: Summary) -> None:
-        """The run has ended well; `close` follows."""
+        """Show the summary of a run that succeeded; `close` follows."""
 
     def close(self, ok: bool) -> None:
-        """Let go of files, terminal and services; may be called twice. `ok`: False if the run failed."""
+        """Release files, terminal and services; may be called twice. `ok`: False if the run failed."""

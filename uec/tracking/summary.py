@@ -1,4 +1,4 @@
-"""The table at the end of a run: before against after."""
+"""The table at the end of a run: metrics before and after training."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,19 +9,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from uec.tracking.figures import count, decimal, duration
 from uec.tracking.metrics_file import METRICS_FILE, read_metrics
+from uec.tracking.number_format import count, decimal, duration
 
 HEADINGS = ("before", "after", "change")
-INTERVALS_FROM = 76  # characters of a terminal that has room for confidence intervals
+INTERVALS_FROM = 76  # terminal width in characters from which confidence intervals are shown
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run came to. `before` and `after` hold metrics under their keys; either may lack any or all."""
+    """The outcome of a run. `before` and `after` hold metrics by key; any of them may be missing."""
 
     folder: Path
-    steps: int  # done in all, also before a resume
+    steps: int  # total, including those before a resume
     wall_s: float
     tokens: int  # response tokens generated in training
     before: dict[str, float] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A figure before and after, as it is written."""
+    """A formatted metric before and after."""
 
     label: str
     before: str
@@ -38,10 +38,10 @@ class Line:
     change: str
 
 
-class Course:
-    """What a Summary needs of a run's figures, kept while they pass.
+class RunHistory:
+    """Collects the metrics that a Summary needs.
 
-    Before and after are the first and the last evaluation, and for what only training reports the first and the last step.
+    Before and after are the first and the last evaluation, or for metrics of training only the first and the last step.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Course:
             if step == 0:
                 self._before[key] = value
                 continue
-            # The first value stands for the start only once there is a later one to compare.
+            # The first value counts as `before` only once there is a later value.
             if key in self._after:
                 self._before.setdefault(key, self._after[key])
             self._after[key] = value
@@ -72,34 +72,29 @@ class Course:
         return Summary(folder, self.steps, wall_s, int(self.tokens), dict(self._before), dict(self._after))
 
 
-def read_course(folder: Path) -> Course:
-    """The course of the run in `folder` from its metrics.jsonl; an empty one if it has none."""
-    course = Course()
+def read_history(folder: Path) -> RunHistory:
+    """Read the run's metrics.jsonl; return an empty history if it does not exist."""
+    history = RunHistory()
     path = folder / METRICS_FILE
     for row in read_metrics(path) if path.exists() else []:
         step = int(row["step"])
-        course.evaluation(step, {key: value for key, value in row.items() if key.startswith("eval/")})
+        history.evaluation(step, {key: value for key, value in row.items() if key.startswith("eval/")})
         trained = {key: value for key, value in row.items() if key != "step" and not key.startswith("eval/")}
         if trained:
-            course.log(step, trained)
-    return course
-
-
-def summarise(folder: Path, wall_s: float) -> Summary:
-    """The summary of the run in `folder`, from its metrics.jsonl."""
-    return read_course(folder).summary(folder, wall_s)
+            history.log(step, trained)
+    return history
 
 
 def compare(summary: Summary, intervals: bool = True) -> list[Line]:
-    """The table's lines: pass@k, other parts of the reward, entropy, length. What no evaluation measured is the training figure, and
-    says so."""
+    """Return the table's lines: pass@k, other parts of the reward, entropy, length. Metrics of training, labelled so, replace those that
+    no evaluation measured."""
     keys = {*summary.before, *summary.after}
     passes = sorted(int(found[1]) for found in (re.fullmatch(r"eval/pass@(\d+)", key) for key in keys) if found)
     lines = [_line(summary, f"pass@{k}", f"eval/pass@{k}", intervals=intervals) for k in passes]
     if not passes and "reward/accuracy_mean" in keys:
         lines.append(_line(summary, "training accuracy", "reward/accuracy_mean"))
     parts = sorted(found[1] for found in (re.fullmatch(r"eval/(?!response_len_|accuracy_)(\w+)_mean", key) for key in keys) if found)
-    lines += [_line(summary, f"mean {part}", f"eval/{part}_mean") for part in parts]  # accuracy's is pass@1
+    lines += [_line(summary, f"mean {part}", f"eval/{part}_mean") for part in parts]  # that of accuracy is pass@1
     for label, held_out, training, digits in (
         ("entropy", "eval/entropy", "policy/entropy", 3),
         ("response length", "eval/response_len_mean", "rollout/response_len_mean", 1),
@@ -116,7 +111,7 @@ def totals(summary: Summary) -> str:
 
 
 def show(summary: Summary, console: Console) -> None:
-    """On a terminal: the lines of `compare`, the totals and the run folder."""
+    """Print the lines of `compare`, the totals and the run folder."""
     lines = compare(summary, intervals=console.width >= INTERVALS_FROM)
     if lines:
         grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -124,17 +119,17 @@ def show(summary: Summary, console: Console) -> None:
         for name in HEADINGS:
             grid.add_column(name, justify="right")
         for line in lines:
-            # Only of pass@k does everybody agree which way is up.
+            # Only for pass@k is higher always better.
             colour = {"+": "green", "-": "red"}.get(line.change[:1], "") if line.label.startswith("pass@") else ""
             grid.add_row(line.label, line.before, Text(line.after, style="bold"), Text(line.change, style=colour))
         console.print(grid, "")
     console.print(Text(totals(summary)))
-    # Not wrapped by us: a path is there to be copied.
+    # Without line breaks, so that the path can be copied.
     console.print(Text(str(summary.folder), style="bold"), soft_wrap=True)
 
 
 def plain(summary: Summary) -> str:
-    """For a log file: the same, without any control character."""
+    """Return the same as text without control characters."""
     rows = [("", *HEADINGS), *((line.label, line.before, line.after, line.change) for line in compare(summary))]
     width = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [row[0].ljust(width[0]) + "".join(f"  {row[c]:>{width[c]}}" for c in (1, 2, 3)) for row in rows]
@@ -144,10 +139,10 @@ def plain(summary: Summary) -> str:
 def _line(summary: Summary, label: str, key: str, digits: int = 3, intervals: bool = False) -> Line:
     before, after = summary.before.get(key), summary.after.get(key)
     change = "" if before is None or after is None else f"{after - before:+.{digits}f}"
-    return Line(label, _figure(summary.before, key, digits, intervals), _figure(summary.after, key, digits, intervals), change)
+    return Line(label, _value(summary.before, key, digits, intervals), _value(summary.after, key, digits, intervals), change)
 
 
-def _figure(metrics: dict[str, float], key: str, digits: int, interval: bool) -> str:
+def _value(metrics: dict[str, float], key: str, digits: int, interval: bool) -> str:
     text = decimal(metrics.get(key), digits)
     low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
     return f"{text} ({low:.2f} to {high:.2f})" if interval and low is not None and high is not None else text

@@ -1,4 +1,4 @@
-"""Event files in the run folder: `tensorboard --logdir runs`."""
+"""TensorBoard event files in the run folder; view them with `tensorboard --logdir runs`."""
 
 import importlib.util
 import time
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from tensorboard.summary import Writer
 
 FOLDER = "tensorboard"
-FLUSH_S = 5.0  # flushing waits for the writer's thread: not every step
+FLUSH_S = 5.0  # minimum seconds between flushes, which wait for the writer's thread
 
 
 class TensorboardSink(Sink):
-    """TensorBoard's own writer: torch's would load torch into the driver."""
+    """Writes with TensorBoard's writer; torch's writer would load torch into the driver."""
 
     def __init__(self) -> None:
         if importlib.util.find_spec("tensorboard") is None:

@@ -1,20 +1,20 @@
-"""Where each token of a response ends in its text, so that a reader sees which part of the text a token's figures belong to."""
+"""The positions in a response's text at which its tokens end, so that values of tokens can be shown in the text."""
 
 from collections.abc import Callable, Sequence
 
 from uec.types import Tokens
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-"""What a decoder writes for bytes that are no whole character."""
+"""The decoder's output for bytes that are no complete character."""
 
 
 def token_ends(
     responses: Sequence[Tokens], texts: Sequence[str], decode: Callable[[list[Tokens]], list[str]]
 ) -> list[list[int] | None]:
-    """For each response [T] its T ends, in characters of its text; `texts` is what `decode` made of the responses.
+    """Return for each response [T] the T token ends, in characters of its text; `texts` are the responses decoded by `decode`.
 
-    A token that shows nothing (end of text) ends where the one before it does, and of tokens that share a character the last one has
-    it. None for a response whose tokens, decoded one behind the other, do not give its text.
+    A token without text (end of text) ends where the previous one does; a character that several tokens share belongs to the last one.
+    None for a response whose tokens, decoded one by one, do not give its text.
     """
     alone = _decoded_alone(responses, decode)
     seen: dict[tuple[int, ...], str] = {}
@@ -22,7 +22,7 @@ def token_ends(
 
 
 def _decoded_alone(responses: Sequence[Tokens], decode: Callable[[list[Tokens]], list[str]]) -> dict[int, str]:
-    """The text of every token that occurs, by itself."""
+    """Return the text of every distinct token, decoded alone."""
     found: dict[int, Tokens] = {}
     for tokens in responses:
         for i, token in enumerate(tokens.tolist()):
@@ -47,7 +47,7 @@ def _ends(
 
 
 def _pieces_in_place(tokens: Tokens, decode: Callable[[list[Tokens]], list[str]], seen: dict[tuple[int, ...], str]) -> list[str]:
-    """What each token adds to the text, decoded behind the one before it that showed something: the cost is linear in T."""
+    """Return the text that each token adds, decoded after the previous token with text; the cost is linear in T."""
 
     def text_of(window: Tokens) -> str:
         key = tuple(window.tolist())
@@ -56,7 +56,7 @@ def _pieces_in_place(tokens: Tokens, decode: Callable[[list[Tokens]], list[str]]
         return seen[key]
 
     pieces = []
-    before, begin = 0, 0  # the context's first token, and the first token that is not shown yet
+    before, begin = 0, 0  # the first token of the context, and the first token whose text is pending
     for i in range(len(tokens)):
         context, whole = text_of(tokens[before:begin]), text_of(tokens[before : i + 1])
         piece = whole.removeprefix(context) if not whole.endswith(UNFINISHED) or i == len(tokens) - 1 else ""

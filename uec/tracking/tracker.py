@@ -1,4 +1,4 @@
-"""One voice for a run: the Controller says a thing once, and every sink of `tracking` shows or writes it."""
+"""The Tracker passes metrics, stages and events of a run to every sink of `tracking`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,7 +9,7 @@ from typing import Self
 from uec.config.schema import Config
 from uec.tracking.metrics import finite
 from uec.tracking.sink import Sink
-from uec.tracking.summary import Course, Summary, read_course
+from uec.tracking.summary import RunHistory, Summary, read_history
 
 
 def _console() -> Sink:
@@ -40,7 +40,7 @@ SINKS: dict[str, Callable[[], Sink]] = {"jsonl": _jsonl, "tensorboard": _tensorb
 
 
 class Tracker:
-    """Hands on what the Controller reports; as a context manager it leaves the terminal and the files in order, whatever happens.
+    """Passes the Controller's reports to the sinks; as a context manager it always restores the terminal and closes the files.
 
     >>> with make_tracker(cfg) as tracker:
     ...     tracker.start(cfg, folder)
@@ -52,12 +52,12 @@ class Tracker:
         self._sinks = list(sinks)
         self._started: list[Sink] = []
         self._folder = Path()
-        self._course = Course()
+        self._history = RunHistory()
 
     def start(self, cfg: Config, folder: Path, step: int = 0) -> None:
-        """Open every sink. `folder`: the run's, it exists; `step`: the last one done, above 0 when a run is resumed.
+        """Open every sink. `folder`: the existing run folder; `step`: the last completed one, above 0 when a run is resumed.
 
-        Raises BadInput if a service cannot be reached or does not know the user.
+        Raises BadInput if a service cannot be reached or rejects the user.
         """
         self._folder = folder
         lines = []
@@ -69,56 +69,56 @@ class Tracker:
         for line in lines:
             self.event(line)
         if step:
-            # By now metrics.jsonl is cut to that step.
-            self._course = read_course(folder)
+            # metrics.jsonl has been truncated to that step.
+            self._history = read_history(folder)
 
     def stage(self, text: str) -> None:
-        """What is going on outside the steps: "starting 5 actors: learner ready".
+        """Report an activity outside the steps, such as "starting 5 actors: learner ready".
 
-        A stage lasts until the next one or the next step. The same words before the colon bring the running stage up to date.
+        A stage lasts until the next one or the next step. The same words before the colon update the current stage.
         """
         for sink in self._started:
             sink.stage(text)
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """How far something long has come; its bar goes when `done` reaches `total`. Cheap: call it as often as you like."""
+        """Report the progress of a long operation; its bar disappears when `done` reaches `total`. Cheap enough for frequent calls."""
         for sink in self._started:
             sink.progress(label, done, total)
 
     def log(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        """The figures of a step (keys of uec/tracking/metrics.py). None, NaN and infinity are left out."""
-        figures = finite(metrics)
-        self._course.log(step, figures)
+        """Report the metrics of a step (keys of uec/tracking/metrics.py). None, NaN and infinity are left out."""
+        kept = finite(metrics)
+        self._history.log(step, kept)
         for sink in self._started:
-            sink.log(step, figures)
+            sink.log(step, kept)
 
     def evaluation(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        """The `eval/` figures after `step` steps; 0: of the start model."""
-        figures = finite(metrics)
-        self._course.evaluation(step, figures)
+        """Report the `eval/` metrics after `step` steps; step 0 is the initial model."""
+        kept = finite(metrics)
+        self._history.evaluation(step, kept)
         for sink in self._started:
-            sink.evaluation(step, figures)
+            sink.evaluation(step, kept)
 
     def event(self, text: str) -> None:
-        """Something that a person must know: "engine rollout-0 died: out of memory; restarted"."""
+        """Report an event that the user must know, such as "engine rollout-0 died: out of memory; restarted"."""
         for sink in self._started:
             sink.event(text)
 
     def summary(self, wall_s: float) -> Summary:
-        """What the run came to, `wall_s` seconds after it began; with the steps before a resume, if metrics.jsonl tells of them."""
-        return self._course.summary(self._folder, wall_s)
+        """Return the summary, `wall_s` seconds after the start; it includes the steps before a resume that metrics.jsonl has."""
+        return self._history.summary(self._folder, wall_s)
 
     def finish(self, summary: Summary) -> None:
-        """The run's end: the table, and every sink closed."""
+        """Show the summary and close every sink."""
         for sink in self._started:
             sink.finish(summary)
         self.close()
 
     def close(self, ok: bool = True) -> None:
-        """Close every sink, also if one of them fails to; again: nothing. `ok`: False if the run failed."""
+        """Close every sink, even if one of them raises; a second call does nothing. `ok`: False if the run failed."""
         with ExitStack() as stack:
             while self._started:
-                # The last to start is the console and the last entered is the first closed: a failing upload must not keep the terminal.
+                # The stack closes the console first, which started last: a failing upload must not keep the terminal.
                 stack.callback(self._started.pop(0).close, ok)
 
     def __enter__(self) -> Self:
@@ -129,6 +129,6 @@ class Tracker:
 
 
 def make_tracker(cfg: Config) -> Tracker:
-    """The sinks that `tracking` names. Raises BadInput for one whose package is not installed."""
-    # In SINKS' order: services that may fail or ask for a login come before the console takes the terminal.
+    """Return a tracker with the sinks that `tracking` names. Raises BadInput for one whose package is not installed."""
+    # Sorted in the order of SINKS: services that may fail or ask for a login start before the console takes the terminal.
     return Tracker([SINKS[name]() for name in sorted(cfg.tracking, key=list(SINKS).index)])

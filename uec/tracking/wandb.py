@@ -1,4 +1,4 @@
-"""Weights & Biases, online or offline (then in the run folder, for `wandb sync`)."""
+"""Weights & Biases, online or offline (then files in the run folder for `wandb sync`)."""
 
 import importlib.util
 import os
@@ -15,11 +15,11 @@ from uec.tracking.summary import Summary
 if TYPE_CHECKING:
     import wandb
 
-ID_FILE = "wandb_id"  # the run's name at wandb: a resumed run goes on under it
+ID_FILE = "wandb_id"  # the run's id at wandb, which a resumed run keeps
 
 
 class WandbSink(Sink):
-    """What wandb gets is the config and the figures: no code, no git remote and no terminal output, which may hold a secret."""
+    """Sends config and metrics to wandb, but no code, git remote or terminal output, which may contain secrets."""
 
     def __init__(self) -> None:
         if importlib.util.find_spec("wandb") is None:
@@ -40,7 +40,7 @@ class WandbSink(Sink):
                 entity=cfg.wandb.entity,
                 dir=folder,
                 config=asdict(cfg),
-                # wandb's own switch, where it is set, goes before the config: mode is then left to it.
+                # WANDB_MODE, if set, takes precedence over the config.
                 mode=None if os.environ.get("WANDB_MODE") else "offline" if cfg.wandb.mode == "offline" else "online",
                 resume="allow",
                 settings=wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, save_code=False),
@@ -50,7 +50,7 @@ class WandbSink(Sink):
                 f"wandb: {str(error).rstrip('.')}. Log in with `wandb login` or WANDB_API_KEY, write to the run folder with "
                 "wandb.mode=offline, or leave wandb out of tracking."
             ) from error
-        # By our own step and not wandb's: it refuses a step that goes back, as it does when a run resumes from a checkpoint.
+        # Uses our step as the x axis: wandb's step must not decrease, as it does when a run resumes from a checkpoint.
         self._run.define_metric("*", step_metric="step")
         if self._run.offline:
             return f"wandb: offline, upload later with `wandb sync {Path(self._run.dir).parent}`"

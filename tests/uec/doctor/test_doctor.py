@@ -1,4 +1,4 @@
-"""`uec doctor`: each red line by an injected fault, and the report and exit status that follow."""
+"""`uec doctor`: an injected fault for each red line, and the resulting report and exit status."""
 
 import os
 import re
@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from uec.commands import cli
-from uec.doctor import checks, devices, examined, native, places, ray_state, report, versions
+from uec.doctor import console, devices, machine, native, ray_state, storage, versions
 from uec.doctor.check import Check, Status, fail, note, ok
 from uec.errors import BadInput
 
@@ -24,7 +24,7 @@ Usage = namedtuple("Usage", "total used free")
 
 
 def fault(check: Check, *words: str) -> None:
-    """The line is red, says what was found, and what to do."""
+    """Check that the line is red, and that it has a finding and a fix with these words."""
     assert check.status is FAIL
     assert check.fix
     for word in words:
@@ -87,7 +87,7 @@ def test_injected_a_processor_without_avx2_is_red_and_the_best_set_is_named(monk
     assert "of which the container may use 1.5" in devices.processor().found
 
 
-def test_injected_gpu_packages_without_a_gpu_are_red_and_a_gpu_that_is_not_used_is_told(monkeypatch) -> None:
+def test_injected_gpu_packages_without_a_gpu_are_red_and_an_unused_gpu_is_yellow(monkeypatch) -> None:
     monkeypatch.setattr(devices, "_nvidia_smi", lambda: [])
     monkeypatch.setattr(devices, "gpu_packages", lambda: True)
     fault(devices.gpu(), "nvidia-smi")
@@ -97,7 +97,7 @@ def test_injected_gpu_packages_without_a_gpu_are_red_and_a_gpu_that_is_not_used_
     assert devices.gpu().status is NOTE and "ACCEL=gpu" in devices.gpu().fix
 
 
-def test_a_gpu_is_read_off_nvidia_smi_and_a_driver_that_fails_gives_none(monkeypatch, tmp_path) -> None:
+def test_gpus_are_read_from_nvidia_smi_and_a_failing_driver_gives_none(monkeypatch, tmp_path) -> None:
     program = tmp_path / "nvidia-smi"  # stands in for the driver's
     program.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB, 570.86.15'\n")
     program.chmod(0o755)
@@ -116,7 +116,7 @@ def test_injected_little_memory_is_red(monkeypatch, make_config) -> None:
     assert devices.memory(make_config(), 1_000_000).status is OK
 
 
-def test_a_containers_memory_counts_where_it_is_less_than_the_machines(monkeypatch, tmp_path) -> None:
+def test_a_containers_memory_limit_counts_if_it_is_below_the_machines(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(devices, "CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text(f"{300 << 20}\n")
     (tmp_path / "memory.current").write_text(f"{100 << 20}\n")
@@ -137,7 +137,7 @@ def test_injected_a_low_limit_of_open_files_is_red(monkeypatch, hard: int, statu
 # --- compiled code
 
 
-def test_injected_a_torchvision_of_another_build_is_red_with_its_error_and_the_shim(monkeypatch, tmp_path) -> None:
+def test_injected_a_torchvision_of_another_build_is_red_with_error_and_shim(monkeypatch, tmp_path) -> None:
     package = tmp_path / "torchvision"
     package.mkdir()
     (package / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")\n')
@@ -150,7 +150,7 @@ def test_injected_a_torchvision_of_another_build_is_red_with_its_error_and_the_s
 def test_injected_no_compiler_is_red_only_while_the_operator_is_not_compiled(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
-    fault(native.deepspeed_operator(cuda=False), "no C++ compiler (no-such-compiler)", "apt-get install g++")
+    fault(native.deepspeed_operator(cuda=False), "C++ compiler (no-such-compiler)", "apt-get install g++")
     assert native.deepspeed_operator(cuda=True).status is OK
     folder = tmp_path / native.OPERATOR
     folder.mkdir()
@@ -158,90 +158,90 @@ def test_injected_no_compiler_is_red_only_while_the_operator_is_not_compiled(mon
     assert native.deepspeed_operator(cuda=False).status is OK
 
 
-def test_injected_the_lock_of_a_killed_build_is_red_and_one_of_now_is_not(monkeypatch, tmp_path) -> None:
+def test_injected_the_lock_of_a_killed_build_is_red_and_a_recent_lock_is_not(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     monkeypatch.setenv("CXX", "true")
     folder = tmp_path / native.OPERATOR
     folder.mkdir()
     lock = folder / "lock"
     lock.touch()
-    assert native.deepspeed_operator(cuda=False).status is not FAIL or "no ninja" in native.deepspeed_operator(cuda=False).found
+    assert native.deepspeed_operator(cuda=False).status is not FAIL or "ninja not found" in native.deepspeed_operator(cuda=False).found
     os.utime(lock, (0, time.time() - 3600))
     fault(native.deepspeed_operator(cuda=False), str(lock), "rm ")
 
 
-# --- places
+# --- storage
 
 
 def tiny_disk(monkeypatch, free: int) -> None:
-    monkeypatch.setattr(places.shutil, "disk_usage", lambda path: Usage(2 * free, free, free))
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: Usage(2 * free, free, free))
 
 
-def test_injected_a_default_containers_shared_memory_is_red_for_a_model_that_needs_more(monkeypatch, make_config) -> None:
+def test_injected_a_containers_default_shared_memory_is_red_for_a_large_model(monkeypatch, make_config) -> None:
     tiny_disk(monkeypatch, 64 << 20)
     # 10 M parameters in float32, twice: 80 MB
-    fault(places.shared_memory(make_config(), 10_000_000, cuda=False), "64 MiB free", "76 MiB", "--shm-size", "remount")
-    small = places.shared_memory(make_config(), 800_000, cuda=False)
+    fault(storage.shared_memory(make_config(), 10_000_000, cuda=False), "64 MiB free", "76 MiB", "--shm-size", "remount")
+    small = storage.shared_memory(make_config(), 800_000, cuda=False)
     assert small.status is NOTE and "slower" in small.fix  # Ray's objects do not fit
     tiny_disk(monkeypatch, 1 << 30)
-    assert places.shared_memory(make_config(), 10_000_000, cuda=False).status is OK
+    assert storage.shared_memory(make_config(), 10_000_000, cuda=False).status is OK
 
 
 def test_injected_no_shared_memory_at_all_is_red(monkeypatch, make_config, tmp_path) -> None:
-    monkeypatch.setattr(places, "SHARED_MEMORY", tmp_path / "none")
-    fault(places.shared_memory(make_config(), None, cuda=False), "there is no", "mount -t tmpfs")
+    monkeypatch.setattr(storage, "SHARED_MEMORY", tmp_path / "none")
+    fault(storage.shared_memory(make_config(), None, cuda=False), "there is no", "mount -t tmpfs")
 
 
 def test_injected_a_full_disk_is_red(monkeypatch, make_config) -> None:
     tiny_disk(monkeypatch, 1 << 20)
-    fault(places.run_folder(make_config()), "run.dir=runs", "1 MiB free", "checkpoint.keep")
-    fault(places.cache_folder({"TORCHINDUCTOR_CACHE_DIR": "/tmp/none"}), "1 MiB free", "XDG_CACHE_HOME")
+    fault(storage.run_folder(make_config()), "run.dir=runs", "1 MiB free", "checkpoint.keep")
+    fault(storage.cache_folder({"TORCHINDUCTOR_CACHE_DIR": "/tmp/none"}), "1 MiB free", "XDG_CACHE_HOME")
 
 
 def test_injected_a_cache_that_is_no_folder_is_red(tmp_path) -> None:
     file = tmp_path / "file"
     file.touch()
-    fault(places.cache_folder({"TORCHINDUCTOR_CACHE_DIR": str(file)}), "cannot be written", "XDG_CACHE_HOME")
+    fault(storage.cache_folder({"TORCHINDUCTOR_CACHE_DIR": str(file)}), "cannot be written", "XDG_CACHE_HOME")
 
 
-def test_injected_a_hub_that_does_not_answer_is_yellow_and_says_to_pass_folders(monkeypatch, make_config) -> None:
-    monkeypatch.setattr(places, "is_offline", lambda: False)
-    monkeypatch.setattr(places, "why_unreachable", lambda: "https://hub.example cannot be reached: timed out")
-    found = places.hub(make_config())
+def test_injected_a_hub_that_does_not_answer_is_yellow_with_advice(monkeypatch, make_config) -> None:
+    monkeypatch.setattr(storage, "is_offline", lambda: False)
+    monkeypatch.setattr(storage, "why_unreachable", lambda: "https://hub.example cannot be reached: timed out")
+    found = storage.hub(make_config())
     assert (found.status, found.fix) == (NOTE, "")
     assert "no hub: pass folders" in found.found and "timed out" in found.found
-    assert "give a folder" in places.hub(make_config("model.path=some/model")).fix
-    monkeypatch.setattr(places, "why_unreachable", lambda: None)
-    assert places.hub(make_config()).status is OK
+    assert "give a folder" in storage.hub(make_config("model.path=some/model")).fix
+    monkeypatch.setattr(storage, "why_unreachable", lambda: None)
+    assert storage.hub(make_config()).status is OK
 
 
-def test_injected_a_resolver_that_hangs_is_given_up(monkeypatch) -> None:
-    monkeypatch.setattr(places, "why_unreachable", lambda: time.sleep(60))
+def test_injected_a_hanging_name_resolution_times_out(monkeypatch) -> None:
+    monkeypatch.setattr(storage, "why_unreachable", lambda: time.sleep(60))
     begin = time.monotonic()
-    assert places._in_time(0.05) == "no answer within 0.05 s"
+    assert storage._hub_problem(0.05) == "no answer within 0.05 s"
     assert time.monotonic() - begin < 10
 
 
-def test_offline_by_the_variable_is_told(make_config) -> None:
-    assert places.hub(make_config()) == note("hub", "HF_HUB_OFFLINE is set: folders and what is in the cache")
+def test_hf_hub_offline_is_a_note(make_config) -> None:
+    assert storage.hub(make_config()) == note("hub", "HF_HUB_OFFLINE is set: only folders and the cache are used")
 
 
-def test_injected_a_model_that_is_nowhere_is_red(make_config) -> None:
-    fault(places.model(make_config("model.path=nobody/nothing")), "nobody/nothing", "HF_HUB_OFFLINE is set", "model.path=FOLDER")
+def test_injected_a_missing_model_is_red(make_config) -> None:
+    fault(storage.model(make_config("model.path=nobody/nothing")), "nobody/nothing", "HF_HUB_OFFLINE is set", "model.path=FOLDER")
 
 
 def test_the_model_is_named_with_its_size(make_config, project, monkeypatch) -> None:
     monkeypatch.chdir(project)
-    found = places.model(make_config())
+    found = storage.model(make_config())
     assert found.status is OK and "Qwen2" in found.found and "M parameters" in found.found
 
 
-def test_parameters_are_counted_by_the_files_headers(tmp_path, make_config) -> None:
+def test_parameters_are_counted_from_the_files_headers(tmp_path, make_config) -> None:
     for name, shapes in {"a": [(3, 4), (5,)], "b": [(2, 2, 2)]}.items():
         tensors = {str(i): np.zeros(shape, np.float32) for i, shape in enumerate(shapes)}
         save_file(tensors, tmp_path / f"{name}.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
-    assert places.parameters_of(make_config(f"model.path={tmp_path}")) == 12 + 5 + 8
+    assert storage.parameters_of(make_config(f"model.path={tmp_path}")) == 12 + 5 + 8
 
 
 # --- Ray
@@ -249,7 +249,7 @@ def test_parameters_are_counted_by_the_files_headers(tmp_path, make_config) -> N
 
 @pytest.fixture
 def surroundings(monkeypatch, tmp_path) -> Path:
-    """A home folder and Ray's folder of the test's own, and no variable of Ray's."""
+    """Set a temporary home folder and Ray folder, and unset Ray's variables."""
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -258,7 +258,7 @@ def surroundings(monkeypatch, tmp_path) -> Path:
     return tmp_path
 
 
-def test_injected_the_address_of_a_cluster_that_is_gone_is_red_at_once(surroundings, monkeypatch, make_config) -> None:
+def test_injected_the_address_of_a_dead_cluster_is_red_at_once(surroundings, monkeypatch, make_config) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         dead = f"127.0.0.1:{free.getsockname()[1]}"
@@ -276,7 +276,7 @@ def test_injected_the_address_of_a_cluster_that_is_gone_is_red_at_once(surroundi
         assert ray_state.cluster(make_config()).status is OK
 
 
-def test_a_missing_token_is_yellow_and_one_that_is_there_is_never_shown(surroundings, monkeypatch) -> None:
+def test_a_missing_token_is_yellow_and_an_existing_one_is_never_shown(surroundings, monkeypatch) -> None:
     assert ray_state.token().status is NOTE and "ray get-auth-token" in ray_state.token().fix
     (surroundings / ".ray").mkdir()
     (surroundings / ".ray" / "auth_token").write_text("a secret")
@@ -290,22 +290,22 @@ def test_a_missing_token_is_yellow_and_one_that_is_there_is_never_shown(surround
 # --- the report
 
 
-def test_injected_a_check_that_breaks_is_a_red_line_and_the_others_go_on(monkeypatch, make_config, project) -> None:
+def test_injected_a_check_that_raises_is_a_red_line_and_the_others_continue(monkeypatch, make_config, project) -> None:
     def broken() -> Check:
         raise OSError("unheard of")
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr(checks.devices, "processor", broken)
-    monkeypatch.setattr(checks.native, "torchvision", lambda: ok("torchvision", "not asked here"))
-    found = list(checks.machine_checks(make_config()))
+    monkeypatch.setattr(machine.devices, "processor", broken)
+    monkeypatch.setattr(machine.native, "torchvision", lambda: ok("torchvision", "not asked here"))
+    found = list(machine.machine_checks(make_config()))
     fault(next(check for check in found if check.name == "cpu"), "OSError: unheard of")
     assert found[-1].name == "ray token" and len(found) >= 18
     assert all(check.fix for check in found if check.status is FAIL)
 
 
-def test_plain_lines_hold_ok_or_fail_the_fix_and_no_control_character() -> None:
-    assert report.plain(ok("disk", "9.0 GiB free")) == ["ok    disk            9.0 GiB free"]
-    assert report.plain(fail("data", "first\nsecond", "mend it")) == [
+def test_plain_lines_have_status_and_fix_and_no_control_character() -> None:
+    assert console.plain(ok("disk", "9.0 GiB free")) == ["ok    disk            9.0 GiB free"]
+    assert console.plain(fail("data", "first\nsecond", "mend it")) == [
         "FAIL  data            first",
         "                      second",
         "                      -> mend it",
@@ -313,12 +313,12 @@ def test_plain_lines_hold_ok_or_fail_the_fix_and_no_control_character() -> None:
 
 
 @pytest.mark.parametrize(("lines", "status", "last"), [
-    ([ok("a", "x"), note("b", "y")], 0, "all well, 1 to know"),
-    ([ok("a", "x"), fail("b", "y", "z")], 1, "1 to mend"),
+    ([ok("a", "x"), note("b", "y")], 0, "all checks passed, 1 with a note"),
+    ([ok("a", "x"), fail("b", "y", "z")], 1, "1 failed"),
 ])  # fmt: skip
-def test_the_exit_status_says_whether_a_line_is_red(monkeypatch, capsys, project, lines, status: int, last: str) -> None:
+def test_the_exit_status_is_1_if_a_line_is_red(monkeypatch, capsys, project, lines, status: int, last: str) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.setattr(checks, "machine_checks", lambda cfg: iter(lines))
+    monkeypatch.setattr(machine, "machine_checks", lambda cfg: iter(lines))
     monkeypatch.setattr("actors.programs.doctor.examine", lambda cfg, quick, listener: listener.add(ok("ray", str(quick))))
     assert cli.main(["doctor", "--quick"]) == status
     out = capsys.readouterr().out.splitlines()
@@ -327,7 +327,7 @@ def test_the_exit_status_says_whether_a_line_is_red(monkeypatch, capsys, project
 
 def test_injected_a_ray_that_cannot_be_imported_is_a_red_line(monkeypatch, capsys, project) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.setattr(checks, "machine_checks", lambda cfg: iter([]))
+    monkeypatch.setattr(machine, "machine_checks", lambda cfg: iter([]))
     monkeypatch.setitem(sys.modules, "actors.programs.doctor", None)
     assert cli.main(["doctor"]) == 1
     assert re.search(r"^FAIL  round trip\s+the check itself failed: ModuleNotFoundError", capsys.readouterr().out, re.MULTILINE)
@@ -335,18 +335,18 @@ def test_injected_a_ray_that_cannot_be_imported_is_a_red_line(monkeypatch, capsy
 
 def test_a_setting_without_a_config_file_and_a_bad_setting_are_bad_input() -> None:
     with pytest.raises(BadInput, match="uec doctor configs/llm.yaml rollout.n=2"):
-        examined.examined("rollout.n=2", [])
+        machine.load_checked_config("rollout.n=2", [])
     assert cli.main(["doctor", "configs/llm.yaml", "rollout.m=2"]) == 2
 
 
 def test_the_default_config_is_found_from_anywhere(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    cfg = examined.examined(None, [])
+    cfg = machine.load_checked_config(None, [])
     assert Path(cfg.model.path).is_dir() and Path(cfg.data.train).is_file()
 
 
 @pytest.mark.e2e
-def test_the_quick_report_of_this_machine_is_plain_in_a_pipe_and_has_no_red_line(project) -> None:
+def test_the_quick_report_of_this_machine_is_plain_and_has_no_red_line(project) -> None:
     environment = os.environ | {"FORCE_COLOR": "1"}
     program = [sys.executable, "-m", "uec.commands.cli", "doctor", "--quick", "configs/llm.yaml", "cluster.address=local"]
     done = subprocess.run(program, cwd=project, env=environment, capture_output=True, text=True, timeout=300)

@@ -124,7 +124,7 @@ def test_a_run_is_never_replaced_by_its_export(run, capsys):
 
 
 def test_an_argument_that_is_no_run_is_refused_with_advice(run, tmp_path, project, capsys):
-    assert "a model as such needs no export" in complaint(capsys, str(project / "assets/countdown"), "--to", str(tmp_path / "o"))
+    assert "a model folder needs no export" in complaint(capsys, str(project / "assets/countdown"), "--to", str(tmp_path / "o"))
     assert "has no checkpoint of step 7; there are step_000002, step_000003" in complaint(
         capsys, str(run), "--to", str(tmp_path / "o"), "--step", "7"
     )

@@ -28,7 +28,7 @@ return words.map((e) => {
   return [(a + .05) / (b + .05), e.tagName + "." + e.className + ": " + e.textContent.trim().slice(0, 30)];
 }).sort((x, y) => x[0] - y[0])[0];
 """
-"""WCAG 2.1: the least contrast ratio of a text to what is behind it, and which text that is."""
+"""Returns the lowest contrast ratio (WCAG 2.1) between a text and its background, and that text."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def choose(driver: Any, name: str, value: str) -> None:
-    """By the control, as a person or a program would."""
+    """Set a control as a user would."""
     from selenium.webdriver.support.ui import Select
 
     control = driver.find_element("id", name)
@@ -65,7 +65,7 @@ def responses(driver: Any) -> list[str]:
 
 
 def drawn(driver: Any) -> int:
-    """Charts on screen with a line in the colour of a run: what was painted, not what was asked for."""
+    """Return the number of visible charts with painted pixels in the colour of the first run."""
     driver.execute_script("document.getElementById('curves').scrollIntoView()")
     wait = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(), 200)))"
     driver.execute_async_script(wait)
@@ -78,7 +78,7 @@ def drawn(driver: Any) -> int:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
-def test_the_page_renders_without_an_error_and_every_text_is_legible(driver: Any, page: Path, width: int, dark: bool) -> None:
+def test_the_page_renders_without_errors_and_every_text_is_legible(driver: Any, page: Path, width: int, dark: bool) -> None:
     show(driver, page, width=width, dark=dark)
     assert drawn(driver) >= 2
     assert driver.execute_script("return document.documentElement.scrollWidth") == width
@@ -88,7 +88,7 @@ def test_the_page_renders_without_an_error_and_every_text_is_legible(driver: Any
     assert driver.get_log("browser") == []
 
 
-def test_what_a_model_wrote_stays_text(driver: Any, page: Path) -> None:
+def test_a_models_output_stays_text(driver: Any, page: Path) -> None:
     show(driver, page)
     assert driver.title == "u0, u1, g - uec report"
     assert HOSTILE in driver.execute_script("return document.querySelector('#groups').textContent")
@@ -102,7 +102,7 @@ def test_what_a_model_wrote_stays_text(driver: Any, page: Path) -> None:
         ({}, 11, ""),
         ({"kind": "regular"}, 9, "regular"),
         ({"kind": "exploration"}, 2, "exploration, T 1.2"),
-        ({"kind": "replayed"}, 1, "replayed at 4, 5"),
+        ({"kind": "replayed"}, 1, "replayed in step 4, 5"),
         ({"outcome": "right"}, 3, "right"),
         ({"outcome": "wrong", "kind": "exploration"}, 1, "wrong"),
         ({"difficult": "true"}, 4, ""),
@@ -112,7 +112,7 @@ def test_what_a_model_wrote_stays_text(driver: Any, page: Path) -> None:
         ({"text": "PROMPT 9"}, 2, ""),
     ],
 )
-def test_filters_choose_responses(driver: Any, page: Path, filters: dict[str, str], count: int, each: str) -> None:
+def test_filters_select_responses(driver: Any, page: Path, filters: dict[str, str], count: int, each: str) -> None:
     show(driver, page)
     for name, value in filters.items():
         choose(driver, name, value)
@@ -121,7 +121,7 @@ def test_filters_choose_responses(driver: Any, page: Path, filters: dict[str, st
     assert all(each in text for text in found)
     assert driver.execute_script("return document.getElementById('found').innerText").startswith(f"{count} responses")
     driver.refresh()
-    assert responses(driver) == found  # a reload keeps what was chosen
+    assert responses(driver) == found  # a reload keeps the filters
 
 
 def test_tokens_are_cut_by_characters_and_coloured_by_probability(driver: Any, page: Path) -> None:
@@ -135,25 +135,25 @@ def test_tokens_are_cut_by_characters_and_coloured_by_probability(driver: Any, p
     assert driver.execute_script("return document.querySelector('.response .text').children.length") == 0
 
 
-def test_images_are_shown_and_a_lost_one_is_named(driver: Any, page: Path) -> None:
+def test_images_are_shown_and_a_missing_one_is_reported(driver: Any, page: Path) -> None:
     show(driver, page, "#text=prompt+3")
     assert driver.execute_script("const i = document.querySelector('.group img'); return [i.naturalWidth, i.naturalHeight]") == [448, 149]
     assert "image not found" in driver.execute_script("return document.querySelector('.group').innerText")
 
 
-def test_the_key_follows_axis_and_choice_of_runs(driver: Any, page: Path) -> None:
+def test_the_chart_key_follows_the_axis_and_the_selected_runs(driver: Any, page: Path) -> None:
     show(driver, page, "#axis=tokens")
     assert drawn(driver) >= 2
     first = "return document.querySelector('.chart .key').innerText.replace(/\\n/g, ' ')"
     assert driver.execute_script(first) == "uec, seeds 0, 1 0.505 g 0.5"
     driver.execute_script("document.querySelector('#legend input').click()")
     assert driver.execute_script(first) == "g 0.5"
-    assert drawn(driver) == 0  # nothing in the first one's colour
+    assert drawn(driver) == 0  # no line in the first run's colour
 
 
-def test_settings_in_which_runs_differ_are_listed(driver: Any, page: Path) -> None:
+def test_differences_between_runs_are_listed(driver: Any, page: Path) -> None:
     show(driver, page)
-    cells = "return [...document.querySelectorAll('#between tbody tr')].map((r) => [...r.cells].map((c) => c.innerText))"
+    cells = "return [...document.querySelectorAll('#differences tbody tr')].map((r) => [...r.cells].map((c) => c.innerText))"
     rows = driver.execute_script(cells)
     assert ["run.seed", "0", "1", "0", "0"] in rows
     assert any(row[0] == "exploration.enabled" for row in rows)

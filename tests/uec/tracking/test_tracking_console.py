@@ -1,4 +1,4 @@
-"""What a person sees: plain lines in a file, a live picture on a terminal."""
+"""The console: plain lines in a file, a live dashboard on a terminal."""
 
 import io
 import os
@@ -15,11 +15,11 @@ import pytest
 from rich.console import Console
 
 from uec.config.schema import Config, ModelConfig, TrainConfig
-from uec.tracking.board import Board, Progress
-from uec.tracking.figures import count, decimal, duration, share
-from uec.tracking.plain import cells, engine_rates, fitted
+from uec.tracking.dashboard import Dashboard, Progress
+from uec.tracking.number_format import count, decimal, duration, share
+from uec.tracking.plain_console import cells, engine_rates, fitted
+from uec.tracking.text_charts import LIMIT, Trend, sparkline
 from uec.tracking.tracker import make_tracker
-from uec.tracking.trend import LIMIT, Trend, sparkline
 
 ROOT = Path(__file__).resolve().parents[3]
 STEP = {
@@ -65,21 +65,21 @@ def drawn(
     step: dict[str, float] = STEP,
     **terminal: object,
 ) -> list[str]:
-    """The lines of a run's picture in step 12, without colours."""
-    board = Board(cfg or config(), Path(folder), 0)
-    board.evaluation(EVAL)
+    """Return the lines of a run's dashboard in step 12, without colours."""
+    dashboard = Dashboard(cfg or config(), Path(folder), 0)
+    dashboard.evaluation(EVAL)
     for number in range(1, 13):
-        board.log(number, step | {"reward/mean": 0.291 + number / 1000})
-    board.evaluation(EVAL | {"eval/pass@1": 0.412})
-    board.stage = "writing a checkpoint"
-    board.progress = Progress("evaluating", 300, 600)
+        dashboard.log(number, step | {"reward/mean": 0.291 + number / 1000})
+    dashboard.evaluation(EVAL | {"eval/pass@1": 0.412})
+    dashboard.stage = "writing a checkpoint"
+    dashboard.progress = Progress("evaluating", 300, 600)
     console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, _environ={}, **terminal)  # type: ignore[arg-type]
-    console.print(board)
+    console.print(dashboard)
     return re.sub(r"\x1b\[[\d;]*m", "", console.file.getvalue()).splitlines()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 160])
-def test_the_picture_is_never_wider_than_the_terminal(width: int) -> None:
+def test_the_dashboard_is_never_wider_than_the_terminal(width: int) -> None:
     assert max(map(len, drawn(width))) <= width
 
 
@@ -88,7 +88,7 @@ def test_a_long_path_takes_no_more_lines() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
-def test_the_picture_shows_what_matters(width: int) -> None:
+def test_the_dashboard_shows_the_main_metrics(width: int) -> None:
     text = "\n".join(drawn(width))
     for shown in (
         "llm-uec",
@@ -116,13 +116,13 @@ def test_the_picture_shows_what_matters(width: int) -> None:
 
 
 @pytest.mark.parametrize("height", [8, 12, 20, 24])
-def test_a_low_terminal_keeps_room_for_what_was_said_last(height: int) -> None:
+def test_a_low_terminal_keeps_room_for_the_latest_events(height: int) -> None:
     lines = drawn(80, height)
     assert len(lines) <= height - 4
     assert any("step  12/110" in line for line in lines)
 
 
-def test_parts_of_the_algorithm_that_are_off_are_not_shown() -> None:
+def test_disabled_parts_of_the_algorithm_are_not_shown() -> None:
     cfg = config()
     cfg.exploration.enabled = cfg.replay.enabled = False
     text = "\n".join(drawn(80, cfg=cfg))
@@ -132,7 +132,7 @@ def test_parts_of_the_algorithm_that_are_off_are_not_shown() -> None:
 
 
 def bars(lines: list[str], label: str) -> str:
-    """What is drawn behind a label and the seconds, without colours."""
+    """Return the bar after a label and the seconds, without colours."""
     line = next(line for line in lines if line.startswith(label))
     return re.search(r"[█▓▚▒░·]+", line)[0]  # type: ignore[index]
 
@@ -143,10 +143,10 @@ def test_without_colours_the_parts_of_a_step_differ_by_their_character() -> None
     assert [bar.count(block) for block in "█▓▚▒░·"] == pytest.approx([len(bar) * part / 0.73 for part in parts], abs=1)
 
 
-def test_with_rollouts_ahead_learners_and_engines_have_a_bar_each_and_neither_is_longer_than_the_step() -> None:
+def test_with_rollouts_ahead_learners_and_engines_have_a_bar_each_within_the_step() -> None:
     cfg = config()
     cfg.train.max_staleness = 1
-    # the rollouts of this step began in the one before: with the learning they are longer than the step
+    # The rollouts of this step began in the previous one: together with learning they take longer than the step.
     lines = drawn(80, cfg=cfg, no_color=True, step=STEP | {"time/generate_s": 0.6, "time/step_s": 0.5})
     learners, engines = bars(lines, "learners"), bars(lines, "engines")
     assert len(learners) == len(engines)
@@ -157,7 +157,7 @@ def test_with_rollouts_ahead_learners_and_engines_have_a_bar_each_and_neither_is
         assert part in text, part
 
 
-def test_engines_are_listed_where_they_fit_and_told_by_their_ends_where_they_do_not() -> None:
+def test_engine_rates_are_listed_if_they_fit_or_else_shown_as_a_range() -> None:
     each = {f"rollout/engine_{number}_tokens_per_s": 1000.0 * (number + 1) for number in range(8)}
     ends = {"rollout/engine_tokens_per_s_min": 1000.0, "rollout/engine_tokens_per_s_max": 8000.0}
     assert engine_rates(each | ends, 8, 70) == "1.0k  2.0k  3.0k  4.0k  5.0k  6.0k  7.0k  8.0k"
@@ -166,19 +166,19 @@ def test_engines_are_listed_where_they_fit_and_told_by_their_ends_where_they_do_
     assert engine_rates({}, 2, 70) == ""
 
 
-def test_plain_lines_hold_the_figures_and_no_control_characters(
+def test_plain_lines_contain_the_metrics_and_no_control_characters(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setenv("FORCE_COLOR", "1")  # must not reach a file
-    with make_tracker(Config(tracking=["console"])) as told:
-        told.start(config(), tmp_path)
-        told.stage("starting 5 actors: rollout engine 12 s, learner ready")
-        told.evaluation(0, EVAL)
-        told.log(12, STEP)
-        told.event("engine rollout-0 died: out of memory; restarted")
-        told.log(13, {})
-        told.finish(told.summary(85.0))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # must not affect a file
+    with make_tracker(Config(tracking=["console"])) as tracker:
+        tracker.start(config(), tmp_path)
+        tracker.stage("starting 5 actors: rollout engine 12 s, learner ready")
+        tracker.evaluation(0, EVAL)
+        tracker.log(12, STEP)
+        tracker.event("engine rollout-0 died: out of memory; restarted")
+        tracker.log(13, {})
+        tracker.finish(tracker.summary(85.0))
     text = capsys.readouterr().out
     assert "\x1b" not in text and "\r" not in text
     assert "starting 5 actors: rollout engine 12 s, learner ready\n" in text
@@ -191,7 +191,7 @@ def test_plain_lines_hold_the_figures_and_no_control_characters(
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 200])
-def test_a_plain_line_fits_and_loses_the_least_important_figures_first(columns: int) -> None:
+def test_a_plain_line_fits_and_drops_the_least_important_metrics_first(columns: int) -> None:
     line = fitted(cells(config(), 12, STEP), columns)
     assert len(line) <= columns
     for shown in ("12/110", "0.303", "0.291", "1.452"):
@@ -202,14 +202,14 @@ def test_a_plain_line_fits_and_loses_the_least_important_figures_first(columns: 
 def test_a_printed_line_fits_with_its_clock(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for columns in range(60, 160):
         monkeypatch.setenv("COLUMNS", str(columns))
-        with make_tracker(Config(tracking=["console"])) as told:
-            told.start(config(), tmp_path)
+        with make_tracker(Config(tracking=["console"])) as tracker:
+            tracker.start(config(), tmp_path)
             capsys.readouterr()
-            told.log(12, STEP)
+            tracker.log(12, STEP)
         assert len(capsys.readouterr().out.rstrip("\n")) <= columns
 
 
-def test_plain_lines_stand_under_each_other() -> None:
+def test_plain_lines_are_aligned() -> None:
     first = fitted(cells(config(), 1, STEP | {"explore/groups": 4, "replay/size": 8, "explore/difficult_frac": 0.06}), 200)
     later = fitted(cells(config(), 110, STEP), 200)
     for label in ("reward", "accuracy", "entropy", "difficult", "solved", "kept", "replay", "tok/s"):
@@ -222,10 +222,10 @@ from pathlib import Path
 from uec.config.schema import Config
 from uec.tracking.tracker import make_tracker
 cfg = Config()
-with make_tracker(cfg) as told:
-    told.start(cfg, Path({str(tmp_path)!r}))
+with make_tracker(cfg) as tracker:
+    tracker.start(cfg, Path({str(tmp_path)!r}))
     for step in range(1, 301):
-        told.log(step, {{"reward/mean": 0.5}})
+        tracker.log(step, {{"reward/mean": 0.5}})
 """
     run = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert run.stdout is not None and run.stderr is not None
@@ -238,13 +238,13 @@ with make_tracker(cfg) as told:
 @pytest.mark.parametrize(
     ("opened", "end"),
     [
-        ("with make_tracker(cfg) as told:", "return"),
-        ("with make_tracker(cfg) as told:", "raise RuntimeError('an actor died')"),
-        ("with make_tracker(cfg) as told:", "time.sleep(30)  # Ctrl-C"),
-        ("for told in [make_tracker(cfg)]:", "sys.exit(3)"),
+        ("with make_tracker(cfg) as tracker:", "return"),
+        ("with make_tracker(cfg) as tracker:", "raise RuntimeError('an actor died')"),
+        ("with make_tracker(cfg) as tracker:", "time.sleep(30)  # Ctrl-C"),
+        ("for tracker in [make_tracker(cfg)]:", "sys.exit(3)"),
     ],
 )
-def test_the_terminal_is_given_back_however_the_run_ends(tmp_path: Path, opened: str, end: str) -> None:
+def test_the_terminal_is_restored_however_the_run_ends(tmp_path: Path, opened: str, end: str) -> None:
     script = f"""
 import sys, time
 from pathlib import Path
@@ -253,10 +253,10 @@ from uec.tracking.tracker import make_tracker
 def run():
     cfg = Config()
     {opened}
-        told.start(cfg, Path({str(tmp_path)!r}))
-        told.log(1, {{"reward/mean": 0.5}})
+        tracker.start(cfg, Path({str(tmp_path)!r}))
+        tracker.log(1, {{"reward/mean": 0.5}})
         print("a stray line")
-        told.event("ready")
+        tracker.event("ready")
         {end}
 run()
 """
@@ -284,20 +284,20 @@ run()
     assert text.index("\x1b[?25h") > text.index("\x1b[?25l")
     assert "a stray line" in text
     if "raise" in end or "Ctrl-C" in end:
-        assert text.index("Traceback") > text.index("\x1b[?25h"), "the error is told on an orderly terminal"
+        assert text.index("Traceback") > text.index("\x1b[?25h"), "the error is printed on the restored terminal"
 
 
-def test_logging_a_step_costs_the_driver_next_to_nothing(tmp_path: Path) -> None:
-    with make_tracker(Config(tracking=["console", "jsonl"])) as told:
-        told.start(config(), tmp_path)
+def test_logging_a_step_costs_the_driver_little_cpu_time(tmp_path: Path) -> None:
+    with make_tracker(Config(tracking=["console", "jsonl"])) as tracker:
+        tracker.start(config(), tmp_path)
         begin = time.thread_time()
         for step in range(1, 201):
-            told.log(step, STEP)
-        # .2 ms measured; a step of the default run has .7 s, of which the driver may take 4 %.
+            tracker.log(step, STEP)
+        # Measured: 0.2 ms. A step of the default run takes 0.7 s, of which the driver may take 4 %.
         assert (time.thread_time() - begin) / 200 < 2e-3
 
 
-def test_a_trend_is_bounded_and_keeps_its_course() -> None:
+def test_a_trend_is_bounded_and_keeps_its_shape() -> None:
     trend = Trend()
     for value in range(100_000):
         trend.add(float(value))
@@ -336,5 +336,5 @@ def test_a_sparkline_runs_from_the_lowest_to_the_highest() -> None:
         (decimal(-0.25), "-0.250"),
     ],
 )
-def test_figures_are_written_for_a_person(written: str, text: str) -> None:
+def test_numbers_are_formatted_for_people(written: str, text: str) -> None:
     assert written == text

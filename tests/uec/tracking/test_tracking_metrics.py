@@ -1,4 +1,4 @@
-"""The list of figures, its glossary, and what counts as a figure."""
+"""The list of metrics, its glossary, and the values that are accepted."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from uec.tracking.metrics import GROUPS, METRICS, describe, finite, glossary
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# The contract that scripts outside rely on, written down a second time on purpose.
+# The keys that external scripts rely on, repeated here on purpose.
 CONTRACT = """
 step time/step_s time/generate_s time/explore_s time/reward_s time/learn_s time/sync_s time/idle_s time/engine_idle_s time/controller_s
 rollout/tokens rollout/tokens_per_s rollout/engine_tokens_per_s_min rollout/engine_tokens_per_s_max rollout/engine_7_tokens_per_s
@@ -29,11 +29,11 @@ eval/pass@1 eval/pass@8 eval/pass@16 eval/entropy eval/response_len_mean
 
 
 def documented(text: str) -> dict[str, tuple[str, str]]:
-    """Unit and meaning of each key in a Markdown table."""
+    """Return the unit and meaning of each key in a Markdown table."""
     return {key: (unit, meaning) for key, unit, meaning in re.findall(r"^\| `([^`]+)` \| ([^|]*?) ?\| (.+) \|$", text, re.MULTILINE)}
 
 
-def test_the_glossary_is_the_list() -> None:
+def test_the_glossary_equals_the_list_of_metrics() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert documented(text) == {metric.key: (metric.unit, metric.text) for metric in METRICS}
     assert text == "\n".join(glossary()) + "\n", "run `python -m uec.tracking.metrics > docs/metrics.md`"
@@ -51,22 +51,22 @@ def test_the_contract_is_listed(key: str) -> None:
     assert describe(key) is not None
 
 
-def test_a_key_that_nobody_listed_is_not_described() -> None:
+def test_an_unlisted_key_has_no_description() -> None:
     for key in ("policy/entropie", "eval/pass@", "eval/pass@x", "eval/pass@8_mid", "reward/a/b_mean", "xpolicy/loss"):
         assert describe(key) is None, key
 
 
-def test_a_figure_that_is_missing_is_left_out() -> None:
+def test_missing_and_infinite_metrics_are_left_out() -> None:
     metrics = {"a": 1.5, "none": None, "nan": float("nan"), "inf": float("inf"), "minus": float("-inf"), "zero": 0.0}
     assert finite(metrics) == {"a": 1.5, "zero": 0.0}
 
 
-def test_numpy_numbers_become_plain_ones() -> None:
-    figures = finite({"f": np.float32(0.5), "i": np.int64(3), "nan": np.float64("nan")})  # type: ignore[dict-item]
-    assert figures == {"f": 0.5, "i": 3}
-    assert [type(value) for value in figures.values()] == [float, int]
+def test_numpy_numbers_become_python_numbers() -> None:
+    numbers = finite({"f": np.float32(0.5), "i": np.int64(3), "nan": np.float64("nan")})  # type: ignore[dict-item]
+    assert numbers == {"f": 0.5, "i": 3}
+    assert [type(value) for value in numbers.values()] == [float, int]
 
 
-def test_what_is_no_number_is_refused_with_its_key() -> None:
+def test_a_metric_that_is_no_number_is_refused_with_its_key() -> None:
     with pytest.raises(TypeError, match="'policy/loss'.*str"):
         finite({"policy/loss": "1.0"})  # type: ignore[dict-item]

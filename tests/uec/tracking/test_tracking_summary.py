@@ -1,4 +1,4 @@
-"""The table at the end."""
+"""The table at the end of a run."""
 
 import io
 import json
@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from uec.config.schema import Config
-from uec.tracking.summary import Line, Summary, compare, plain, show, summarise
+from uec.tracking.summary import Line, Summary, compare, plain, read_history, show
 from uec.tracking.tracker import make_tracker
 
 ROWS = [
@@ -26,7 +26,7 @@ def write(folder: Path, rows: list[dict[str, float]]) -> None:
 
 def test_before_is_the_first_evaluation_and_after_the_last(tmp_path: Path) -> None:
     write(tmp_path, ROWS)
-    summary = summarise(tmp_path, 85.0)
+    summary = read_history(tmp_path).summary(tmp_path, 85.0)
     assert (summary.steps, summary.tokens, summary.wall_s) == (3, 18000, 85.0)
     assert compare(summary) == [
         Line("pass@1", "0.303 (0.28 to 0.33)", "0.458 (0.43 to 0.49)", "+0.155"),
@@ -35,9 +35,9 @@ def test_before_is_the_first_evaluation_and_after_the_last(tmp_path: Path) -> No
     ]
 
 
-def test_without_evaluations_the_training_figures_are_compared(tmp_path: Path) -> None:
+def test_without_evaluations_the_training_metrics_are_compared(tmp_path: Path) -> None:
     write(tmp_path, [{key: value for key, value in row.items() if not key.startswith("eval/")} for row in ROWS])
-    assert compare(summarise(tmp_path, 85.0)) == [
+    assert compare(read_history(tmp_path).summary(tmp_path, 85.0)) == [
         Line("training accuracy", "0.290", "0.450", "+0.160"),
         Line("training entropy", "1.450", "1.100", "-0.350"),
     ]
@@ -47,40 +47,40 @@ def test_parts_of_the_reward_beside_accuracy_have_a_line_each(tmp_path: Path) ->
     ends = [{"step": step, "eval/pass@1": 0.4, "eval/accuracy_mean": 0.4, "eval/answer_mean": mean, "eval/response_len_mean": 9.0}
             for step, mean in ((0, 0.5), (2, 0.625))]  # fmt: skip
     write(tmp_path, ends)
-    assert Line("mean answer", "0.500", "0.625", "+0.125") in compare(summarise(tmp_path, 1.0))
-    assert [line.label for line in compare(summarise(tmp_path, 1.0))] == ["pass@1", "mean answer", "response length"]
+    assert Line("mean answer", "0.500", "0.625", "+0.125") in compare(read_history(tmp_path).summary(tmp_path, 1.0))
+    assert [line.label for line in compare(read_history(tmp_path).summary(tmp_path, 1.0))] == ["pass@1", "mean answer", "response length"]
 
 
-def test_an_end_without_evaluation_is_left_open(tmp_path: Path) -> None:
+def test_a_missing_evaluation_is_shown_as_a_dash(tmp_path: Path) -> None:
     write(tmp_path, ROWS[:2])
-    assert compare(summarise(tmp_path, 85.0))[0] == Line("pass@1", "0.303 (0.28 to 0.33)", "-", "")
+    assert compare(read_history(tmp_path).summary(tmp_path, 85.0))[0] == Line("pass@1", "0.303 (0.28 to 0.33)", "-", "")
     write(tmp_path, [ROWS[1], ROWS[3]])
-    assert compare(summarise(tmp_path, 85.0))[0] == Line("pass@1", "-", "0.458 (0.43 to 0.49)", "")
+    assert compare(read_history(tmp_path).summary(tmp_path, 85.0))[0] == Line("pass@1", "-", "0.458 (0.43 to 0.49)", "")
 
 
-def test_a_resumed_run_is_compared_with_its_very_beginning(tmp_path: Path) -> None:
+def test_a_resumed_run_is_compared_with_its_first_evaluation(tmp_path: Path) -> None:
     write(tmp_path, ROWS)
-    with make_tracker(Config(tracking=["jsonl"])) as told:
-        told.start(Config(), tmp_path, step=2)
-        told.log(3, {"rollout/tokens": 9000})
-        told.evaluation(3, {"eval/pass@1": 0.5})
-        summary = told.summary(1.0)
+    with make_tracker(Config(tracking=["jsonl"])) as tracker:
+        tracker.start(Config(), tmp_path, step=2)
+        tracker.log(3, {"rollout/tokens": 9000})
+        tracker.evaluation(3, {"eval/pass@1": 0.5})
+        summary = tracker.summary(1.0)
     assert (summary.steps, summary.tokens) == (3, 20000)
     assert (summary.before["eval/pass@1"], summary.after["eval/pass@1"]) == (0.303, 0.5)
-    assert summarise(tmp_path, 1.0) == summary
+    assert read_history(tmp_path).summary(tmp_path, 1.0) == summary
 
 
-def test_a_run_without_metrics_file_has_its_summary_all_the_same(tmp_path: Path) -> None:
-    with make_tracker(Config(tracking=[])) as told:
-        told.start(Config(), tmp_path)
+def test_a_run_without_a_metrics_file_has_the_same_summary(tmp_path: Path) -> None:
+    with make_tracker(Config(tracking=[])) as tracker:
+        tracker.start(Config(), tmp_path)
         for row in ROWS:
-            (told.log if row["step"] else told.evaluation)(int(row["step"]), {key: row[key] for key in row if key != "step"})
-        summary = told.summary(85.0)
+            (tracker.log if row["step"] else tracker.evaluation)(int(row["step"]), {key: row[key] for key in row if key != "step"})
+        summary = tracker.summary(85.0)
     write(tmp_path, ROWS)
-    assert summary == summarise(tmp_path, 85.0)
+    assert summary == read_history(tmp_path).summary(tmp_path, 85.0)
 
 
-def test_a_run_of_nothing_still_says_where_it_lies() -> None:
+def test_a_run_without_steps_still_names_its_folder() -> None:
     assert plain(Summary(Path("runs/x"), 0, 3.0, 0)) == "0 steps, 0 tokens generated, 0:03\nruns/x"
 
 
@@ -88,10 +88,10 @@ def test_a_run_of_nothing_still_says_where_it_lies() -> None:
 def test_the_table_fits_the_terminal(tmp_path: Path, width: int) -> None:
     write(tmp_path, ROWS)
     console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width, _environ={})
-    show(summarise(tmp_path, 85.0), console)
+    show(read_history(tmp_path).summary(tmp_path, 85.0), console)
     *lines, folder = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= width
-    assert folder.rstrip() == str(tmp_path), "a path is one word"
+    assert folder.rstrip() == str(tmp_path), "a path is not wrapped"
     text = "\n".join(lines)
     for shown in ("pass@16", "0.458", "+0.155", "3 steps, 18.0k tokens", "1:25"):
         assert shown in text
@@ -99,7 +99,7 @@ def test_the_table_fits_the_terminal(tmp_path: Path, width: int) -> None:
 
 def test_the_plain_table_is_aligned(tmp_path: Path) -> None:
     write(tmp_path, ROWS)
-    heading, *lines, totals, folder = plain(summarise(tmp_path, 85.0)).splitlines()
+    heading, *lines, totals, folder = plain(read_history(tmp_path).summary(tmp_path, 85.0)).splitlines()
     assert {len(line) for line in lines} == {len(heading)}
     assert totals == "3 steps, 18.0k tokens generated, 1:25"
     assert folder == str(tmp_path)

@@ -1,4 +1,4 @@
-"""Weights & Biases for real, offline: what lands in the run folder."""
+"""Weights & Biases, offline: the files in the run folder."""
 
 import os
 import time
@@ -17,7 +17,7 @@ def config() -> Config:
     return Config(tracking=["wandb"], wandb=WandbConfig(project="uec-test", mode="offline"))
 
 
-# Before the other test: wandb keeps a key for as long as the process lives.
+# Runs before the other test: wandb keeps a key as long as the process lives.
 def test_an_online_run_without_a_login_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -25,23 +25,23 @@ def test_an_online_run_without_a_login_is_bad_input(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     cfg = config()
     cfg.wandb.mode = "online"
-    with pytest.raises(BadInput, match="wandb login.*wandb.mode=offline"), make_tracker(cfg) as told:
-        told.start(cfg, tmp_path)
+    with pytest.raises(BadInput, match="wandb login.*wandb.mode=offline"), make_tracker(cfg) as tracker:
+        tracker.start(cfg, tmp_path)
 
 
-def test_an_offline_run_holds_config_and_figures_and_resumes_under_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_offline_run_stores_config_and_metrics_and_resumes_with_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2 + "01234567")
     for first, step in ((True, 0), (False, 1)):
-        with make_tracker(config()) as told:
-            told.start(config(), tmp_path, step=step)
-            told.log(step + 1, {"policy/entropy": 1.25, "policy/loss": float("nan")})
-            told.evaluation(step + 1, {"eval/pass@16": 0.75})
-            told.finish(told.summary(3.0))
-        time.sleep(1.0)  # wandb names its folders by the second
-        wandb.teardown()  # as at the end of a process: wandb's own process has written everything by then
+        with make_tracker(config()) as tracker:
+            tracker.start(config(), tmp_path, step=step)
+            tracker.log(step + 1, {"policy/entropy": 1.25, "policy/loss": float("nan")})
+            tracker.evaluation(step + 1, {"eval/pass@16": 0.75})
+            tracker.finish(tracker.summary(3.0))
+        time.sleep(1.0)  # wandb names folders with a resolution of one second
+        wandb.teardown()  # as at the end of a process: waits until wandb has written everything
         runs = sorted(tmp_path.glob("wandb/offline-run-*"))
         assert len(runs) == (1 if first else 2)
     run_id = (tmp_path / "wandb_id").read_text().strip()

@@ -1,5 +1,5 @@
 "use strict";
-// Charts: a colour for each group of runs, a dash for each figure; with one group a colour for each figure.
+// Charts: a colour for each group of runs and a dash pattern for each metric; with one group, a colour for each metric.
 
 (() => {
   const COLOURS = ["#2f7ed8", "#e0731d", "#1fa37a", "#c653d6", "#dd4455", "#8a8f1f", "#17a2b8", "#8b6be0"];
@@ -27,7 +27,7 @@
     return String(value);
   }
 
-  // A group's line of a figure, without the points that lack it.
+  // Returns a group's line of a metric, without the points that lack it.
   function line(group, key) {
     const lines = data.lines[group];
     if (lines.bands) return lines.bands[axis()][key];
@@ -127,10 +127,10 @@
       sized.observe(box);
     }
     details.append(grid);
-    if (section.missing.length) details.append(element("p", "quiet", `not in these runs: ${section.missing.join(", ")}`));
+    if (section.missing.length) details.append(element("p", "quiet", `Not in these runs: ${section.missing.join(", ")}`));
     byId("charts").append(details);
   });
-  if (!byId("charts").children.length) byId("charts").append(element("p", "", "no step has been logged yet"));
+  if (!byId("charts").children.length) byId("charts").append(element("p", "", "No step has been logged yet."));
 
   if (data.groups.length > 1) {
     byId("legend").append(...data.groups.map((label, group) => {

@@ -1,27 +1,27 @@
 "use strict";
-// Responses by prompt: the filters choose responses, and the prompts that have one left are shown.
+// Responses by prompt: the filters select responses, and every prompt with a selected response is shown.
 
 (() => {
   const AT_ONCE = 8;
   let shown = AT_ONCE;
 
   options("run", data.runs.map((run, i) => [String(i), run.label]));
-  const run = control("run", () => { steps(); again(); });
+  const run = control("run", () => { steps(); restart(); });
   const run_now = () => data.runs[Number(run()) || 0];
   steps();
   const [step, kind, outcome, difficult, truncated, kept, colour, text] =
-    ["step", "kind", "outcome", "difficult", "truncated", "kept", "colour", "text"].map((id) => control(id, again));
+    ["step", "kind", "outcome", "difficult", "truncated", "kept", "colour", "text"].map((id) => control(id, restart));
   byId("more").addEventListener("click", () => { shown += AT_ONCE; show(); });
   show();
 
   function steps() {
     const now = byId("step").value;
     const all = [...new Set(run_now().groups.map((group) => group.step))];
-    options("step", [["", `all ${all.length} here`], ...all.map((one) => [String(one), String(one)])]);
+    options("step", [["", `all ${all.length} shown`], ...all.map((one) => [String(one), String(one)])]);
     if (all.map(String).includes(now)) byId("step").value = now;
   }
 
-  function again() {
+  function restart() {
     shown = AT_ONCE;
     show();
   }
@@ -50,7 +50,7 @@
     const all = run_now().groups.length;
     byId("found").textContent = all
       ? `${count} responses to ${found.length} of ${all} prompts, from ${byId("step").length - 1} of the run's ${run_now().steps} steps.`
-      : "This run has no rollouts on record (run.save_rollouts), or the page was made without them (--groups 0).";
+      : "This run saved no rollouts (run.save_rollouts), or the page was written without them (--groups 0).";
     byId("scale").hidden = !colour();
     byId("groups").replaceChildren(...found.slice(0, shown).map(([group, responses]) => card(group, responses)));
     byId("more").hidden = found.length <= shown;
@@ -77,21 +77,21 @@
     const box = element("div", "response" + (right(one) ? " right" : ""));
     const chips = element("div", "chips");
     const chip = (words, tone) => chips.append(element("span", "chip" + (tone ? " " + tone : ""), words));
-    const figure = (value, digits) => (value === null || value === undefined ? "-" : value.toFixed(digits));
+    const number = (value, digits) => (value === null || value === undefined ? "-" : value.toFixed(digits));
     chip(right(one) ? "right" : "wrong", right(one) ? "on" : "off");
     chip(`${one.kind}, T ${one.temperature}`);
-    chip(`reward ${figure(one.reward, 2)}`);
-    for (const [part, value] of Object.entries(one.parts || {})) chip(`${part} ${figure(value, 2)}`);
-    chip(one.kept ? `advantage ${figure(one.advantage, 2)}` : "not trained on");
+    chip(`reward ${number(one.reward, 2)}`);
+    for (const [part, value] of Object.entries(one.parts || {})) chip(`${part} ${number(value, 2)}`);
+    chip(one.kept ? `advantage ${number(one.advantage, 2)}` : "not trained on");
     if (one.truncated) chip("truncated", "off");
-    if (one.replayed.length) chip(`replayed at ${one.replayed.join(", ")}`);
+    if (one.replayed.length) chip(`replayed in step ${one.replayed.join(", ")}`);
     if (one.error) chip(`grading: ${one.error}`, "off");
-    chip(`${one.tokens} tokens, log-probability ${figure(one.logprob_mean, 2)}`);
+    chip(`${one.tokens} tokens, mean log-probability ${number(one.logprob_mean, 2)}`);
     box.append(chips, words(one));
     return box;
   }
 
-  // Ends are counted in characters, of which some are two units of a JavaScript string.
+  // token_ends count characters, some of which are two code units of a JavaScript string.
   function words(one) {
     const pre = element("pre", "text");
     if (!colour() || !one.token_ends || !one.logprobs) {

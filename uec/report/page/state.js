@@ -1,5 +1,5 @@
 "use strict";
-// What a person has chosen stands behind the # of the address: a reload keeps it, and a copied address shows the same.
+// The user's choices are stored after the # of the address: a reload keeps them, and a copied address shows the same.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
@@ -16,7 +16,7 @@ const state = {
   },
 };
 
-// An element with text; never markup: the texts are a model's.
+// Makes an element with text, never with markup: the texts come from a model.
 function element(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -24,19 +24,19 @@ function element(tag, className, text) {
   return made;
 }
 
-// Binds a control to the state, and calls `changed` whenever it is another.
+// Binds a control to the state, and calls `changed` when its value changes.
 function control(id, changed) {
   const input = byId(id);
   const property = input.type === "checkbox" ? "checked" : "value";
   const kept = state.get(id);
   if (kept !== undefined) input[property] = property === "checked" ? kept === "true" : kept;
   if (input.tagName === "SELECT" && input.selectedIndex < 0) input.selectedIndex = 0;
-  const heard = () => {
+  const update = () => {
     state.set(id, input[property]);
     changed();
   };
-  input.addEventListener("input", heard);
-  if (input.tagName === "SELECT") input.addEventListener("change", heard); // all that a browser sends for some ways to choose
+  input.addEventListener("input", update);
+  if (input.tagName === "SELECT") input.addEventListener("change", update); // in some cases, browsers send no other event
   return () => input[property];
 }
 

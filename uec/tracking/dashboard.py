@@ -1,4 +1,4 @@
-"""The picture of a run on a terminal, drawn from its latest figures."""
+"""The live dashboard of a run on a terminal, drawn from its latest metrics."""
 
 import time
 from dataclasses import dataclass
@@ -8,16 +8,15 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from uec.config.schema import Config
-from uec.tracking.bars import Part, Pen, fill_bar, legend, split_bar
-from uec.tracking.figures import count, decimal, duration, seconds, share
-from uec.tracking.plain import engine_rates, pass_keys, solved
-from uec.tracking.trend import Trend, sparkline
+from uec.tracking.number_format import count, decimal, duration, seconds, share
+from uec.tracking.plain_console import engine_rates, pass_keys, solved
+from uec.tracking.text_charts import Part, Pen, Trend, fill_bar, legend, sparkline, split_bar
 
 LABEL = 10
 VALUE = 7
-TWO_COLUMNS = 76  # characters from which two figures stand side by side
-SPARE_LINES = 4  # of the terminal's height: for what was said last, and the cursor
-SMOOTHING = 0.1  # weight of the newest step in the time left
+TWO_COLUMNS = 76  # characters from which two metrics are shown side by side
+SPARE_LINES = 4  # of the terminal's height, for the latest events and the cursor
+SMOOTHING = 0.1  # weight of the newest step in the estimate of the time left
 QUIET = "dim"
 
 TRENDS = {  # key: (label, style)
@@ -30,7 +29,7 @@ TRENDS = {  # key: (label, style)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the picture; the highest importance number is the first to go on a low terminal."""
+    """A line of the dashboard; on a low terminal, rows with the highest number are left out first."""
 
     importance: int
     text: Text
@@ -38,17 +37,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far something long has come."""
+    """The progress of a long operation."""
 
     label: str
     done: int
     total: int
 
 
-class Board:
+class Dashboard:
     """The latest state of a run.
 
-    The console's thread draws it while the driver's writes it: fields are replaced, never changed in place.
+    The console's thread draws it while the driver's thread writes it, so fields are replaced and never changed in place.
     """
 
     def __init__(self, cfg: Config, folder: Path, step: int) -> None:
@@ -81,7 +80,7 @@ class Board:
         self._last_eval = metrics
 
     def freeze(self) -> None:
-        """The clock stands: the last picture stays on the screen."""
+        """Stop the clock and clear stage and progress; the last state stays on the screen."""
         self._stopped = time.monotonic()
         self.stage = self.progress = None
 
@@ -104,7 +103,7 @@ class Board:
     def _rows(self, pen: Pen) -> list[Row]:
         rows = [Row(9, Text()), Row(5, self._title()), Row(8, self._place()), Row(0, self._steps(pen))]
         if self._latest:
-            rows += [Row(9, Text()), *self._time(pen), Row(9, Text()), *self._course(pen), *self._algorithm(pen)]
+            rows += [Row(9, Text()), *self._time(pen), Row(9, Text()), *self._metrics(pen), *self._algorithm(pen)]
         if self._last_eval:
             rows.append(Row(2, self._evaluation(pen)))
         if self.stage is not None:
@@ -131,7 +130,7 @@ class Board:
         return Text.assemble((head, "bold"), bar, tail)
 
     def _time(self, pen: Pen) -> list[Row]:
-        """Where the step's time goes. With rollouts ahead, learners and engines have a bar each: what they do goes on side by side."""
+        """Return the breakdown of the step's time. With rollouts ahead, learners and engines work in parallel and have a bar each."""
         m = self._latest
         explore = m.get("time/explore_s", 0.0)
         rollouts = [
@@ -158,12 +157,12 @@ class Board:
             *(Row(6, line) for line in legend(learners, LABEL + len(head), pen)),
             Row(3, Text.assemble((f"{'engines':<{LABEL}}", QUIET), " " * len(head), split_bar(engines, width, pen), tail)),
             *(Row(6, line) for line in legend(engines, LABEL + len(head), pen)),
-            # Begun during earlier steps: no part of this one's bars.
+            # These began during earlier steps, so they are not part of this step's bars.
             Row(6, _labelled("rollouts", "", ", ".join(f"{part.name} {part.amount:.2f} s" for part in rollouts))),
         ]
 
-    def _course(self, pen: Pen) -> list[Row]:
-        """Figures with their trend over the run: one a line, or two where there is room."""
+    def _metrics(self, pen: Pen) -> list[Row]:
+        """Return metrics with their trend over the run, one or (on a wide terminal) two on a line."""
         two = pen.width >= TWO_COLUMNS
         width = (pen.width - 2) // 2 if two else pen.width
         fields = [self._trend(key, width, pen) for key in TRENDS]
@@ -175,12 +174,12 @@ class Board:
     def _trend(self, key: str, width: int, pen: Pen) -> Text:
         label, style = TRENDS[key]
         value = self._latest.get(key)
-        figure = share(value) if key.endswith("_frac") else decimal(value)
+        shown = share(value) if key.endswith("_frac") else decimal(value)
         line = sparkline(self._trends[key].points, width - LABEL - VALUE - 1, pen.ascii_only)
-        return Text.assemble((f"{label:<{LABEL}}", QUIET), (f"{figure:<{VALUE}} ", "bold"), (line, style))
+        return Text.assemble((f"{label:<{LABEL}}", QUIET), (f"{shown:<{VALUE}} ", "bold"), (line, style))
 
     def _algorithm(self, pen: Pen) -> list[Row]:
-        """What exploration found, what was kept and what the store holds."""
+        """Return the rows on exploration, retention, replay buffer, engines and weights."""
         m = self._latest.get
         rows = []
         if self._cfg.exploration.enabled:
@@ -208,9 +207,9 @@ class Board:
         return rows
 
     def _evaluation(self, pen: Pen) -> Text:
-        """pass@k of the last evaluation and its gain over the first; without the gain where there is no room."""
+        """Return pass@k of the last evaluation and, if there is room, its gain over the first."""
         for gain in (True, False):
-            line = _labelled("held out", "", "")  # not Text(style=...), which would colour all that is appended
+            line = _labelled("held out", "", "")  # Text(style=...) would also colour the appended text
             for key in pass_keys(self._last_eval):
                 change = self._last_eval[key] - self._first_eval.get(key, self._last_eval[key])
                 line.append(f"{key.removeprefix('eval/')} ", QUIET)
@@ -232,9 +231,9 @@ class Board:
 
 
 def _with_idle(parts: list[Part], took: float) -> list[Part]:
-    """The parts of a step that took so long (s), and what none of them accounts for."""
+    """Return the parts of a step of `took` seconds, with the remaining time as an idle part."""
     return [*parts, Part("idle", "idle", max(0.0, took - sum(part.amount for part in parts)), QUIET, "·", ".")]
 
 
-def _labelled(label: str, figure: str, note: str) -> Text:
-    return Text.assemble((f"{label:<{LABEL}}", QUIET), (figure, "bold"), note)
+def _labelled(label: str, value: str, note: str) -> Text:
+    return Text.assemble((f"{label:<{LABEL}}", QUIET), (value, "bold"), note)

@@ -1,4 +1,4 @@
-"""The report: a green, yellow or red line a check on a terminal, plain text anywhere else."""
+"""The report on the console: a green, yellow or red line for each check on a terminal, plain text otherwise."""
 
 import os
 import sys
@@ -14,8 +14,8 @@ STYLES = {Status.OK: "green", Status.NOTE: "yellow", Status.FAIL: "bold red"}
 NAME = 14  # characters
 
 
-class Report:
-    """Prints a line as soon as it is known, and counts. As a context manager it leaves the terminal in order."""
+class ConsoleReport:
+    """Prints and counts the checks' lines as they arrive. As a context manager it restores the terminal."""
 
     def __init__(self) -> None:
         terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
@@ -41,7 +41,7 @@ class Report:
         self._console.print(grid)
 
     def busy(self, text: str) -> None:
-        """What is being waited for; only a terminal shows it."""
+        """Show the current activity; only on a terminal."""
         if self._console is not None:
             if self._spinner is None:
                 self._spinner = self._console.status(text)
@@ -49,10 +49,10 @@ class Report:
             self._spinner.update(Text(text))
 
     def end(self) -> None:
-        """The last line."""
+        """Print the last line."""
         self.close()
-        text = f"{self.failed} to mend" if self.failed else "all well"
-        text += f", {self.noted} to know" if self.noted else ""
+        text = f"{self.failed} failed" if self.failed else "all checks passed"
+        text += f", {self.noted} with a note" if self.noted else ""
         if self._console is None:
             print(text, flush=True)
         else:
@@ -63,7 +63,7 @@ class Report:
             self._spinner.stop()
             self._spinner = None
 
-    def __enter__(self) -> "Report":
+    def __enter__(self) -> "ConsoleReport":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,7 +71,7 @@ class Report:
 
 
 def plain(check: Check) -> list[str]:
-    """The check's lines without any control character; the fix stands under what was found."""
+    """Return the check's lines without control characters; the fix follows the finding."""
     indent = " " * (6 + NAME + 2)
     found = check.found.splitlines() or [""]
     lines = [f"{check.status:<4}  {check.name:<{NAME}}  {found[0]}", *(indent + line for line in found[1:])]

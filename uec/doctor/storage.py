@@ -1,4 +1,4 @@
-"""Where things are kept and fetched from: shared memory, disks, caches, the model, the hub."""
+"""Checks of storage: shared memory, disks, caches, the model, the hub."""
 
 import json
 import math
@@ -13,16 +13,16 @@ from uec.config.schema import Config
 from uec.config.validate import check_context, check_disk
 from uec.doctor.check import Check, fail, mib, note, ok
 from uec.errors import BadInput
-from uec.models.source import context_length, load_config, load_tokenizer, resolve_model
+from uec.models.pretrained import context_length, load_config, load_tokenizer, resolve_model
 from uec.system.hub import is_offline, why_unreachable
 
 SHARED_MEMORY = Path("/dev/shm")
-HUB_PATIENCE_S = 8.0  # a resolver that gets no answer is slower than any connection
-CACHE_BYTES = 1 << 30  # of compiled code, and some room
+HUB_TIMEOUT_S = 8.0  # includes name resolution, which can be slower than any connection
+CACHE_BYTES = 1 << 30  # for compiled code, with a margin
 
 
 def shared_memory(cfg: Config, parameters: int | None, cuda: bool) -> Check:
-    """On CPU, two versions of the weights lie there in turn; and Ray's object store, where it is our own."""
+    """Check the room for two versions of the weights (on CPU) and for Ray's object store, if the run starts Ray."""
     name = "shared memory"
     if not SHARED_MEMORY.is_dir():
         return fail(name, f"there is no folder {SHARED_MEMORY}", f"mount it: `mount -t tmpfs -o size=8g tmpfs {SHARED_MEMORY}`")
@@ -34,12 +34,12 @@ def shared_memory(cfg: Config, parameters: int | None, cuda: bool) -> Check:
     if free < weights or not os.access(SHARED_MEMORY, os.W_OK):
         return fail(name, found, fix)
     if free < need:  # Ray then keeps its objects in /tmp
-        return note(name, found, f"it works, slower; {fix}")
+        return note(name, found, f"it works, but slower; {fix}")
     return ok(name, found)
 
 
 def run_folder(cfg: Config) -> Check:
-    """Room for runs, by the rule that `uec train` refuses to start by."""
+    """Check the disk space for runs, by the same rule as `uec train`."""
     place = Path(cfg.run.dir).resolve()
     try:
         check_disk(cfg, place)
@@ -51,12 +51,12 @@ def run_folder(cfg: Config) -> Check:
 
 
 def cache_folder(environment: dict[str, str]) -> Check:
-    """Compiled code has a place that stays; by the variables that uec/system/process_env.py gives, or the user's own."""
+    """Check that compiled code has a persistent folder, set by uec/system/process_env.py or by the user's variables."""
     place = Path(environment.get("TORCHINDUCTOR_CACHE_DIR") or os.environ.get("TORCHINDUCTOR_CACHE_DIR") or Path.home() / ".cache")
     there = place
     while not there.exists():
         there = there.parent
-    fix = "set XDG_CACHE_HOME to a folder that is writable and stays; without a cache every run compiles anew"
+    fix = "set XDG_CACHE_HOME to a writable, persistent folder; without a cache every run compiles again"
     try:
         with tempfile.TemporaryFile(dir=there, prefix=".uec-"):
             pass
@@ -69,7 +69,7 @@ def cache_folder(environment: dict[str, str]) -> Check:
 
 
 def model(cfg: Config) -> Check:
-    """The model's folder or name, its config and its tokenizer."""
+    """Check the model's folder or hub name, its config and its tokenizer."""
     try:
         resolve_model(cfg.model)
         kind = type(load_config(cfg.model)).__name__.removesuffix("Config")
@@ -82,19 +82,19 @@ def model(cfg: Config) -> Check:
 
 
 def hub(cfg: Config) -> Check:
-    """Not needed where model and data are folders."""
+    """Check whether the hub answers; it is not needed if the model is a folder."""
     folders = Path(cfg.model.path).expanduser().is_dir()
     fix = "" if folders else "model.path needs the hub or its cache: give a folder"
     if is_offline():
-        return note("hub", "HF_HUB_OFFLINE is set: folders and what is in the cache", fix)
-    reason = _in_time(HUB_PATIENCE_S)
+        return note("hub", "HF_HUB_OFFLINE is set: only folders and the cache are used", fix)
+    reason = _hub_problem(HUB_TIMEOUT_S)
     if reason is None:
         return ok("hub", "answers")
     return note("hub", f"no hub: pass folders ({reason})", fix)
 
 
 def parameters_of(cfg: Config) -> int | None:
-    """Parameters of the model by its files' headers; None where it is not here."""
+    """Return the model's number of parameters, from its files' headers; None if the model is not on this machine."""
     try:
         folder = Path(resolve_model(cfg.model))
     except BadInput:
@@ -104,17 +104,17 @@ def parameters_of(cfg: Config) -> int | None:
 
 
 def _numbers(file: Path) -> int:
-    """How many numbers a safetensors file holds: a length of 8 bytes, then a header in JSON."""
+    """Return the number of elements in a safetensors file, which begins with an 8-byte length and a JSON header."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
-def _in_time(patience_s: float) -> str | None:
-    """why_unreachable(), given up after a while: name resolution without a network can take minutes."""
+def _hub_problem(timeout_s: float) -> str | None:
+    """Return why the hub cannot be reached, or None; gives up after `timeout_s`, as name resolution without a network takes minutes."""
     found: list[str | None] = []
     thread = threading.Thread(target=lambda: found.append(why_unreachable()), daemon=True)
     thread.start()
-    thread.join(patience_s)
-    return found[0] if found else f"no answer within {patience_s:g} s"
+    thread.join(timeout_s)
+    return found[0] if found else f"no answer within {timeout_s:g} s"
