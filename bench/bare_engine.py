@@ -1,4 +1,4 @@
-"""vLLM without an actor around it: the bound that RolloutActor is held against."""
+"""vLLM without an actor around it: the bound that RolloutActor is compared with."""
 
 import asyncio
 import itertools
@@ -12,22 +12,22 @@ from uec.config.schema import Config
 
 
 def _arguments(cfg: Config) -> dict[str, Any]:
-    """The same engine arguments as RolloutActor's."""
+    """Return the same engine arguments as VllmEngine's."""
     from actors.engines.vllm.job import engine_arguments
-    from uec.models.source import context_length, is_vision_language, load_config, resolve_model
+    from uec.models.pretrained import context_length, is_vision_language, load_config, resolve_model
     from uec.system.platform import detect
 
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would override the size that the config gives
-    pictures = 1 if is_vision_language(load_config(cfg.model)) else None
-    return engine_arguments(cfg, detect(cfg), 0, resolve_model(cfg.model), context_length(cfg.model), pictures)
+    images = 1 if is_vision_language(load_config(cfg.model)) else None
+    return engine_arguments(cfg, detect(cfg), 0, resolve_model(cfg.model), context_length(cfg.model), images)
 
 
 def _sampling(cfg: Config) -> Any:
-    """RolloutActor's sampling parameters, each request's output in one piece at its end: vLLM's cheapest way."""
+    """Return VllmEngine's sampling parameters, but with each request's output in one piece at its end: vLLM's cheapest way."""
     import vllm
     from vllm.sampling_params import RequestOutputKind
 
-    from uec.models.source import load_tokenizer
+    from uec.models.pretrained import load_tokenizer
     from uec.models.vocabulary import stop_tokens
 
     settings = cfg.rollout
@@ -52,7 +52,7 @@ def _tokens(output: Any) -> int:
 
 
 def _cpu() -> float:
-    """CPU time of this process and the engine's own, if it has one."""
+    """Return the CPU time of this process and its children, in seconds."""
     return cpu_seconds(tree(os.getpid()))
 
 
@@ -66,11 +66,11 @@ class BareLLM:
         self._params = _sampling(cfg)
 
     def load_random_state(self, states: list[str]) -> None:
-        """Sample from here on what an engine with this state would."""
+        """Restore an engine's random state."""
         self._llm.collective_rpc("load_random_state", kwargs={"states": states})
 
     def sample(self, batches: list[list[list[int]]]) -> Block:
-        """Batches of prompts one after the other, each handed over at once."""
+        """Sample the batches of prompts one after the other, each in one call."""
         begin, cpu_begin = time.perf_counter(), _cpu()
         outputs = [self._llm.generate([{"prompt_token_ids": p} for p in batch], self._params, use_tqdm=False) for batch in batches]
         seconds = time.perf_counter() - begin
@@ -78,14 +78,14 @@ class BareLLM:
 
 
 class BareVisionLLM:
-    """vLLM's LLMEngine stepped in a loop, on prompts with features of pictures."""
+    """vLLM's LLMEngine stepped in a loop, on prompts with image features."""
 
     def __init__(self, cfg: Config) -> None:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        from uec.models.pretrained import load_tokenizer
         from uec.models.processor import load_processor
-        from uec.models.source import load_tokenizer
         from uec.models.vocabulary import vocabulary_size
 
         self._engine = LLMEngine.from_engine_args(EngineArgs(**_arguments(cfg)))
@@ -96,19 +96,19 @@ class BareVisionLLM:
         self._engine.collective_rpc("limit_vocabulary", kwargs={"size": vocabulary_size(tokenizer), "never": never})
 
     def load_random_state(self, states: list[str]) -> None:
-        """Sample from here on what an engine with this state would."""
+        """Restore an engine's random state."""
         self._engine.collective_rpc("load_random_state", kwargs={"states": states})
 
     def sample(self, batches: list[list[tuple[list[int], Any]]]) -> Block:
-        """Batches of prompts with their pictures one after the other, each handed over at once."""
+        """Sample the batches of prompts with their images one after the other, the requests of each at once."""
         from actors.engines.vllm.inputs import engine_input
         from actors.engines.vllm.job import Job
 
         begin, cpu_begin = time.perf_counter(), _cpu()
         tokens = 0
         for batch in batches:
-            for prompt, pictures in batch:
-                job = Job(str(next(self._ids)), prompt, self._params, pictures)
+            for prompt, images in batch:
+                job = Job(str(next(self._ids)), prompt, self._params, images)
                 self._engine.add_request(job.id, engine_input(self._engine.renderer, job), job.params)
             while self._engine.has_unfinished_requests():
                 tokens += sum(_tokens(output) for output in self._engine.step())
@@ -116,7 +116,7 @@ class BareVisionLLM:
 
 
 class BareAsyncLLM:
-    """vLLM's AsyncLLM, its engine in a process of its own, a task for each request."""
+    """vLLM's AsyncLLM, its engine in a separate process, with a task for each request."""
 
     def __init__(self, cfg: Config) -> None:
         self._loop = asyncio.new_event_loop()
@@ -125,11 +125,11 @@ class BareAsyncLLM:
         self._loop.run_until_complete(self._start(_arguments(cfg)))
 
     def load_random_state(self, states: list[str]) -> None:
-        """Sample from here on what an engine with this state would."""
+        """Restore an engine's random state."""
         self._loop.run_until_complete(self._llm.collective_rpc("load_random_state", kwargs={"states": states}))
 
     def sample(self, batches: list[list[list[int]]]) -> Block:
-        """Batches of prompts one after the other, the requests of each at once."""
+        """Sample the batches of prompts one after the other, the requests of each at once."""
         return self._loop.run_until_complete(self._sample(batches))
 
     async def _start(self, arguments: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""RolloutActor's tokens/s against bare vLLM's on the default tasks' requests, for both kinds of engine, and with pictures.
+"""RolloutActor's tokens/s against bare vLLM's on the default tasks' requests, for both kinds of engine, and with images.
 
-The same prompts, engine arguments, sampling parameters, threads and random state on both sides, in turns. Ours is timed from
-the call in the driver to the last bundle's arrival (its reference: tokens stay in the object store, as in training); the bare
-engine is timed inside its own process. With pictures both are given the features that the processor made of them.
+Both sides have the same prompts, engine arguments, sampling parameters, threads and random state, and take turns. RolloutActor is
+timed from the call in the driver to the arrival of the last response batch (its reference: tokens stay in the object store, as in
+training); the bare engine is timed inside its process. With images, both get the features that the processor made.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from typing import Any
 
 import ray
 
-from actors.engines.vllm.job import Pictures
+from actors.engines.vllm.job import PromptImages
 from actors.runtime.supervisor import Supervisor
 from bench.bare import Bare
-from bench.crew import cluster, cpu_of, create, dataset_of, features_of, prompts_of
-from bench.figure import Figure, Target, compared
+from bench.metric import Metric, Target, compared
+from bench.run_actors import cluster, cpu_of, create, dataset_of, features_of, prompts_of
 from bench.task import TEXT, VISION, default_config
 from bench.turns import Block, in_turns
 from uec.errors import RunFailed
@@ -32,7 +32,7 @@ BATCHES = 3
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A kind of engine, and what it is held against."""
+    """A kind of engine, and the bare engine that it is compared with."""
 
     what: str
     backend: str
@@ -45,15 +45,15 @@ class Side:
 SIDES = (
     Side("in_actor engine", "in_actor", TEXT, "BareLLM", "bare vllm.LLM.generate", Target(0.90, at_most=False)),
     Side("async engine", "async", TEXT, "BareAsyncLLM", "bare AsyncLLM", Target(0.95, at_most=False)),
-    Side("in_actor engine, with pictures", "in_actor", VISION, "BareVisionLLM", "bare LLMEngine", Target(0.80, at_most=False)),
+    Side("in_actor engine, with images", "in_actor", VISION, "BareVisionLLM", "bare LLMEngine", Target(0.80, at_most=False)),
 )
 
 
-def measure(scratch: Path, pairs: int = PAIRS, batches: int = BATCHES, sides: tuple[Side, ...] = SIDES) -> list[Figure]:
+def measure(scratch: Path, pairs: int = PAIRS, batches: int = BATCHES, sides: tuple[Side, ...] = SIDES) -> list[Metric]:
     return [_compare(side, scratch, pairs, batches) for side in sides]
 
 
-def _compare(side: Side, scratch: Path, pairs: int, batches: int) -> Figure:
+def _compare(side: Side, scratch: Path, pairs: int, batches: int) -> Metric:
     backend, bare_class = side.backend, side.bare_class
     cfg = default_config(f"rollout.backend={backend}", config=side.config)
     dataset, processor = dataset_of(cfg, scratch)
@@ -67,13 +67,13 @@ def _compare(side: Side, scratch: Path, pairs: int, batches: int) -> Figure:
             try:
                 ray.get(actor.start.remote(dataset.train))
                 bare.ready()
-                state = ray.get(actor.rng_state.remote())
+                state = ray.get(actor.state.remote())
                 cpu = cpu_of(actor)
 
                 stored = {prompt: ray.put(found) for prompt, found in features.items()}
 
                 def ours(k: int) -> Block:
-                    ray.get(actor.load_rng_state.remote(state))
+                    ray.get(actor.load.remote(state))
                     requests = [
                         [Request(next(groups), prompt, cfg.rollout.n, cfg.rollout.temperature, Kind.REGULAR) for prompt in batch]
                         for batch in work[k]
@@ -103,17 +103,17 @@ def _compare(side: Side, scratch: Path, pairs: int, batches: int) -> Figure:
 
 
 def _for_bare(prompt: Prompt, features: dict[int, ImageFeatures]) -> Any:
-    """A prompt as the bare engines take it: its tokens, and what there is of pictures."""
+    """Return a prompt as the bare engines take it: its tokens, with images also their features."""
     tokens = prompt.tokens.tolist()
-    return (tokens, Pictures(features[prompt.index], prompt.spans)) if features else tokens
+    return (tokens, PromptImages(features[prompt.index], prompt.spans)) if features else tokens
 
 
 def _sample(actor: Any, batches: list[list[Request]], features: dict[int, Any]) -> Block:
-    """All bundles of the batches, one batch after the other. `features`: references to those of pictures, by prompt."""
+    """Await the responses to all batches, one batch after the other. `features`: references to those of images, by prompt."""
     begin = time.perf_counter()
-    bundles = []
+    response_batches = []
     for requests in batches:
-        pictures = [features[request.prompt] for request in requests if features]
-        bundles += list(actor.generate.options(num_returns="streaming").remote(requests, *pictures))
+        images = [features[request.prompt] for request in requests if features]
+        response_batches += list(actor.generate.options(num_returns="streaming").remote(requests, *images))
     seconds = time.perf_counter() - begin
-    return Block(seconds, sum(len(rollout.tokens) for bundle in ray.get(bundles) for rollout in bundle))
+    return Block(seconds, sum(len(rollout.tokens) for batch in ray.get(response_batches) for rollout in batch))

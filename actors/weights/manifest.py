@@ -1,4 +1,4 @@
-"""What a version of the weights must hold: the names, shapes and dtypes of the parameters that a learner publishes."""
+"""The names, shapes and dtypes that a weight update must have."""
 
 from actors.weights.shm import packed_size
 from uec.config.schema import ModelConfig
@@ -13,12 +13,12 @@ def expected_parameters(model: ModelConfig) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in meta_policy_model(model).exported()}
 
 
-def check(publication: WeightUpdate, expected: dict[str, list[int]]) -> None:
-    """Raise RunFailed unless a publication names every parameter of the model with its shape, and nothing else.
+def check(update: WeightUpdate, expected: dict[str, list[int]]) -> None:
+    """Raise RunFailed unless an update names every parameter of the model with its shape, and nothing else.
 
-    vLLM itself takes an incomplete list without a word, and is lost after a wrong one.
+    vLLM accepts an incomplete list without an error, and is unusable after a wrong one.
     """
-    found = dict(zip(publication.names, publication.shapes, strict=True))
+    found = dict(zip(update.names, update.shapes, strict=True))
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
     problems += [f"{name} is no parameter of the model" for name in found.keys() - expected.keys()]
     problems += [
@@ -26,13 +26,13 @@ def check(publication: WeightUpdate, expected: dict[str, list[int]]) -> None:
         for name, shape in expected.items()
         if name in found and list(found[name]) != shape
     ]
-    problems += [f"{name} is no dtype of weights" for name in set(publication.dtypes) - {"float32", "bfloat16", "float16"}]
-    if len(publication.names) != len(found):
+    problems += [f"{name} is no dtype of weights" for name in set(update.dtypes) - {"float32", "bfloat16", "float16"}]
+    if len(update.names) != len(found):
         problems.append("a name is there twice")
     if not problems:
-        nbytes = packed_size(publication.dtypes, publication.shapes)
-        if nbytes != publication.nbytes:
-            problems.append(f"the parameters have {nbytes} bytes, published were {publication.nbytes}")
+        nbytes = packed_size(update.dtypes, update.shapes)
+        if nbytes != update.nbytes:
+            problems.append(f"the parameters have {nbytes} bytes, published were {update.nbytes}")
     if problems:
         shown = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise RunFailed(f"weights version {publication.version} do not fit the engine's model: {shown}")
+        raise RunFailed(f"weights version {update.version} do not fit the engine's model: {shown}")

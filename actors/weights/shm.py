@@ -1,8 +1,8 @@
-"""Weight exchange through a file in shared memory, for engines on the publisher's machine: the CPU backend.
+"""Weight updates through a file in shared memory, for engines on the publisher's machine: the CPU backend.
 
-The file holds the tensors' bytes one after the other, each aligned to ALIGNMENT. Two files take turns, so that no engine
-reads from one that is being written. Their folder is private to the run (mode 0700); the publisher holds a lock in it
-for as long as it lives, and the next publisher removes the folders of those that were killed.
+The file holds the tensors' bytes one after the other, each aligned to ALIGNMENT. Two files take turns, so that no engine reads
+from one that is being written. Their folder is private to the run (mode 0700). The publisher holds a lock in it as long as it
+lives; the next publisher removes the folders of publishers that were killed.
 """
 
 import atexit
@@ -32,12 +32,12 @@ ALIGNMENT = 64  # bytes
 
 
 def aligned(offset: int) -> int:
-    """The next place for a tensor at or behind `offset`, in bytes."""
+    """Return the next place for a tensor at or behind `offset`, in bytes."""
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
 def layout(dtypes: list[str], shapes: list[list[int]]) -> list[tuple[int, int]]:
-    """Where each tensor begins and ends in the file, in bytes."""
+    """Return where each tensor begins and ends in the file, in bytes."""
     import torch
 
     places: list[tuple[int, int]] = []
@@ -50,12 +50,12 @@ def layout(dtypes: list[str], shapes: list[list[int]]) -> list[tuple[int, int]]:
 
 
 def packed_size(dtypes: list[str], shapes: list[list[int]]) -> int:
-    """Bytes of all tensors in the file's layout: `nbytes` of every publication, whatever its backend."""
+    """Return the bytes of all tensors in the file's layout: `nbytes` of every weight update, for each backend."""
     return layout(dtypes, shapes)[-1][1]
 
 
 class ShmPublisher:
-    """Rank 0 writes; the other ranks only take part in gathering the parameters."""
+    """Writes the file on rank 0; the other ranks only take part in gathering the parameters."""
 
     def __init__(self, rank: int, shared_memory: Path = SHARED_MEMORY) -> None:
         self.rank = rank
@@ -67,7 +67,7 @@ class ShmPublisher:
             self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{socket.gethostname()}-", dir=shared_memory))
             self._lock = os.open(self._folder / "new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            (self._folder / "new").rename(self._folder / LOCK)  # there is no lock file that nobody holds and that is not abandoned
+            (self._folder / "new").rename(self._folder / LOCK)  # so that a lock file which nobody holds is always abandoned
             atexit.register(self.close)
 
     def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> WeightUpdate | None:
@@ -106,7 +106,7 @@ class ShmPublisher:
         return WeightUpdate(version, "shm", names, dtypes, shapes, end, location=str(path), digest=digest.hexdigest())
 
     def wait(self) -> None:
-        """Nothing goes on behind `publish`."""
+        """Do nothing: `publish` returns when the file is complete."""
 
     def close(self) -> None:
         """Remove the files."""
@@ -117,7 +117,7 @@ class ShmPublisher:
             os.close(self._lock)
 
     def _reserve(self, file: int, path: Path, size: int) -> None:
-        """Take the memory now: a write beyond what there is would end the process without a word."""
+        """Reserve the memory now: a write without memory would kill the process without a message."""
         size = max(size, self._capacity)
         if os.fstat(file).st_size >= size:
             return
@@ -133,7 +133,7 @@ class ShmPublisher:
             ) from error
 
     def _reserve_other(self, path: Path, size: int) -> None:
-        """The other file's memory, too: that it is lacking must show at the first publication, not at the second."""
+        """Reserve the other file's memory, too, so that too little memory shows at the first update, not at the second."""
         other = path.with_name("1.bin" if path.name == "0.bin" else "0.bin")
         file = os.open(other, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
@@ -142,27 +142,27 @@ class ShmPublisher:
             os.close(file)
 
 
-def check_file(publication: WeightUpdate) -> None:
-    """Raise RunFailed unless the published file is here, and is what was published."""
-    path = Path(publication.location)
+def check_file(update: WeightUpdate) -> None:
+    """Raise RunFailed unless the published file is on this machine with the published bytes."""
+    path = Path(update.location)
     if not path.exists():
         raise RunFailed(
-            f"weights version {publication.version} are published in {path}, which is not to be seen on {socket.gethostname()}: "
+            f"weights version {update.version} are published in {path}, which is not to be seen on {socket.gethostname()}: "
             "weights.backend=shm needs every engine on the machine of learner rank 0. Use weights.backend=nccl between machines."
         )
     size = path.stat().st_size
-    if size != publication.nbytes:
-        raise RunFailed(f"weights version {publication.version}: {path} has {size} bytes, published were {publication.nbytes}")
+    if size != update.nbytes:
+        raise RunFailed(f"weights version {update.version}: {path} has {size} bytes, published were {update.nbytes}")
     digest = xxhash.xxh3_128()
     with path.open("rb", buffering=0) as file:
         while piece := file.read(1 << 24):
             digest.update(piece)
-    if digest.hexdigest() != publication.digest:
-        raise RunFailed(f"weights version {publication.version}: the bytes in {path} are not those published (digest {digest.hexdigest()})")
+    if digest.hexdigest() != update.digest:
+        raise RunFailed(f"weights version {update.version}: the bytes in {path} are not those published (digest {digest.hexdigest()})")
 
 
 def read(location: str, names: list[str], dtypes: list[str], shapes: list[list[int]]) -> Iterator[tuple[str, "torch.Tensor"]]:
-    """The tensors of a file that `check_file` found to be right, mapped."""
+    """Yield the tensors of a file that `check_file` accepted, mapped into memory."""
     import torch
 
     places = layout(dtypes, shapes)

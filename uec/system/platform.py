@@ -1,7 +1,7 @@
-"""What the hardware decides, in one place: device, dtype, collectives, weight exchange, engine.
+"""The choices that depend on the hardware: device, dtype, collectives, weight transport, engine.
 
-The only code that asks whether CUDA is there. It answers for the process that asks: on a cluster whose head node has
-no GPU, the driver and the actors may differ, so each actor asks for itself.
+No other code asks whether CUDA is available. The answer is for the calling process: on a cluster whose head node has no GPU, driver and
+actors may differ, so each actor calls `detect`.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from uec.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """The choices that follow from the device, `auto` fields of the config resolved."""
+    """The choices for one device; the `auto` fields of the config are resolved."""
 
-    device: str  # cpu or cuda; also DeepSpeed's name of the accelerator
-    dtype: str  # float32, bfloat16 or float16: of engine and learner
+    device: str  # cpu or cuda, which is also DeepSpeed's name for the accelerator
+    dtype: str  # of engine and learner: float32 or bfloat16
     collectives: str  # backend of torch.distributed: gloo or nccl
-    weights: str  # weight exchange: shm, nccl or ipc
-    engine: str  # in_actor or async
+    weights: str  # weight transport: shm, nccl or ipc
+    engine: str  # in_actor, async, or the path of a user's engine
 
 
 def detect(cfg: Config, device: str | None = None) -> Platform:
     """Resolve `model.dtype`, `weights.backend` and `rollout.backend` for this process's device.
 
-    `device` overrides detection: for a driver that decides for a cluster whose devices it does not have.
-    Raises BadInput where the config asks for what the device or the learner cannot do.
+    `device` overrides the detection: a driver decides for a cluster whose devices it does not have.
+    Raises BadInput if the device or the learner does not support the config.
     """
     if device is None:
         import torch
@@ -41,7 +41,7 @@ def detect(cfg: Config, device: str | None = None) -> Platform:
     if weights != "shm" and not cuda:
         raise BadInput(f"weights.backend={weights} needs CUDA devices, and there are none; set weights.backend=auto")
     if dtype == "float16":
-        raise BadInput("model.dtype=float16 needs loss scaling, which the learner does not do; set model.dtype to bfloat16 or float32")
+        raise BadInput("model.dtype=float16 needs loss scaling, which the learner does not support; set model.dtype to bfloat16 or float32")
     if dtype == "bfloat16" and cfg.learner.zero_stage == 0:
         raise BadInput(
             "learner.zero_stage=0 keeps no float32 copy of the weights, and steps of this size are lost in bfloat16; "
@@ -60,14 +60,14 @@ def detect(cfg: Config, device: str | None = None) -> Platform:
 
 
 def gpu_count() -> int:
-    """GPUs that this process sees."""
+    """Return the number of GPUs that this process sees."""
     import torch
 
     return torch.cuda.device_count()
 
 
 def gpu_bytes() -> int | None:
-    """Memory of the least of the GPUs that this process sees, in bytes; None without one."""
+    """Return the memory of the smallest GPU that this process sees, in bytes; None if there is no GPU."""
     import torch
 
     if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""vLLM's AsyncLLM: the engine in processes of its own, so that Python in the actor never holds up the device."""
+"""vLLM's AsyncLLM: the engine in separate processes, so that Python in the actor never holds up the device."""
 
 import asyncio
 from typing import Any
@@ -8,8 +8,8 @@ from actors.engines.vllm.job import Job, Stream
 from uec.errors import RunFailed
 
 
-class AsyncEngine:
-    """Implements `Engine`."""
+class AsyncCore:
+    """Implements `EngineCore`, with one task for each job."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -46,6 +46,12 @@ class AsyncEngine:
         await self._guarded(self._engine.resume_generation())
         self._paused = False
 
+    async def sleep(self) -> None:
+        await self._guarded(self._engine.sleep(level=1))
+
+    async def wake(self) -> None:
+        await self._guarded(self._engine.wake_up())
+
     async def renew(self, version: int) -> None:
         reset = self._prefix_caching and self._guarded(self._engine.reset_prefix_cache(reset_running_requests=self._paused))
         if reset and not await reset:
@@ -78,7 +84,7 @@ class AsyncEngine:
             raise self._death(error) from error
 
     def _death(self, error: BaseException) -> RunFailed:
-        """Why the engine's process is gone: vLLM's own error does not say."""
+        """Return an error that says how the engine's process ended, which vLLM's own error does not."""
         manager = self._engine.engine_core.resources.engine_manager
         ends = [f"{name} ended with status {code}" + _signal(code) for name, code in manager.finished_procs().items()] if manager else []
         failure = RunFailed(f"{self.name}: vLLM's engine process is dead: {', '.join(ends) or error}")

@@ -14,18 +14,18 @@ from uec.errors import RunFailed
 Result = TypeVar("Result")
 
 
-class InActorEngine:
-    """Implements `Engine`. The thread owns the vLLM engine; the event loop talks to it through a queue of functions."""
+class InProcessCore:
+    """Implements `EngineCore`. The thread owns the vLLM engine; the event loop talks to it through a queue of functions."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._inbox: queue.SimpleQueue[Callable[[Any], None]] = queue.SimpleQueue()
-        self._streams: dict[str, Stream] = {}  # by job; of the engine's thread
+        self._streams: dict[str, Stream] = {}  # by job; only the engine's thread uses it
         self._open: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._waiting: set[asyncio.Future[Any]] = set()
         self._failure: RunFailed | None = None
         self._stopping = False
-        self._paused = False  # of the engine's thread
+        self._paused = False  # only the engine's thread uses it
 
     async def start(self, arguments: dict[str, Any]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -56,6 +56,12 @@ class InActorEngine:
 
     async def resume(self) -> None:
         await self._call(lambda engine: self._set_paused(False))
+
+    async def sleep(self) -> None:
+        await self._call(lambda engine: engine.sleep(level=1))
+
+    async def wake(self) -> None:
+        await self._call(lambda engine: engine.wake_up())
 
     async def renew(self, version: int) -> None:
         def forget(engine: Any) -> None:
@@ -90,7 +96,7 @@ class InActorEngine:
         self._inbox.put(run)
         return await answer
 
-    # From here on: the engine's thread.
+    # The methods below run in the engine's thread.
 
     def _run(self, arguments: dict[str, Any], built: asyncio.Future[None]) -> None:
         try:
@@ -113,7 +119,7 @@ class InActorEngine:
             self._loop.call_soon_threadsafe(self._die, failure)
 
     def _serve(self, engine: Any) -> None:
-        """Do what was asked since the last step; wait for something to do if the engine has nothing, or is paused."""
+        """Run the functions queued since the last step; wait for one if the engine has no work, or is paused."""
         idle = self._paused or not engine.has_unfinished_requests()
         while True:
             try:
@@ -131,7 +137,7 @@ class InActorEngine:
             for job in jobs:
                 engine.add_request(job.id, engine_input(engine.renderer, job), job.params)
                 self._streams[job.id] = stream
-        except ValueError as error:  # vLLM's refusal of a request: the engine is none the worse
+        except ValueError as error:  # vLLM refuses a request; the engine is not affected
             self._drop(engine, [job.id for job in jobs])
             self._loop.call_soon_threadsafe(stream.fail, RunFailed(f"{self.name}: vLLM refuses a request: {error}"))
 
@@ -140,7 +146,7 @@ class InActorEngine:
         engine.abort_request(known)
 
     def _deliver(self, outputs: list[Any]) -> None:
-        """Hand a step's outputs over, in one message for all streams."""
+        """Pass a step's outputs to their streams, in one message to the event loop."""
         shares: dict[Stream, list[Any]] = {}
         for output in outputs:
             stream = self._streams[output.request_id]
@@ -150,12 +156,12 @@ class InActorEngine:
         if shares:
             self._loop.call_soon_threadsafe(_put, shares)
 
-    # Back in the event loop.
+    # The method below runs in the event loop.
 
     def _die(self, failure: RunFailed) -> None:
         self._failure = failure
         for stream in list(self._open):
-            if not stream.ended.is_set():
+            if not stream.ended:
                 stream.fail(failure)
         for answer in list(self._waiting):
             _settle(answer, None, failure)

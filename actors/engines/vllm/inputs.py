@@ -1,6 +1,6 @@
-"""A job as vLLM's engines take it: token ids as they are, and features of images as the model's processor made them.
+"""The project's requests as vLLM takes them: token ids and image features unchanged, and the sampling parameters in vLLM's words.
 
-vLLM would otherwise tokenise and preprocess by itself, a second time, and perhaps not alike.
+Left to itself, vLLM would tokenise and preprocess a second time, perhaps with another result.
 """
 
 from typing import Any
@@ -8,12 +8,52 @@ from typing import Any
 import numpy as np
 
 from actors.engines.vllm.job import Job
+from uec.types import Sampling
+
+WHOLE = 1 << 30  # tokens between two outputs of a response: vLLM then sends its first token, and all others when it ends
+
+
+def sampling_params(sampling: Sampling, n: int, temperature: float) -> Any:
+    """Return `vllm.SamplingParams` for n responses, with the log-probability of each sampled token."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return SamplingParams(
+        n=n,
+        temperature=temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        max_tokens=sampling.max_tokens,
+        stop=list(sampling.stop),
+        stop_token_ids=list(sampling.stop_tokens),
+        detokenize=bool(sampling.stop),
+        skip_special_tokens=False,  # a stop text may be one
+        logprobs=0,  # of the sampled token alone
+        flat_logprobs=True,
+        output_kind=RequestOutputKind.DELTA,
+        stream_interval=WHOLE,
+        skip_clone=True,
+    )
+
+
+def logprobs_params() -> Any:
+    """Return `vllm.SamplingParams` for a prompt's log-probabilities at T = 1. With them, vLLM does not use its prefix cache."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return SamplingParams(
+        temperature=1.0,
+        max_tokens=1,
+        prompt_logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
 
 
 def engine_input(renderer: Any, job: Job) -> dict[str, Any]:
-    """vLLM's `EngineInput`. `renderer`: the engine's, whose processor knows which features belong to which image.
+    """Return vLLM's `EngineInput`. `renderer`: the engine's, whose processor knows which features belong to which image.
 
-    Raises ValueError, as vLLM does for what it refuses, where that processor asks for other features than transformers makes.
+    Raises ValueError, as vLLM does when it refuses a request, if that processor expects other features than transformers makes.
     """
     if job.images is None:
         return {"type": "token", "prompt_token_ids": job.prompt}
@@ -34,13 +74,13 @@ def engine_input(renderer: Any, job: Job) -> dict[str, Any]:
             job.prompt,
             items,
             {"image": list(job.images.features.digests)},
-            {"image": [_place(job, begin, end) for begin, end in job.images.spans]},
+            {"image": [_placeholder(job, begin, end) for begin, end in job.images.spans]},
         )
     )
 
 
 def _features(job: Job) -> dict[str, Any]:
-    """Features by the names of vLLM's processors: transformers' own, and how many tiles each image has, which transformers leaves out."""
+    """Return features by the names of vLLM's processors: transformers' features, and each image's number of tiles, which they lack."""
     import torch
 
     arrays = {name: torch.from_numpy(np.array(array)) for name, array in job.images.features.inputs.items()}
@@ -52,8 +92,8 @@ def _features(job: Job) -> dict[str, Any]:
     return {**arrays, "num_patches": tiles, "image_num_patches": tiles, "image_token_id": torch.tensor(image_token)}
 
 
-def _place(job: Job, begin: int, end: int) -> Any:
-    """Where an image's features go; a family may write other tokens between its image tokens."""
+def _placeholder(job: Job, begin: int, end: int) -> Any:
+    """Return where an image's features go; some families write other tokens between the image tokens."""
     import torch
     from vllm.multimodal.inputs import PlaceholderRange
 

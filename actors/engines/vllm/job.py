@@ -1,7 +1,7 @@
-"""A vLLM engine as RolloutActor sees it: jobs go in, vLLM's outputs stream out. Two kinds share this interface.
+"""vLLM's engine core as VllmEngine sees it: jobs go in, vLLM's outputs stream out. Two kinds share this interface.
 
-`engine_in_actor.py` steps vLLM's LLMEngine in a thread of the actor: the CPU default, where a process of its own costs
-a third of the tokens/s. `engine_async.py` is vLLM's AsyncLLM: the GPU default, where Python must not hold up the device.
+`in_process.py` steps vLLM's LLMEngine in a thread of the actor: the CPU default, where a separate process costs a third of
+the tokens/s. `async_llm.py` is vLLM's AsyncLLM: the GPU default, where Python must not hold up the device.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ CPU_BLOCK_SIZE = 32  # vLLM's own on CPU, 128, never finds a shorter prompt in t
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
-    """A prompt's images."""
+class PromptImages:
+    """A prompt's images and their places in its tokens."""
 
     features: ImageFeatures
     spans: tuple[tuple[int, int], ...]  # see uec.types.Prompt
@@ -32,15 +32,15 @@ class Job:
     id: str
     prompt: list[int]
     params: Any  # vllm.SamplingParams
-    images: Pictures | None = None
+    images: PromptImages | None = None
 
 
 class Stream:
-    """vLLM's outputs to some jobs, on their way from the engine to the one who asked. Lives in the actor's event loop."""
+    """A queue of vLLM's outputs to some jobs, from the engine to the caller. Lives in the actor's event loop."""
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.pending = set(ids)
-        self.ended = asyncio.Event()
+        self.ended = False
         self._arrived = asyncio.Event()
         self._outputs: list[Any] = []
         self._error: BaseException | None = None
@@ -49,10 +49,11 @@ class Stream:
 
     @property
     def exhausted(self) -> bool:
-        """Every output was taken, and no more will come."""
-        return self.ended.is_set() and not self._outputs and self._error is None
+        """Whether every output was taken and no more will come."""
+        return self.ended and not self._outputs and self._error is None
 
     def put(self, outputs: list[Any]) -> None:
+        """Add outputs; a job's last one ends it."""
         self._outputs += outputs
         self.pending.difference_update(output.request_id for output in outputs if output.finished)
         self._arrived.set()
@@ -60,65 +61,83 @@ class Stream:
             self._end()
 
     def fail(self, error: BaseException) -> None:
+        """End all jobs: `get` raises the error from now on."""
         self._error = error
         self._end()
 
     async def get(self) -> list[Any]:
-        """All outputs since the last call, as soon as there are any; none after the last. Raises what made the engine fail."""
+        """Return all outputs since the last call, as soon as there are any; none after the last. Raises what made the engine fail."""
         await self._arrived.wait()
-        return self.take()
-
-    def take(self) -> list[Any]:
-        """As `get`, but what is there now."""
         if self._error is not None:
             raise self._error
         outputs, self._outputs = self._outputs, []
-        if not self.ended.is_set():
+        if not self.ended:
             self._arrived.clear()
         return outputs
 
     def _end(self) -> None:
-        self.ended.set()
+        self.ended = True
         self._arrived.set()
 
 
-class Engine(Protocol):
+class EngineCore(Protocol):
     """What both kinds do. Every method raises RunFailed, naming the cause, once the engine is dead."""
+
+    def __init__(self, name: str) -> None:
+        """Keep the actor's name, for messages."""
 
     async def start(self, arguments: dict[str, Any]) -> None:
         """Build the engine from vLLM's engine arguments."""
 
     def submit(self, jobs: list[Job]) -> Stream:
-        """Have the jobs done, beside all others."""
+        """Start the jobs, beside all others, and return the stream of their outputs."""
 
     def abort(self, stream: Stream) -> None:
-        """Give up what is still pending of a stream."""
+        """Abort the jobs of a stream that are still pending."""
 
     async def workers(self, method: str, **kwargs: Any) -> list[Any]:
         """Call a method of every vLLM worker (of WorkerExtension, or of vLLM's own weight transfer)."""
 
     async def pause(self) -> None:
-        """Come to rest after the token that is being sampled; what runs stays where it is, and what is submitted waits."""
+        """Pause after the current decode step; running jobs keep their state, new ones queue."""
 
     async def resume(self) -> None:
-        """Go on after `pause`."""
+        """Continue after `pause`."""
+
+    async def sleep(self) -> None:
+        """Move the weights to host memory and discard the KV cache. Nothing is running; needs `enable_sleep_mode`."""
+
+    async def wake(self) -> None:
+        """Move the weights back and allocate the KV cache anew."""
 
     async def renew(self, version: int) -> None:
-        """Forget what earlier weights computed, and label the outputs from now on. Nothing is running, or the engine is paused.
+        """Drop every cache of earlier weights, and label later outputs with the version. Nothing is running, or the engine is paused.
 
-        In a paused engine with prefix caching, what runs computes its KV anew when it goes on; without, it keeps what it has.
+        In a paused engine with prefix caching, running jobs compute their KV anew when they continue; without, they keep it.
         """
 
     async def stop(self) -> None:
         """End the engine and its processes."""
 
 
-def engine_arguments(
-    cfg: Config, platform: Platform, rank: int, model: str, context_length: int, pictures: int | None = None
-) -> dict[str, Any]:
-    """vLLM's engine arguments for a config; `model` is its folder or hub name, `context_length` in tokens.
+def environment(cfg: Config) -> dict[str, str]:
+    """Return the environment variables that vLLM reads when it is imported."""
+    variables = {
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines that bind themselves all take the same cores
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if cfg.rollout.tensor_parallel > 1 else "0",  # on CPU, 1 forbids the executor "uni"
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    if cfg.weights.backend == "ipc" or cfg.cluster.placement == "colocated":
+        variables["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # AsyncLLM pickles CUDA handles on their way to its own child process
+    return variables
 
-    `pictures`: most images of a prompt; None for a text model.
+
+def engine_arguments(
+    cfg: Config, platform: Platform, rank: int, model: str, context_length: int, images: int | None = None
+) -> dict[str, Any]:
+    """Return vLLM's engine arguments for a config; `model` is its folder or hub name, `context_length` in tokens.
+
+    `images`: the most that a prompt has; None for a text model.
     """
     rollout = cfg.rollout
     longest = cfg.data.max_prompt_tokens + rollout.max_tokens
@@ -127,7 +146,7 @@ def engine_arguments(
         "dtype": platform.dtype,
         "trust_remote_code": cfg.model.trust_remote_code,
         "seed": cfg.run.seed + rank,
-        "max_model_len": min(longest + 1, max(context_length, longest)),  # + 1: scoring samples a token beyond the sequence
+        "max_model_len": min(longest + 1, max(context_length, longest)),  # + 1: `logprobs` samples a token beyond the sequence
         "max_num_seqs": rollout.max_num_seqs,
         "max_num_batched_tokens": max(rollout.max_batched_tokens, rollout.max_num_seqs),
         "tensor_parallel_size": rollout.tensor_parallel,
@@ -145,13 +164,15 @@ def engine_arguments(
         arguments["kv_cache_memory_bytes"] = (rollout.kv_cache_mb or CPU_KV_CACHE_MB) << 20
     if platform.device == "cpu" and rollout.prefix_caching:
         arguments["block_size"] = CPU_BLOCK_SIZE
-    if pictures is not None:
+    if images is not None:
         arguments["skip_tokenizer_init"] = False  # vLLM's processor asks for one, though it is given tokens
-        arguments["limit_mm_per_prompt"] = {"image": pictures, "video": 0, "audio": 0}
-        # Images come processed: vLLM must neither keep them nor normalise their pixels once more, as it would by default.
+        arguments["limit_mm_per_prompt"] = {"image": images, "video": 0, "audio": 0}
+        # Images come processed: vLLM must neither cache them nor normalise their pixels again, as it would by default.
         arguments["mm_processor_cache_gb"] = 0
         arguments["mm_device_do_normalize"] = False
         arguments["skip_mm_profiling"] = platform.device == "cpu"  # there the size of the KV cache is given
     if platform.device == "cuda":
         arguments["gpu_memory_utilization"] = rollout.gpu_memory
+        if cfg.cluster.placement == "colocated":
+            arguments["enable_sleep_mode"] = True
     return arguments

@@ -1,4 +1,4 @@
-"""The receiving end of weights.backend=shm inside vLLM's worker: a weight transfer engine of our own.
+"""The receiving end of weights.backend=shm inside vLLM's worker: a weight transfer engine for vLLM.
 
 vLLM's own backends need CUDA. Written against vLLM 0.32: `distributed/weight_transfer/base.py` and
 `model_executor/model_loader/reload/layerwise.py`.
@@ -21,12 +21,12 @@ from uec.errors import BadInput
 
 @dataclass
 class ShmInitInfo(WeightTransferInitInfo):
-    """Nothing to agree on beforehand."""
+    """Empty: the two ends agree on nothing beforehand."""
 
 
 @dataclass
 class ShmUpdateInfo(WeightTransferUpdateInfo):
-    """What a Publication says of its file."""
+    """The file of a weight update, and the tensors in it."""
 
     location: str = ""
     names: list[str] = field(default_factory=list)
@@ -35,19 +35,19 @@ class ShmUpdateInfo(WeightTransferUpdateInfo):
 
 
 class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
-    """Loads the tensors of a mapped file. What it is given was checked: a failure in here leaves the engine unusable."""
+    """Loads the tensors of a mapped file. Updates are checked before; a failure here leaves the engine unusable."""
 
     init_info_cls = ShmInitInfo
     update_info_cls = ShmUpdateInfo
 
     def init_transfer_engine(self, init_info: ShmInitInfo) -> None:
-        """Raises BadInput for a model of which an update would leave a part stale."""
+        """Raise BadInput for a model that an update would leave stale in part."""
         if self.device.type == "cpu" and any(isinstance(module, RoutedExperts) for module in self.model.modules()):
             raise BadInput(
                 "model.path: vLLM's CPU kernels keep a packed copy of a mixture-of-experts model's experts that an update does not "
                 "renew, so it cannot be trained on CPU; take a dense model, or GPUs"
             )
-        # It warns at each update that rotary embeddings (which have no weights) and a tied lm_head (see below) got none.
+        # vLLM warns at each update that rotary embeddings (which have no weights) and a tied lm_head (see `repack`) got no weights.
         logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
 
     def start_weight_update(self) -> None:
@@ -70,13 +70,13 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
             self.repack()
 
     def _on_device(self) -> AbstractContextManager[object]:
-        """New tensors are made where the model is. The CPU is the default: naming it would slow every torch call of the update."""
+        """Make new tensors on the model's device. The CPU is torch's default: naming it would slow every torch call of the update."""
         return nullcontext() if self.device.type == "cpu" else self.device
 
     def repack(self) -> None:
-        """Renew the packed copies that vLLM's CPU layers compute with, where reloading left the old ones.
+        """Renew the packed weights that vLLM's CPU layers compute with, where reloading left the old ones.
 
-        A tied lm_head loads nothing itself: its weight is the embedding's and is new, its packed copy is not.
+        A tied lm_head loads no weight: it shares the embedding's, which is new, but its packed copy is old.
         """
         for module in self.model.modules():
             weight = module._parameters.get("weight")

@@ -1,4 +1,4 @@
-"""What runs inside vLLM's workers: methods that its `worker_extension_cls` option adds to them."""
+"""Methods that vLLM's `worker_extension_cls` option adds to its workers."""
 
 import base64
 from functools import partial
@@ -19,7 +19,7 @@ class WorkerExtension:
     def limit_vocabulary(self, size: int, never: list[int]) -> None:
         """Cut the logits to the tokenizer's `size` tokens, where the embedding is padded beyond it, and rule out the tokens `never`.
 
-        At their source, so that no such token is sampled, none has probability, and scored sequences agree.
+        This acts where vLLM computes logits: no such token is sampled or has probability, and `logprobs` agrees with it.
         """
         from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
@@ -32,12 +32,12 @@ class WorkerExtension:
                 head.register_forward_hook(partial(_rule_out, never))
 
     def random_state(self) -> str:
-        """State of the generator that samples, as base64 text (JSON-able)."""
+        """Return the state of the generator that samples, as base64 text (JSON-able)."""
         state = torch.get_rng_state() if self.device.type == "cpu" else torch.cuda.get_rng_state(self.device)
         return base64.b64encode(state.numpy().tobytes()).decode()
 
     def load_random_state(self, states: list[str]) -> None:
-        """Take up where `random_state` of all workers left off."""
+        """Restore what `random_state` returned; `states` holds every worker's."""
         state = torch.frombuffer(bytearray(base64.b64decode(states[self.rank])), dtype=torch.uint8)
         if self.device.type == "cpu":
             torch.set_rng_state(state)

@@ -1,6 +1,6 @@
-"""Engines with pictures: vLLM samples, scores and renews tiny vision-language models as plain transformers runs them.
+"""Engines with images: sampling, log-probabilities and updates of tiny vision-language models agree with plain transformers.
 
-One engine a family, some of a kind of their own: with the prefix cache on, AsyncLLM, and one whose vision tower is frozen.
+One engine for each family; one has the prefix cache on, one is AsyncLLM, and one has a frozen vision tower.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from transformers import AutoModelForImageTextToText
 from actors.weights.shm import ShmPublisher
 from actors.workers.rollout import RolloutActor, environment
 from tests.support import tiny_vlm
-from tests.uec.models.test_vision import Pictured, load, pictured, plain_logprobs
+from tests.support.image_prompts import ImagePrompt, make_image_prompts, model_processor, plain_logprobs
 from uec.config.file import load_config
 from uec.config.schema import ModelConfig
 from uec.errors import RunFailed
@@ -27,7 +27,7 @@ from uec.models.policy import Policy
 from uec.models.policy_model import make_policy_model
 from uec.models.vision import vision_tower
 from uec.models.vocabulary import vocabulary_size
-from uec.types import Continuation, ImageFeatures, Kind, Request, Rollout, WeightUpdate
+from uec.types import Continuation, ImageFeatures, Kind, Request, Trajectory, WeightUpdate
 
 pytestmark = pytest.mark.e2e
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import a test module
@@ -35,7 +35,7 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers
 GAP = 2e-3
 MAX_TOKENS = 40
 SIZES = [[(140, 140)], [(140, 56), (57, 90)], [], [(140, 140)], [(60, 80)], [], [(56, 56), (140, 140), (80, 60)]]
-"""Of each prompt's pictures. The first and the fourth have the same tokens in their first blocks of the prefix cache."""
+"""Of each prompt's images. The first and the fourth have the same tokens in their first blocks of the prefix cache."""
 
 SETTINGS = {
     "qwen2_5_vl": ["rollout.prefix_caching=true"],
@@ -51,16 +51,16 @@ class Faulty(RolloutActor):
 
     async def leave_tower_stale(self, stale: bool) -> None:
         """Fault: a weight update does not reach the vision tower."""
-        from actors.engines.vllm import shm_receiver as weights_worker
+        from actors.engines.vllm import shm_receiver
 
-        weights_worker.kept = kept = getattr(weights_worker, "kept", weights_worker.read)
-        weights_worker.read = (lambda *of: [(name, tensor) for name, tensor in kept(*of) if ".visual." not in name]) if stale else kept
+        shm_receiver.kept = kept = getattr(shm_receiver, "kept", shm_receiver.read)
+        shm_receiver.read = (lambda *of: [(name, tensor) for name, tensor in kept(*of) if ".visual." not in name]) if stale else kept
 
     async def keep_encoder_cache(self, keep: bool) -> None:
-        """Fault: a weight update does not reset the cache of encoded pictures."""
-        await self._engine._call(lambda engine: engine.engine_core.__dict__.pop("reset_encoder_cache", None))
+        """Fault: a weight update does not reset the cache of encoded images."""
+        await self._engine._core._call(lambda engine: engine.engine_core.__dict__.pop("reset_encoder_cache", None))
         if keep:
-            await self._engine._call(lambda engine: setattr(engine.engine_core, "reset_encoder_cache", lambda: None))
+            await self._engine._core._call(lambda engine: setattr(engine.engine_core, "reset_encoder_cache", lambda: None))
 
     async def read_other_features(self, other: bool) -> None:
         """Fault: vLLM's processor of the family knows none of transformers' names."""
@@ -71,14 +71,14 @@ class Faulty(RolloutActor):
             if other:
                 processor._get_mm_fields_config = lambda features, settings: {}
 
-        await self._engine._call(change)
+        await self._engine._core._call(change)
 
 
 class Learner:
-    """Stands for the learner: a transformers model that publishes its weights."""
+    """Takes the place of the learner: a transformers model that publishes its weights."""
 
     def __init__(self, folder: Path, frozen: bool) -> None:
-        processor = load(folder)
+        processor = model_processor(folder)
         self.hf = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
         self.banned, self.vocabulary = processor.vision_tokens(), vocabulary_size(processor.tokenizer)
         self.policy_model = make_policy_model(Policy(self.hf, 256, self.vocabulary), ModelConfig(freeze_vision_tower=frozen))
@@ -86,7 +86,7 @@ class Learner:
         self.version = 0
 
     def learn(self, move: Callable[[str], bool] = lambda name: True) -> WeightUpdate:
-        """Move the trained weights whose name passes, and publish all."""
+        """Change the trained weights whose name passes, and publish all."""
         with torch.no_grad():
             for name, parameter in self.policy_model.trainable():
                 if move(name):
@@ -94,7 +94,7 @@ class Learner:
         self.version += 1
         return self.publisher.publish(self.version, self.policy_model.exported())
 
-    def logprobs(self, one: Pictured, tokens: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    def logprobs(self, one: ImagePrompt, tokens: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         with torch.no_grad():
             return plain_logprobs(self.hf, one, tokens, self.banned, self.vocabulary, temperature).numpy()
 
@@ -109,7 +109,7 @@ class Side:
         cfg = load_config(project / "configs/vlm.yaml", [*common, *SETTINGS.get(family, [])])
         options: dict[str, Any] = {"num_cpus": 0.1, "max_concurrency": 100, "runtime_env": {"env_vars": environment(cfg, 0)}}
         self.actor = ray.remote(Faulty).options(**options).remote(cfg, 0)
-        self.prompts = pictured(self.folder, SIZES, folder)
+        self.prompts = make_image_prompts(self.folder, SIZES, folder)
         self.images = {one.prompt.index: one.features for one in self.prompts if one.features is not None}
         started = self.actor.start.remote([one.prompt for one in self.prompts])
         self.learner = Learner(self.folder, frozen=cfg.model.freeze_vision_tower)
@@ -122,21 +122,21 @@ class Side:
     def features(self, prompts: list[int]) -> list[ImageFeatures]:
         return [self.images[prompt] for prompt in dict.fromkeys(prompts) if prompt in self.images]
 
-    def sample(self, requests: list[Request]) -> list[Rollout]:
+    def sample(self, requests: list[Request]) -> list[Trajectory]:
         features = self.features([request.prompt for request in requests])
-        bundles = self.actor.generate.options(num_returns="streaming").remote(requests, *features)
-        return sorted((rollout for bundle in bundles for rollout in ray.get(bundle)), key=lambda one: (one.group, one.index))
+        batches = self.actor.generate.options(num_returns="streaming").remote(requests, *features)
+        return sorted((rollout for batch in batches for rollout in ray.get(batch)), key=lambda one: (one.group, one.index))
 
-    def score(self, prompt: int) -> float:
-        """The largest difference of engine and learner on a fixed continuation."""
+    def probe(self, prompt: int) -> float:
+        """Return the largest difference of engine and learner on a fixed continuation."""
         [tokens] = [one.prompt.tokens[:12] for one in self.prompts if one.prompt.index == 2]
         sequence = Continuation(prompt, self.prompts[prompt].prompt.tokens, tokens)
-        [found] = ray.get(self.actor.score.remote([sequence], *self.features([prompt])))
+        [found] = ray.get(self.actor.logprobs.remote([sequence], *self.features([prompt])))
         assert found.shape == tokens.shape
         return float(np.abs(found - self.learner.logprobs(self.prompts[prompt], tokens)).max())
 
-    def gap(self, rollouts: list[Rollout]) -> float:
-        """The largest difference of engine and learner on what the engine sampled."""
+    def gap(self, rollouts: list[Trajectory]) -> float:
+        """Return the largest difference of engine and learner on sampled responses."""
         return max(
             float(np.abs(one.logprobs - self.learner.logprobs(self.prompts[one.prompt], one.tokens, one.temperature)).max())
             for one in rollouts
@@ -191,25 +191,25 @@ def test_no_vision_token_is_sampled(side):
     assert not np.isin(tokens, banned).any() and tokens.max() < side.learner.vocabulary
 
 
-def test_pictures_of_equal_tokens_do_not_share_the_prefix_cache(side):
+def test_images_of_equal_tokens_do_not_share_the_prefix_cache(side):
     first, other = (side.prompts[prompt].prompt.tokens[:32].tolist() for prompt in (0, 3))
     assert first == other  # one block
     assert side.gap([*side.sample([side.request(0, 2)]), *side.sample([side.request(3, 2)])]) < GAP
 
 
-def test_a_stale_vision_tower_is_seen_by_a_probe_with_pictures_and_by_none_of_text(side):
+def test_a_stale_vision_tower_shows_in_a_probe_with_images_and_in_none_of_text(side):
     side.update()
-    assert max(map(side.score, range(len(SIZES)))) < GAP
+    assert max(map(side.probe, range(len(SIZES)))) < GAP
     ray.get(side.actor.leave_tower_stale.remote(True))
     side.update()
-    assert side.score(2) < GAP and side.score(5) < GAP
-    assert min(side.score(prompt) for prompt in (0, 1, 6)) > 10 * GAP
+    assert side.probe(2) < GAP and side.probe(5) < GAP
+    assert min(side.probe(prompt) for prompt in (0, 1, 6)) > 10 * GAP
     ray.get(side.actor.leave_tower_stale.remote(False))
     side.update()
-    assert max(map(side.score, range(len(SIZES)))) < GAP
+    assert max(map(side.probe, range(len(SIZES)))) < GAP
 
 
-def test_a_picture_seen_before_an_update_is_encoded_anew_after_it(side):
+def test_an_image_seen_before_an_update_is_encoded_anew_after_it(side):
     def tower(name: str) -> bool:
         return ".visual." in name
 
@@ -218,21 +218,21 @@ def test_a_picture_seen_before_an_update_is_encoded_anew_after_it(side):
     assert side.gap(side.sample([side.request(0), side.request(1)])) < GAP
     ray.get(side.actor.keep_encoder_cache.remote(True))
     side.update(tower)
-    assert side.gap(side.sample([side.request(0), side.request(1)])) > 10 * GAP  # the picture as the old tower saw it
+    assert side.gap(side.sample([side.request(0), side.request(1)])) > 10 * GAP  # the image as the old tower encoded it
     ray.get(side.actor.keep_encoder_cache.remote(False))
     side.update(tower)
     assert side.gap(side.sample([side.request(0), side.request(1)])) < GAP
 
 
-def test_pictures_that_are_lacking_are_named_and_the_engine_is_none_the_worse(side):
+def test_missing_images_are_named_and_the_engine_goes_on(side):
     for features, found in (([], 0), ([dataclasses.replace(side.images[0], prompt=1)], 1)):
         with pytest.raises(RunFailed, match=f"rollout-0: prompt 1 has 2 images, and there are features of {found}"):
-            next_bundle = side.actor.generate.options(num_returns="streaming").remote([side.request(2), side.request(1)], *features)
-            [ray.get(bundle) for bundle in next_bundle]
+            batches = side.actor.generate.options(num_returns="streaming").remote([side.request(2), side.request(1)], *features)
+            [ray.get(batch) for batch in batches]
     assert side.gap(side.sample([side.request(1), side.request(2)])) < GAP
 
 
-def test_features_that_vllm_does_not_read_are_refused_with_its_processor_and_what_is_known_to_work(side):
+def test_unreadable_features_are_refused_with_the_processor_and_the_known_families(side):
     ray.get(side.actor.read_other_features.remote(True))
     with pytest.raises(RunFailed, match=r"Qwen2_5_VLMultiModalProcessor does not read .*\(pixel_values, image_grid_thw\).*known to work"):
         side.sample([side.request(2), side.request(1)])
@@ -241,7 +241,7 @@ def test_features_that_vllm_does_not_read_are_refused_with_its_processor_and_wha
 
 
 @pytest.mark.parametrize("side", list(SETTINGS), indirect=True)
-def test_engine_logprobs_are_those_of_plain_transformers_before_and_after_an_update(side):
+def test_engine_logprobs_are_those_of_transformers_before_and_after_an_update(side):
     asked = [(prompt, temperature) for prompt in range(len(SIZES)) for temperature in (1.0, 1.2)]
     before = side.sample([side.request(prompt, 2, temperature) for prompt, temperature in asked])
     assert side.gap(before) < GAP
@@ -252,13 +252,13 @@ def test_engine_logprobs_are_those_of_plain_transformers_before_and_after_an_upd
 
 
 @pytest.mark.parametrize("side", ["qwen3_vl"], indirect=True)
-def test_a_frozen_tower_is_no_part_of_what_an_engine_takes(side):
-    publication = side.learner.learn()
+def test_a_frozen_tower_is_not_part_of_a_weight_update(side):
+    update = side.learner.learn()
     tower = {id(parameter) for parameter in vision_tower(side.learner.hf).parameters()}
     frozen = [name for name, parameter in side.learner.hf.named_parameters() if id(parameter) in tower]
-    assert frozen and not set(frozen) & set(publication.names)
-    ray.get(side.actor.update_weights.remote(publication))
-    assert max(map(side.score, range(len(SIZES)))) < GAP
+    assert frozen and not set(frozen) & set(update.names)
+    ray.get(side.actor.update_weights.remote(update))
+    assert max(map(side.probe, range(len(SIZES)))) < GAP
     whole = side.learner.publisher.publish(side.learner.version + 1, side.learner.hf.named_parameters())
     with pytest.raises(RunFailed, match="is no parameter of the model"):
         ray.get(side.actor.update_weights.remote(whole))

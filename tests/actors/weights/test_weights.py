@@ -1,4 +1,4 @@
-"""The published file, and what a publication is checked for; engines take part in test_rollout.py."""
+"""The published file, and the checks of a weight update; tests/actors/workers/test_rollout.py has those with engines."""
 
 import dataclasses
 import errno
@@ -30,10 +30,10 @@ def publisher(tmp_path: Path):
     publisher.close()
 
 
-def test_what_is_read_is_what_was_published_bit_for_bit_in_its_own_dtype(publisher):
-    publication = publisher.publish(1, PARAMETERS.items())
-    check_file(publication)
-    found = dict(read(publication.location, publication.names, publication.dtypes, publication.shapes))
+def test_what_is_read_is_what_was_published_bit_for_bit_in_each_dtype(publisher):
+    update = publisher.publish(1, PARAMETERS.items())
+    check_file(update)
+    found = dict(read(update.location, update.names, update.dtypes, update.shapes))
     assert list(found) == list(PARAMETERS)
     for name, tensor in PARAMETERS.items():
         assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
@@ -42,8 +42,8 @@ def test_what_is_read_is_what_was_published_bit_for_bit_in_its_own_dtype(publish
 def test_the_size_counts_each_tensor_from_a_multiple_of_64_bytes(publisher):
     # odd 0..28, half 64..76, view 128..176, scalar 192..196
     assert packed_size(["float32", "bfloat16", "float32", "float32"], [[7], [2, 3], [4, 3], []]) == 196
-    publication = publisher.publish(1, PARAMETERS.items())
-    assert publication.nbytes == 196 == os.path.getsize(publication.location)
+    update = publisher.publish(1, PARAMETERS.items())
+    assert update.nbytes == 196 == os.path.getsize(update.location)
 
 
 def test_parameters_may_be_gone_when_the_next_one_is_asked_for(publisher):
@@ -54,8 +54,8 @@ def test_parameters_may_be_gone_when_the_next_one_is_asked_for(publisher):
         for value in (1.0, 2.0):
             yield str(value), buffer.fill_(value)
 
-    publication = publisher.publish(1, gathered())
-    assert {n: t.tolist() for n, t in read(publication.location, publication.names, publication.dtypes, publication.shapes)} == {
+    update = publisher.publish(1, gathered())
+    assert {n: t.tolist() for n, t in read(update.location, update.names, update.dtypes, update.shapes)} == {
         "1.0": [1.0] * 4,
         "2.0": [2.0] * 4,
     }
@@ -78,13 +78,13 @@ def test_an_overwritten_version_is_refused(publisher):
 
 
 def test_a_file_of_another_machine_is_named_as_such(publisher):
-    publication = publisher.publish(1, PARAMETERS.items())
+    update = publisher.publish(1, PARAMETERS.items())
     publisher.close()
     with pytest.raises(RunFailed, match="not to be seen on .* rank 0. Use weights.backend=nccl"):
-        check_file(publication)
+        check_file(update)
 
 
-def test_only_this_user_may_look_into_the_folder_and_it_goes_with_the_publisher(tmp_path):
+def test_only_this_user_may_read_the_folder_and_it_goes_with_the_publisher(tmp_path):
     publisher = ShmPublisher(0, tmp_path)
     (folder,) = tmp_path.iterdir()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -92,7 +92,7 @@ def test_only_this_user_may_look_into_the_folder_and_it_goes_with_the_publisher(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_folder_of_a_killed_publisher_goes_with_the_next_one_and_a_living_ones_stays(tmp_path, publisher):
+def test_the_next_publisher_removes_the_folder_of_a_killed_one_and_no_other(tmp_path, publisher):
     script = (
         "import os, sys; from pathlib import Path; from actors.weights.shm import ShmPublisher\n"
         "ShmPublisher(0, Path(sys.argv[1])); os.kill(os.getpid(), 9)"
@@ -105,7 +105,7 @@ def test_the_folder_of_a_killed_publisher_goes_with_the_next_one_and_a_living_on
     other.close()
 
 
-def test_too_little_shared_memory_is_an_error_at_the_first_publication_with_the_sizes(publisher, monkeypatch):
+def test_too_little_shared_memory_fails_at_the_first_weight_update_with_the_sizes(publisher, monkeypatch):
     real = os.posix_fallocate
 
     def full(file: int, offset: int, size: int) -> None:
@@ -124,16 +124,16 @@ def test_other_ranks_gather_and_return_nothing(tmp_path):
     assert asked == list(PARAMETERS) and not list(tmp_path.iterdir())
 
 
-def test_a_publication_has_to_name_the_models_parameters_and_no_others(publisher):
-    publication = publisher.publish(1, PARAMETERS.items())
+def test_a_weight_update_must_name_the_models_parameters_and_no_others(publisher):
+    update = publisher.publish(1, PARAMETERS.items())
     expected = {name: list(tensor.shape) for name, tensor in PARAMETERS.items()}
-    check(publication, expected)
+    check(update, expected)
     for change, cause in (
         ({"dtypes": ["float32", "float8", "float32", "float32"]}, "float8 is no dtype of weights"),
         ({"names": ["odd", "half", "view", "view"]}, "scalar is missing"),
         ({"nbytes": 197}, "have 196 bytes, published were 197"),
     ):
         with pytest.raises(RunFailed, match=f"version 1 do not fit.*{cause}"):
-            check(dataclasses.replace(publication, **change), expected)
+            check(dataclasses.replace(update, **change), expected)
     with pytest.raises(RunFailed, match=r"new is missing"):
-        check(publication, {**expected, "new": [1]})
+        check(update, {**expected, "new": [1]})

@@ -21,7 +21,7 @@ from actors.workers.rollout import RolloutActor, environment
 from uec.config.file import load_config
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.types import Continuation, Kind, Prompt, Request, Rollout, WeightUpdate
+from uec.types import Continuation, Kind, Prompt, Request, Trajectory, WeightUpdate
 
 pytestmark = pytest.mark.e2e
 
@@ -43,9 +43,9 @@ class Faulty(RolloutActor):
 
     async def keep_prefix_cache(self, keep: bool) -> None:
         """Fault: a weight update does not reset the prefix cache."""
-        await self._engine._call(lambda engine: engine.__dict__.pop("reset_prefix_cache", None))
+        await self._engine._core._call(lambda engine: engine.__dict__.pop("reset_prefix_cache", None))
         if keep:
-            await self._engine._call(lambda engine: setattr(engine, "reset_prefix_cache", lambda **_: True))
+            await self._engine._core._call(lambda engine: setattr(engine, "reset_prefix_cache", lambda **_: True))
 
     async def fail_in_the_middle(self) -> None:
         """Fault: the worker fails after the update has begun."""
@@ -57,12 +57,12 @@ class Faulty(RolloutActor):
         ShmWeightTransferEngine.receive_weights = fail
 
     async def order(self, early: list[Request], late: list[Request]) -> list[str]:
-        """Kinds of responses in the order in which they end, `late` being asked for with the first end of `early`."""
+        """Return the kinds of responses in the order in which they end; `late` is requested when the first response to `early` ends."""
         ends: list[str] = []
 
         async def follow(requests: list[Request], ended: asyncio.Event) -> None:
-            async for bundle in self.generate(requests):
-                ends.extend(r.kind.value for r in bundle)
+            async for batch in self.generate(requests):
+                ends.extend(r.kind.value for r in batch)
                 ended.set()
 
         one_ended = asyncio.Event()
@@ -72,15 +72,15 @@ class Faulty(RolloutActor):
         await task
         return ends
 
-    async def update_amid(self, requests: list[Request], publication: WeightUpdate, pause: str) -> list[Rollout]:
-        """Responses to requests that run when an update comes, once the first of them has ended."""
+    async def update_amid(self, requests: list[Request], update: WeightUpdate, pause: str) -> list[Trajectory]:
+        """Return the responses to requests that run while an update comes, after the first of them has ended."""
         self.cfg.weights.pause = pause
-        rollouts: list[Rollout] = []
-        update = None
-        async for bundle in self.generate(requests):
-            rollouts += bundle
-            update = update or asyncio.create_task(self.update_weights(publication))
-        await update
+        rollouts: list[Trajectory] = []
+        updating = None
+        async for batch in self.generate(requests):
+            rollouts += batch
+            updating = updating or asyncio.create_task(self.update_weights(update))
+        await updating
         self.cfg.weights.pause = "wait"
         return rollouts
 
@@ -91,14 +91,14 @@ class Faulty(RolloutActor):
             raise ArithmeticError("injected")
 
         self._broken = None
-        await self._engine._call(lambda engine: setattr(engine, "step", fail))
+        await self._engine._core._call(lambda engine: setattr(engine, "step", fail))
 
     async def pid(self) -> int:
         return os.getpid()
 
 
 class Learner:
-    """Stands for the learner: a transformers model that publishes its weights."""
+    """Takes the place of the learner: a transformers model that publishes its weights."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModelForCausalLM
@@ -108,7 +108,7 @@ class Learner:
         self.version = 0
 
     def learn(self) -> WeightUpdate:
-        """Move every weight, and publish."""
+        """Change every weight, and publish."""
         with torch.no_grad():
             for parameter in self.hf.parameters():
                 parameter += 0.02 * torch.randn_like(parameter)
@@ -119,13 +119,13 @@ class Learner:
         return self.publisher.publish(self.version, self.hf.named_parameters())
 
     def logprobs(self, prompt: np.ndarray, tokens: np.ndarray, temperature: float = 1.0, hf: torch.nn.Module | None = None) -> np.ndarray:
-        """Of the response's tokens, over the tokens that exist; by other weights if they are given."""
+        """Return those of the response's tokens, over the tokens that exist; with `hf`, by other weights."""
         with torch.no_grad():
             logits = (hf or self.hf)(torch.tensor([[*prompt.tolist(), *tokens.tolist()]])).logits[0, len(prompt) - 1 : -1, : len(WORDS)]
         return (logits / temperature).log_softmax(-1).gather(1, torch.tensor(tokens)[:, None].long())[:, 0].numpy()
 
-    def gap(self, rollouts: list[Rollout]) -> float:
-        """Largest difference to the log-probabilities that an engine gave."""
+    def gap(self, rollouts: list[Trajectory]) -> float:
+        """Return the largest difference to the log-probabilities that an engine gave."""
         return max(float(np.abs(self.logprobs(r.prompt_tokens, r.tokens, r.temperature) - r.logprobs).max()) for r in rollouts)
 
 
@@ -199,12 +199,12 @@ def request(prompt: int, n: int = 4, temperature: float = 1.0, kind: Kind = Kind
     return Request(next(groups), prompt, n, temperature, kind)
 
 
-def bundles(actor, requests: list[Request]) -> list[list[Rollout]]:
-    return [ray.get(bundle) for bundle in actor.generate.options(num_returns="streaming").remote(requests)]
+def response_batches(actor, requests: list[Request]) -> list[list[Trajectory]]:
+    return [ray.get(batch) for batch in actor.generate.options(num_returns="streaming").remote(requests)]
 
 
-def sample(actor, requests: list[Request]) -> list[Rollout]:
-    return sorted((r for bundle in bundles(actor, requests) for r in bundle), key=lambda r: (r.group, r.index))
+def sample(actor, requests: list[Request]) -> list[Trajectory]:
+    return sorted((r for batch in response_batches(actor, requests) for r in batch), key=lambda r: (r.group, r.index))
 
 
 def test_every_response_comes_once_with_its_request_and_is_cut_at_max_tokens(engine, prompts):
@@ -225,7 +225,7 @@ def test_every_response_comes_once_with_its_request_and_is_cut_at_max_tokens(eng
     assert {r.truncated for r in rollouts} == {True, False}
 
 
-def test_both_ends_of_text_of_the_generation_config_end_a_response_and_its_sampling_defaults_are_ignored(engine):
+def test_all_end_tokens_of_the_generation_config_count_and_its_sampling_defaults_do_not(engine):
     rollouts = sample(engine, [request(i % 8, 32) for i in range(8)])
     assert {int(r.tokens[-1]) for r in rollouts if not r.truncated} == {EOS, END}
     assert len({tuple(r.tokens.tolist()) for r in rollouts}) > 0.8 * len(rollouts)  # top_k = 1 would make a group's responses equal
@@ -241,7 +241,7 @@ def test_no_token_beyond_the_tokenizer_is_sampled(engine, learner):
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["in_actor", "async"])
-def test_engine_logprobs_equal_transformers_before_and_after_an_update_at_each_temperature(actors, learner, kind):
+def test_engine_logprobs_equal_transformers_before_and_after_an_update(actors, learner, kind):
     actor = actors[kind]
     version = learner.version
     asked = [request(0, 4), request(1, 4, 1.2, Kind.EXPLORATION)]
@@ -257,10 +257,10 @@ def test_engine_logprobs_equal_transformers_before_and_after_an_update_at_each_t
 
 def test_responses_come_before_the_slowest_of_their_group_ends(engine):
     (asked,) = [request(0, 32)]
-    found = bundles(engine, [asked])
+    found = response_batches(engine, [asked])
     assert len(found) > 1
     assert min(len(r.tokens) for r in found[0]) < min(len(r.tokens) for r in found[-1])
-    assert sum(len(bundle) for bundle in found) == 32
+    assert sum(len(batch) for batch in found) == 32
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["in_actor", "async"])
@@ -273,7 +273,7 @@ def test_a_late_request_joins_those_that_run(actors, kind):
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["in_actor", "async"])
-def test_an_update_between_two_tokens_ends_no_response_and_the_tokens_before_and_after_it_are_of_their_weights(actors, learner, kind):
+def test_an_update_in_a_response_keeps_it_and_its_tokens_are_of_the_weights_at_their_time(actors, learner, kind):
     actor, old, version = actors[kind], copy.deepcopy(learner.hf), learner.version
     ray.get(actor.update_weights.remote(learner.publish()))
     rollouts = ray.get(actor.update_amid.remote([request(i % 8, 32) for i in range(16)], learner.learn(), "keep"))
@@ -301,71 +301,71 @@ def test_an_update_that_waits_comes_after_all_that_runs(engine, learner):
     assert {r.version for r in sample(engine, [request(0)])} == {version + 1}
 
 
-def test_score_gives_the_learners_logprobs(engine, learner, prompts):
+def test_logprobs_are_the_learners(engine, learner, prompts):
     ray.get(engine.update_weights.remote(learner.learn()))
     sequences = [Continuation(i, prompts[i].tokens, prompts[i + 1].tokens[:MAX_TOKENS]) for i in (0, 1, 8)]
-    for got, one in zip(ray.get(engine.score.remote(sequences)), sequences, strict=True):
+    for got, one in zip(ray.get(engine.logprobs.remote(sequences)), sequences, strict=True):
         assert got.shape == one.tokens.shape
         np.testing.assert_allclose(got, learner.logprobs(one.prompt_tokens, one.tokens), atol=GAP)
 
 
-def test_score_finds_a_stale_tied_lm_head(engine, learner, prompts):
+def test_logprobs_show_a_stale_tied_lm_head(engine, learner, prompts):
     sequence = Continuation(0, prompts[0].tokens, prompts[1].tokens)
     ray.get(engine.leave_head_stale.remote(True))
     ray.get(engine.update_weights.remote(learner.learn()))
-    (stale,) = ray.get(engine.score.remote([sequence]))
+    (stale,) = ray.get(engine.logprobs.remote([sequence]))
     assert np.abs(stale - learner.logprobs(sequence.prompt_tokens, sequence.tokens)).max() > 100 * GAP
     ray.get(engine.leave_head_stale.remote(False))
     ray.get(engine.update_weights.remote(learner.learn()))
-    (fresh,) = ray.get(engine.score.remote([sequence]))
+    (fresh,) = ray.get(engine.logprobs.remote([sequence]))
     assert np.abs(fresh - learner.logprobs(sequence.prompt_tokens, sequence.tokens)).max() < GAP
 
 
-def test_an_update_resets_the_prefix_cache_and_score_does_not_read_it(engine, learner, prompts):
+def test_an_update_resets_the_prefix_cache_and_logprobs_do_not_read_it(engine, learner, prompts):
     long = [request(8, 2), request(9, 2)]
     sample(engine, long)
     ray.get(engine.keep_prefix_cache.remote(True))
     ray.get(engine.update_weights.remote(learner.learn()))
     assert learner.gap(sample(engine, [request(8, 2), request(9, 2)])) > 100 * GAP  # old keys and values
     sequence = Continuation(8, prompts[8].tokens, prompts[0].tokens)
-    assert np.abs(ray.get(engine.score.remote([sequence]))[0] - learner.logprobs(sequence.prompt_tokens, sequence.tokens)).max() < GAP
+    assert np.abs(ray.get(engine.logprobs.remote([sequence]))[0] - learner.logprobs(sequence.prompt_tokens, sequence.tokens)).max() < GAP
     ray.get(engine.keep_prefix_cache.remote(False))
     ray.get(engine.update_weights.remote(learner.learn()))
     assert learner.gap(sample(engine, [request(8, 2), request(9, 2)])) < GAP
 
 
-def without(publication, name):
-    keep = [i for i, n in enumerate(publication.names) if n != name]
+def without(update, name):
+    keep = [i for i, n in enumerate(update.names) if n != name]
     return dataclasses.replace(
-        publication,
-        names=[publication.names[i] for i in keep],
-        dtypes=[publication.dtypes[i] for i in keep],
-        shapes=[publication.shapes[i] for i in keep],
+        update,
+        names=[update.names[i] for i in keep],
+        dtypes=[update.dtypes[i] for i in keep],
+        shapes=[update.shapes[i] for i in keep],
     )
 
 
-def renamed(publication, name):
-    return dataclasses.replace(publication, names=["model.layers.9.bogus.weight" if n == name else n for n in publication.names])
+def renamed(update, name):
+    return dataclasses.replace(update, names=["model.layers.9.bogus.weight" if n == name else n for n in update.names])
 
 
-def reshaped(publication, name):
+def reshaped(update, name):
     return dataclasses.replace(
-        publication, shapes=[s[::-1] if n == name else s for n, s in zip(publication.names, publication.shapes, strict=True)]
+        update, shapes=[s[::-1] if n == name else s for n, s in zip(update.names, update.shapes, strict=True)]
     )
 
 
-def shortened(publication):
-    os.truncate(publication.location, publication.nbytes - 4)
-    return publication
+def shortened(update):
+    os.truncate(update.location, update.nbytes - 4)
+    return update
 
 
-def damaged(publication):
-    with open(publication.location, "r+b") as file:
+def damaged(update):
+    with open(update.location, "r+b") as file:
         file.seek(1000)
         byte = file.read(1)[0]
         file.seek(1000)
         file.write(bytes([byte ^ 1]))
-    return publication
+    return update
 
 
 K_PROJ = "model.layers.1.self_attn.k_proj.weight"
@@ -385,7 +385,7 @@ K_PROJ = "model.layers.1.self_attn.k_proj.weight"
     ],
     ids=["missing", "renamed", "wrong-shape", "short-file", "wrong-digest", "other-machine", "other-backend", "older"],
 )
-def test_a_publication_that_is_not_right_is_refused_before_the_engine_is_touched(engine, learner, spoil, cause):
+def test_a_wrong_weight_update_is_refused_before_the_engine_is_touched(engine, learner, spoil, cause):
     ray.get(engine.update_weights.remote(learner.learn()))
     good = [parameter.detach().clone() for parameter in learner.hf.parameters()]
     bad = spoil(learner.learn())
@@ -406,18 +406,18 @@ def test_an_update_waits_for_running_requests_and_holds_up_later_ones(engine, le
     update = engine.update_weights.remote(learner.learn())
     time.sleep(0.1)
     new = engine.generate.options(num_returns="streaming").remote([request(0, 4)])
-    assert {r.version for bundle in old for r in ray.get(bundle)} == {learner.version - 1}
+    assert {r.version for batch in old for r in ray.get(batch)} == {learner.version - 1}
     ray.get(update)
-    rollouts = [r for bundle in new for r in ray.get(bundle)]
+    rollouts = [r for batch in new for r in ray.get(batch)]
     assert {r.version for r in rollouts} == {learner.version} and learner.gap(rollouts) < GAP
 
 
 def test_a_random_state_that_is_loaded_again_gives_the_same_responses(engine):
-    state = ray.get(engine.rng_state.remote())
+    state = ray.get(engine.state.remote())
     assert all(isinstance(worker, str) for worker in state)
     first = sample(engine, [request(0, 8)])
     second = sample(engine, [request(0, 8)])
-    ray.get(engine.load_rng_state.remote(state))
+    ray.get(engine.load.remote(state))
     again = sample(engine, [request(0, 8)])
     assert [r.tokens.tolist() for r in again] == [r.tokens.tolist() for r in first] != [r.tokens.tolist() for r in second]
 
@@ -431,8 +431,8 @@ def test_a_stop_text_ends_a_response(actors):
 
 
 def test_responses_of_asyncllm_come_before_the_slowest_of_their_group_ends(actors):
-    found = bundles(actors[1], [request(0, 32)])
-    assert len(found) > 1 and sum(len(bundle) for bundle in found) == 32
+    found = response_batches(actors[1], [request(0, 32)])
+    assert len(found) > 1 and sum(len(batch) for batch in found) == 32
 
 
 def test_a_cancelled_request_leaves_the_engine_free(actors):
@@ -455,12 +455,12 @@ def test_a_failure_in_the_middle_of_an_update_makes_the_engine_say_that_it_is_lo
     update = engine.update_weights.remote(learner.learn())
     time.sleep(0.1)
     waiting = engine.generate.options(num_returns="streaming").remote([request(0)])
-    assert sum(len(ray.get(bundle)) for bundle in old) == 8 * 32
+    assert sum(len(ray.get(batch)) for batch in old) == 8 * 32
     calls = [
         lambda: ray.get(update),
         lambda: ray.get(next(waiting)),
         lambda: ray.get(engine.update_weights.remote(learner.learn())),
-        lambda: ray.get(engine.score.remote([Continuation(0, np.arange(4), np.arange(4))])),
+        lambda: ray.get(engine.logprobs.remote([Continuation(0, np.arange(4), np.arange(4))])),
         lambda: sample(engine, [request(0)]),
     ]
     for call in calls:
@@ -470,7 +470,7 @@ def test_a_failure_in_the_middle_of_an_update_makes_the_engine_say_that_it_is_lo
 
 def test_an_engine_that_fails_in_a_step_is_named_with_its_cause(engine):
     ray.get(engine.fail_in_steps.remote())
-    for call in (lambda: sample(engine, [request(0)]), lambda: ray.get(engine.rng_state.remote())):
+    for call in (lambda: sample(engine, [request(0)]), lambda: ray.get(engine.state.remote())):
         with pytest.raises(RunFailed, match="rollout-0: vLLM failed in a step: ArithmeticError: injected"):
             call()
 

@@ -33,7 +33,7 @@ def test_the_configs_of_this_project_are_valid(project: Path) -> None:
         ("rollout.top_k=-2", "rollout.top_k=-2 must be at least -1"),
         ("rollout.min_p=-0.1", "rollout.min_p=-0.1 must be at least 0 and at most 1"),
         ("rollout.max_tokens=0", "rollout.max_tokens=0 must be at least 1"),
-        ("rollout.backend=magic", "rollout.backend='magic' is none of auto, in_actor, async"),
+        ("weights.backend=magic", "weights.backend='magic' is none of auto, shm, nccl, ipc"),
         ("exploration.keep=all", "exploration.keep='all' is none of positive, informative"),
         ("learner.lr=0", "learner.lr=0.0 must be above 0"),
         ("learner.lr=.inf", "learner.lr=inf is not a finite number"),
@@ -174,7 +174,7 @@ def test_image_actors_count_where_there_are_pictures(make_config) -> None:
     cfg = make_config("data.image.workers=2", "data.image.cpus=0.25", "rollout.cpus=0.5", "learner.cpus=0.4", "reward.cpus=0.05")
     check_cluster(cfg, 1, 0)
     with pytest.raises(BadInput, match=r"wants 1.47 CPUs.*data.image.workers=2 x data.image.cpus=0.25"):
-        check_cluster(cfg, 1, 0, pictures=True)
+        check_cluster(cfg, 1, 0, images=True)
 
 
 def test_more_gpus_than_the_cluster_has_are_refused_unless_they_are_shared(make_config) -> None:

@@ -1,7 +1,7 @@
 """Publishers for weights.backend=nccl and ipc: the trainer side of vLLM's own weight transfer.
 
-vLLM's trainer engine drives the inference side through a client. Here the Controller drives it, with the Publication
-that `publish` returns, so the client only notes what the trainer engine wants to be sent: see Outbox.
+vLLM's trainer engine drives the inference side through a client. Here the driver does, with the WeightUpdate that `publish`
+returns, so the client only records what the trainer engine sends: see Outbox.
 Written against vLLM 0.32: `distributed/weight_transfer/nccl_engine.py` and `ipc_engine.py`.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """vLLM's VLLMWeightSyncClient, whose messages go into a Publication."""
+    """A VLLMWeightSyncClient of vLLM that records the messages, which go into a WeightUpdate."""
 
     def __init__(self) -> None:
         self.init: dict[str, Any] = {}
@@ -32,17 +32,17 @@ class Outbox:
         self.init = init_info
 
     def start_weight_update(self) -> None:
-        """The engine starts it when it takes the publication."""
+        """Do nothing: the engine starts it when it loads the update."""
 
     def update_weights(self, update_info: Any) -> None:
         self.update = update_info
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """The engine finishes it when it has taken the publication."""
+        """Do nothing: the engine finishes it when it has loaded the update."""
 
 
 def _source(metadata: list[Any]) -> Any:
-    """A vLLM WeightSource whose `parameters` are set anew for each publication."""
+    """Return a vLLM WeightSource whose `parameters` are set anew for each update."""
     from vllm.distributed.weight_transfer.base import WeightSource
 
     class Source(WeightSource):
@@ -58,10 +58,10 @@ def _source(metadata: list[Any]) -> Any:
 
 
 class NcclPublisher:
-    """Broadcasts from rank 0 to every engine worker, over an NCCL group of their own.
+    """Broadcasts from rank 0 to every engine worker, over an NCCL group of rank 0 and all workers.
 
-    A broadcast ends only with its receivers, who start when they have the publication: it goes on in a thread, on every rank,
-    since gathering ZeRO-3 parameters is a collective. `wait` before the parameters change.
+    A broadcast ends only with its receivers, which start when they have the update: it continues in a thread, on every rank,
+    since gathering ZeRO-3 parameters is a collective. Call `wait` before the parameters change.
     """
 
     def __init__(self, cfg: Config, platform: Platform, rank: int) -> None:
@@ -74,14 +74,14 @@ class NcclPublisher:
         self.reset()
 
     def reset(self) -> None:
-        """Form a new group at the next publication: after an engine was replaced."""
+        """Form a new group at the next update: call this after an engine was replaced."""
         self._group = uuid.uuid4().hex
         if self._trainer is not None:
             self._trainer.shutdown()
             self._trainer = None
 
     def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> WeightUpdate | None:
-        """Start to broadcast the parameters, in the order and with the names of the model's own."""
+        """Start to broadcast the parameters, in the model's order and with its names."""
         import torch
         from vllm.distributed.weight_transfer.base import ParamMeta
 
@@ -94,7 +94,7 @@ class NcclPublisher:
             self._source = _source([ParamMeta(name, dtype, tuple(shape)) for name, shape in self._expected.items()])
             self._address, self._port = _free_address()
         self._source.parameters = parameters
-        device = torch.cuda.current_device()  # of this thread; the new one has to be told
+        device = torch.cuda.current_device()  # of this thread; the new thread must set it, too
         self._thread = threading.Thread(target=self._send, args=(device,), name="weights-broadcast", daemon=True)
         self._thread.start()
         if self.rank != 0:
@@ -108,7 +108,7 @@ class NcclPublisher:
         )  # fmt: skip
 
     def wait(self) -> None:
-        """Raises RunFailed if the broadcast failed."""
+        """Wait for the broadcast to end. Raises RunFailed if it failed."""
         if self._thread is not None:
             self._thread.join(self.cfg.weights.timeout_s)
             if self._thread.is_alive():
@@ -143,8 +143,8 @@ class NcclPublisher:
 class IpcPublisher:
     """Hands out CUDA handles of the parameters: the engine on the same device copies from them.
 
-    ZeRO-3 parameters are gathered one by one and gone when the next is gathered, so that they are copied: a whole model more
-    on each device, until the next publication. Other stages hand out the parameters themselves.
+    A ZeRO-3 parameter is gone when the next one is gathered, so that each is copied: one more model on each device, until the
+    next update. Other stages hand out the parameters themselves.
     """
 
     def __init__(self, cfg: Config, rank: int) -> None:
@@ -177,13 +177,13 @@ class IpcPublisher:
         )  # fmt: skip
 
     def wait(self) -> None:
-        """Engines have copied when they say that they took the publication, which the Controller waits for."""
+        """Do nothing: engines have copied when `load_weights` returns, which the driver awaits."""
 
     def close(self) -> None:
         self._held = []
 
     def _hold(self, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Iterator[tuple[str, "torch.Tensor"]]:
-        """Keep alive what the handles point to: a handle does not."""
+        """Keep the tensors alive: a handle does not."""
         copy = self.cfg.learner.zero_stage == 3
         for name, parameter in parameters:
             tensor = parameter.detach().clone() if copy else parameter.detach().contiguous()
@@ -192,7 +192,7 @@ class IpcPublisher:
 
 
 def _free_address() -> tuple[str, int]:
-    """An address of this machine that others reach, with a port that is free now."""
+    """Return an address of this machine that other machines reach, and a free port."""
     import ray
 
     with socket.socket() as probe:

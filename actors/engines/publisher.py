@@ -1,0 +1,20 @@
+"""The learner's end of each weight transport.
+
+It is here and not in actors/weights/, because two of the three are vLLM's own transport, and a transport has two ends that
+must agree: the other end is the engine's.
+"""
+
+from actors.weights.shm import ShmPublisher
+from actors.weights.transport import Publisher
+from uec.config.schema import Config
+from uec.system.platform import detect
+
+
+def make_publisher(cfg: Config, rank: int) -> Publisher:
+    """Return the publisher of a learner rank for the transport that config and platform give."""
+    platform = detect(cfg)
+    if platform.weights == "shm":
+        return ShmPublisher(rank)
+    from actors.engines.vllm.trainer_transfer import IpcPublisher, NcclPublisher
+
+    return NcclPublisher(cfg, platform, rank) if platform.weights == "nccl" else IpcPublisher(cfg, rank)

@@ -1,0 +1,67 @@
+"""The engine's end of the weight transports: it checks an update, then makes vLLM's workers load it."""
+
+from typing import Any
+
+from actors.engines.vllm.job import EngineCore
+from actors.weights.manifest import check, expected_parameters
+from actors.weights.shm import check_file
+from uec.config.schema import Config
+from uec.errors import RunFailed
+from uec.system.platform import Platform
+from uec.types import WeightUpdate
+
+
+class WeightReceiver:
+    """Loads weight updates into the workers of one engine."""
+
+    def __init__(self, cfg: Config, platform: Platform, rank: int, core: EngineCore) -> None:
+        self.cfg = cfg
+        self.backend = platform.weights
+        self.rank = rank
+        self._core = core
+        self._group: str | None = None  # the connection that was made, for backends that need one
+
+    async def start(self) -> None:
+        """Read the names and shapes of the model's parameters; call this once."""
+        self._expected = expected_parameters(self.cfg.model)
+        if self.backend == "shm":
+            await self._core.workers("init_weight_transfer_engine", init_info={})
+
+    def check(self, update: WeightUpdate) -> None:
+        """Raise RunFailed, with the cause, if the update must not be loaded. Leaves the engine alone."""
+        if update.backend != self.backend:
+            raise RunFailed(f"weights version {update.version} come by {update.backend}, the engine takes {self.backend}")
+        if update.kind != "whole":
+            raise RunFailed(f"weights version {update.version} are of kind {update.kind}, and this engine loads whole models only")
+        check(update, self._expected)
+        if self.backend == "shm":
+            check_file(update)
+
+    async def load(self, update: WeightUpdate) -> None:
+        """Load the weights into every worker. Nothing is running, or the engine is paused."""
+        connection = update.handles.get("connection")
+        if connection is not None and connection["group"] != self._group:
+            await self._connect(connection)
+        await self._core.workers("start_weight_update")
+        await self._core.workers("update_weights", update_info=self._update_info(update))
+        await self._core.workers("finish_weight_update")
+
+    async def _connect(self, connection: dict[str, Any]) -> None:
+        """Join the publisher's group; with nccl this blocks until every engine has joined."""
+        if self._group is not None:
+            await self._core.workers("shutdown_weight_transfer_engine")
+        init = dict(connection["init"])
+        if "rank_offset" in init:
+            init["rank_offset"] = 1 + self.rank * self.cfg.rollout.tensor_parallel
+        await self._core.workers("init_weight_transfer_engine", init_info=init)
+        self._group = connection["group"]
+
+    def _update_info(self, update: WeightUpdate) -> dict[str, Any]:
+        """Return the fields of vLLM's update info (of ShmUpdateInfo for shm)."""
+        names, shapes = update.names, update.shapes
+        if self.backend == "shm":
+            return {"location": update.location, "names": names, "dtypes": update.dtypes, "shapes": shapes}
+        info = {"names": names, "dtype_names": update.dtypes, "shapes": shapes}
+        if self.backend == "ipc":
+            info["ipc_handles"] = update.handles["parameters"]
+        return info
