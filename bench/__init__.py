@@ -1,1 +1,1 @@
-"""What the parts cost, against bounds: one file a bench, `uec bench [NAMES]` runs them (docs/performance.md)."""
+"""Benches: each file measures the cost of one part against a bound; `uec bench [NAMES]` runs them (docs/performance.md)."""

@@ -1,28 +1,28 @@
-"""A step of the default run rolled one step ahead, against one that is strictly on-policy: the same run, in turns.
+"""Step time of the default run with rollouts one step ahead, against strictly on-policy steps of the same run, in turns.
 
-A block rolled ahead begins and ends without rollouts in stock, as at a checkpoint, so its time holds filling up and draining.
+A block with rollouts ahead begins and ends without finished rollouts, as at a checkpoint, so its time includes filling up and draining.
 """
 
 import asyncio
 from pathlib import Path
 
 from actors.driver.prefetch import RolloutPrefetcher
-from bench.crew import crew
-from bench.figure import Figure, Target, compared
+from bench.metric import Metric, Target, compared
+from bench.run_actors import run_actors
 from bench.steps import AHEAD, in_blocks_of, train_steps
 from bench.task import default_config
 from bench.turns import Block, in_turns
 
 STEPS, PAIRS = 10, 5
-"""Steps of a block: whole periods of replay.every."""
+"""Steps in a block: a multiple of replay.every."""
 
 
-def measure(scratch: Path, pairs: int = PAIRS, steps: int = STEPS) -> list[Figure]:
+def measure(scratch: Path, pairs: int = PAIRS, steps: int = STEPS) -> list[Metric]:
     return asyncio.run(_measure(scratch, pairs, steps))
 
 
-async def _measure(scratch: Path, pairs: int, steps: int) -> list[Figure]:
-    async with crew(default_config(*AHEAD, *in_blocks_of(steps)), scratch) as controller:
+async def _measure(scratch: Path, pairs: int, steps: int) -> list[Metric]:
+    async with run_actors(default_config(*AHEAD, *in_blocks_of(steps)), scratch) as controller:
         await controller.exchange.start()
         one_ahead = controller.ahead
         on_policy = RolloutPrefetcher(controller.roll, 0, last=lambda: 0)

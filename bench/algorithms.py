@@ -1,8 +1,8 @@
-"""Step time of UEC-RL against GRPO's at equal samples, and at equal tokens; the paper (arXiv 2604.14646) states .79 of it.
+"""Step time of UEC-RL against GRPO's at equal samples, and at equal tokens; the paper (arXiv 2604.14646) states a ratio of 0.79.
 
-Both train from the same checkpoint, on-policy, each with its own engine and learner, in turns. UEC-RL samples 8 responses to each
-prompt and 16 more to a difficult one. GRPO then spends as many responses, or tokens, on as many steps, the same number on each prompt:
-`rollout.n` is chosen anew before each step, so that sums come out even. Both leave out responses whose advantage is zero.
+Both train from the same checkpoint, on-policy, in turns; each has an engine and a learner. UEC-RL samples 8 responses to each
+prompt and 16 more to a difficult one. GRPO then samples as many responses, or tokens, in as many steps, the same number for each prompt:
+`rollout.n` is chosen before each step, so that the totals agree. Both leave out responses whose advantage is zero.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import fmean
 
 from actors.driver.controller import Controller
-from bench.crew import actors_of, cluster, named
-from bench.figure import Figure, compared
+from bench.metric import Metric, compared
+from bench.run_actors import actors_on, cluster, named
 from bench.steps import ENDLESS
 from bench.task import default_config
 from bench.turns import Block, in_turns
@@ -26,30 +26,30 @@ FEWEST = 2
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a training step took and sampled."""
+    """The time of a training step, and its samples."""
 
     seconds: float
     samples: int
     tokens: int
 
 
-def measure(scratch: Path, pairs: int = PAIRS) -> list[Figure]:
+def measure(scratch: Path, pairs: int = PAIRS) -> list[Metric]:
     return asyncio.run(_measure(scratch, pairs))
 
 
-async def _measure(scratch: Path, pairs: int) -> list[Figure]:
+async def _measure(scratch: Path, pairs: int) -> list[Metric]:
     settings = ("train.max_staleness=0", f"train.steps={ENDLESS}")
     uec_cfg, grpo_cfg = (default_config(f"algorithm={algorithm}", *settings) for algorithm in ("uec", "grpo"))
     async with AsyncExitStack() as stack:
         platform = stack.enter_context(cluster(uec_cfg))
-        uec = await stack.enter_async_context(actors_of(uec_cfg, platform, scratch / "uec", named("uec")))
-        grpo = await stack.enter_async_context(actors_of(grpo_cfg, platform, scratch / "grpo", named("grpo")))
+        uec = await stack.enter_async_context(actors_on(uec_cfg, platform, scratch / "uec", named("uec")))
+        grpo = await stack.enter_async_context(actors_on(grpo_cfg, platform, scratch / "grpo", named("grpo")))
         await asyncio.gather(uec.exchange.start(), grpo.exchange.start())
         return [await _compare(uec, grpo, unit, pairs) for unit in ("samples", "tokens")]
 
 
-async def _compare(uec: Controller, grpo: Controller, unit: str, pairs: int) -> Figure:
-    """`unit`: which attribute of Step is to be equal."""
+async def _compare(uec: Controller, grpo: Controller, unit: str, pairs: int) -> Metric:
+    """Return the ratio of step times with equal `unit`, an attribute of Step."""
     count, prompts = uec.cfg.replay.every, grpo.cfg.train.prompts_per_step  # each block has one replay update
     ours: list[Step] = []
     theirs: list[Step] = []
@@ -77,7 +77,7 @@ async def _compare(uec: Controller, grpo: Controller, unit: str, pairs: int) -> 
 
 
 def responses(wanted: float, steps: int, prompts: int, cost: float) -> int:
-    """Responses to each prompt in the next of so many steps that are to spend `wanted` in all, where a response costs `cost`."""
+    """Return the responses to each prompt in the next of `steps` steps, which spend `wanted` in all; a response costs `cost`."""
     return max(FEWEST, round(wanted / steps / prompts / cost))
 
 
@@ -95,7 +95,7 @@ def _block(steps: list[Step]) -> Block:
 
 
 def _note(ours: list[Step], theirs: list[Step], prompts: int) -> str:
-    """What the equality came to."""
+    """Return the samples and tokens of a step on both sides."""
     samples, tokens = ([fmean(getattr(step, unit) for step in steps) for steps in (ours, theirs)] for unit in ("samples", "tokens"))
     n = samples[1] / prompts
     return f"{samples[0]:.0f} samples a step against {samples[1]:.0f} (n = {n:.1f}), {tokens[0]:.0f} tokens against {tokens[1]:.0f}"

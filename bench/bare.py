@@ -1,7 +1,7 @@
-"""The other side of a ratio: plain code without Ray, in a process of its own, driven through a pipe.
+"""The other side of a ratio: plain code without Ray, in a separate process that is driven through a pipe.
 
-`python -m bench.bare FD` is that process; `Bare` starts it. It may run in another environment than the project's: nothing that
-has to be installed is imported here.
+`Bare` starts the process `python -m bench.bare FD`. It may run in another Python environment than the project's, so this file imports
+no installed package.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ STOP_S = 10.0
 class Bare:
     """An object in another process: `with Bare("bench.bare_loop:BareLoop", args, environment, log) as loop: loop.call("update", ...)`.
 
-    It is made while the caller goes on; the first call waits for it. `log` takes its output, `python` is the interpreter to use.
+    The constructor runs while the caller continues; the first call waits for it. `log` receives the output; `python` is the interpreter.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Bare:
                 stdout=log,
                 stderr=log,
                 pass_fds=[theirs.fileno()],
-                process_group=0,  # vLLM starts processes of its own, which have to end with it; a session would get CPU shares of its own
+                process_group=0,  # ends vLLM's child processes, too; a new session would change the CPU shares
             )
         theirs.close()
         self._pipe.send(self._args)
@@ -59,23 +59,23 @@ class Bare:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Process id."""
         return self._process.pid
 
     def ready(self) -> None:
-        """Wait until the object is made."""
+        """Wait until the object is constructed."""
         if not self._made:
             self._receive()
             self._made = True
 
     def call(self, method: str, *args: Any) -> Any:
-        """Call a method of the object; raises RunFailed with the other process's traceback."""
+        """Call a method of the object. Raises RunFailed with the traceback of the other process."""
         self.ready()
         self._pipe.send((method, args))
         return self._receive()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._pipe.close()  # the process takes this for the end
+        self._pipe.close()  # the process ends when it sees this
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_S)
         with contextlib.suppress(ProcessLookupError):
@@ -93,7 +93,7 @@ class Bare:
 
 
 def _serve(pipe: Connection) -> None:
-    """Make the object that the first message names, then do as asked until the other end closes."""
+    """Construct the object that the first message names, then call its methods until the other end closes the pipe."""
     made: Any = None
     with contextlib.suppress(EOFError):
         while True:

@@ -1,4 +1,4 @@
-"""The learner's work as one would write it by hand: transformers, AdamW, a loop. The bound that LearnerActor is held against."""
+"""The learner's work as a plain loop with transformers and AdamW: the bound that LearnerActor is compared with."""
 
 import time
 
@@ -13,7 +13,7 @@ from uec.config.schema import Config
 
 
 class BareLoop:
-    """One optimizer step an update, GRPO's clipped loss (arXiv 2402.03300) as a token mean; no metrics, no entropy."""
+    """One optimizer step per update on GRPO's clipped loss (arXiv 2402.03300) as a token mean, without metrics and entropy."""
 
     def __init__(self, cfg: Config) -> None:
         settings = cfg.learner
@@ -25,7 +25,7 @@ class BareLoop:
         )
 
     def update(self, micro_batches: list[list[Row]]) -> Trained:
-        """Train on rows that come split into micro-batches, each padded on the right to its longest row."""
+        """Train on rows in micro-batches, each padded on the right to its longest row."""
         begin, cpu_begin = time.perf_counter(), time.process_time()
         response_tokens = sum(len(row.response) for rows in micro_batches for row in rows)
         for rows in micro_batches:
@@ -38,14 +38,14 @@ class BareLoop:
         return Trained(Block(seconds, tokens, cpu_s), float(norm))
 
     def _loss(self, rows: list[Row]) -> torch.Tensor:
-        """Summed over the response tokens."""
+        """Return the loss, summed over the response tokens."""
         ids_BL = pad_sequence([torch.tensor([*row.prompt, *row.response]) for row in rows], batch_first=True)
         starts_B = torch.tensor([len(row.prompt) for row in rows])[:, None]
         ends_B = torch.tensor([len(row.prompt) + len(row.response) for row in rows])[:, None]
         places_L = torch.arange(1, ids_BL.shape[1])
         response_BL = (places_L >= starts_B) & (places_L < ends_B)
         advantages_N = torch.tensor([row.advantage for row in rows])[:, None].expand_as(response_BL)[response_BL]
-        # Right padding under a causal model needs no mask: what comes after a token does not reach it.
+        # A causal model needs no mask for right padding: a token does not attend to later ones.
         logits_NV = self.model(ids_BL, use_cache=False).logits[:, :-1][response_BL]
         logprobs_N = logits_NV.log_softmax(-1).gather(1, ids_BL[:, 1:][response_BL][:, None]).squeeze(1)
         ratios_N = (logprobs_N - logprobs_N.detach()).exp()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from bench.figure import Figure, Target, compared
+from bench.metric import Metric, Target, compared
 from bench.task import default_config
 from bench.turns import Block, in_turns
 from uec.algorithm.entropy import TokenScores
@@ -34,7 +34,7 @@ class LogprobsOnly(Head):
         return TokenScores(logprobs_N, logprobs_N.detach(), logprobs_N.detach())
 
 
-def measure(scratch: Path, pairs: int = PAIRS) -> list[Figure]:
+def measure(scratch: Path, pairs: int = PAIRS) -> list[Metric]:
     cfg = default_config()
     torch.set_num_threads(cfg.learner.threads)
     torch.manual_seed(0)
@@ -46,7 +46,7 @@ def measure(scratch: Path, pairs: int = PAIRS) -> list[Figure]:
     ]
 
 
-def _compare(what: str, hf: Any, rows: int, prompt: int, response: int, pairs: int) -> Figure:
+def _compare(what: str, hf: Any, rows: int, prompt: int, response: int, pairs: int) -> Metric:
     vocabulary = hf.config.vocab_size
     rng = np.random.default_rng(0)
     draw = [[rng.integers(0, vocabulary, length).astype(np.int32) for _ in range(rows)] for length in (prompt, response)]

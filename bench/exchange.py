@@ -1,28 +1,28 @@
-"""The whole weight exchange of the default model: published by the learner, checked and taken by the engine."""
+"""The whole weight sync of the default model: the learner publishes, the engine checks and loads."""
 
 import asyncio
 from pathlib import Path
 from statistics import median
 
-from bench.crew import crew
-from bench.figure import Figure, Target
+from bench.metric import Metric, Target
+from bench.run_actors import run_actors
 from bench.task import default_config
 
 EXCHANGES = 30
 TARGET_MS = 50.0
 
 
-def measure(scratch: Path, exchanges: int = EXCHANGES) -> list[Figure]:
+def measure(scratch: Path, exchanges: int = EXCHANGES) -> list[Metric]:
     return asyncio.run(_measure(scratch, exchanges))
 
 
-async def _measure(scratch: Path, exchanges: int) -> list[Figure]:
-    async with crew(default_config(), scratch) as controller:
+async def _measure(scratch: Path, exchanges: int) -> list[Metric]:
+    async with run_actors(default_config(), scratch) as controller:
         await controller.exchange.start()
         done = [await controller.exchange.publish() for _ in range(exchanges)]
     milliseconds = [1e3 * one.seconds for one in done]
     return [
-        Figure(
+        Metric(
             "publish and update_weights, no probe",
             median(milliseconds),
             "ms",

@@ -1,9 +1,9 @@
-"""Exploration streamed (a difficult prompt at once) against exploration as a second phase.
+"""Exploration streamed (each difficult prompt at once) against exploration as a second phase.
 
-The second phase is `exploration.stream: false`; the same prompts in turns. First on the default task with the real engine:
-responses are short and alike, so that no difference is expected. Then with a skew of response lengths injected by a stand-in
-engine (bench/late_engine.py); graders, stream and Controller are real there, too. Nothing is learned in between. Only rollouts are
-timed: steps 1 to 5 of the algorithm.
+The second phase is `exploration.stream: false`; both sides have the same prompts, in turns. The first part uses the default task and
+the real engine: responses are short and of similar length, so no difference is expected. The second part uses a simulated engine with
+skewed response lengths (bench/simulated_engine.py); graders, stream and Controller are real. Nothing is learned in between. Only
+rollouts are timed: steps 1 to 5 of the algorithm.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from actors.runtime.supervisor import Supervisor
-from bench.crew import crew, explore, prompts_of, without_learners
-from bench.figure import Figure, Target, compared
-from bench.late_engine import FixedJudge, LateEngine
+from bench.metric import Metric, Target, compared
+from bench.run_actors import explore, prompts_of, run_actors, without_learners
+from bench.simulated_engine import FixedDifficulty, SimulatedEngine
 from bench.task import default_config
 from bench.turns import Block, in_turns, total
 from uec.config.schema import Config
@@ -24,20 +24,20 @@ STEPS = 2
 
 SKEWED_PAIRS = 9
 LONGEST = 1000
-"""Tokens of the stand-in's longest response."""
+"""Tokens of the longest simulated response."""
 
 SAME = Target(1.05)
-"""No difference: sampling differs from block to block, and 5 % is what that moves the median by."""
+"""No difference, except for sampling, which changes from block to block and moves the median by up to 5 %."""
 
 LESS = Target(0.9)
 
 
-def measure(scratch: Path) -> list[Figure]:
+def measure(scratch: Path) -> list[Metric]:
     return [*default_task(scratch / "default"), *skewed(scratch / "skewed")]
 
 
-def default_task(scratch: Path, pairs: int = PAIRS, steps: int = STEPS) -> list[Figure]:
-    """Seconds for a thousand tokens: how many prompts turn out difficult differs from block to block."""
+def default_task(scratch: Path, pairs: int = PAIRS, steps: int = STEPS) -> list[Metric]:
+    """Compare seconds per thousand tokens, because the number of difficult prompts differs from block to block."""
     streamed, phased = asyncio.run(_measure(default_config(), scratch, pairs, steps, skew=False))
     return [
         compared(
@@ -52,8 +52,8 @@ def default_task(scratch: Path, pairs: int = PAIRS, steps: int = STEPS) -> list[
     ]
 
 
-def skewed(scratch: Path, pairs: int = SKEWED_PAIRS) -> list[Figure]:
-    """Seconds: both ways generate the same lengths."""
+def skewed(scratch: Path, pairs: int = SKEWED_PAIRS) -> list[Metric]:
+    """Compare seconds: both sides generate responses of the same lengths."""
     streamed, phased = asyncio.run(_measure(default_config(f"rollout.max_tokens={LONGEST}"), scratch, pairs, 1, skew=True))
     return [
         compared(
@@ -70,7 +70,7 @@ def skewed(scratch: Path, pairs: int = SKEWED_PAIRS) -> list[Figure]:
 
 
 async def _measure(cfg: Config, scratch: Path, pairs: int, steps: int, skew: bool) -> tuple[list[Block], list[Block]]:
-    async with crew(cfg, scratch, with_late_engines if skew else without_learners) as controller:
+    async with run_actors(cfg, scratch, with_simulated_engines if skew else without_learners) as controller:
 
         async def rollouts(k: int, stream: bool) -> Block:
             cfg.exploration.stream = stream
@@ -89,9 +89,9 @@ async def _measure(cfg: Config, scratch: Path, pairs: int, steps: int, skew: boo
         return await in_turns(streamed, phased, pairs)
 
 
-def with_late_engines(supervisor: Supervisor) -> None:
-    """A Recast: the injection of latencies."""
+def with_simulated_engines(supervisor: Supervisor) -> None:
+    """A SpecChange: engines with simulated latencies, and a fixed difficulty."""
     without_learners(supervisor)
     for engine in supervisor.engines:
-        engine.post = replace(engine.post, actor=LateEngine)
-    supervisor.difficulty.post = replace(supervisor.difficulty.post, actor=FixedJudge)
+        engine.post = replace(engine.post, actor=SimulatedEngine)
+    supervisor.difficulty.post = replace(supervisor.difficulty.post, actor=FixedDifficulty)

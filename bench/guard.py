@@ -1,7 +1,7 @@
-"""Ratios held against those that were committed last: which of them fell.
+"""Compare ratios with the last committed ones, and find those that fell.
 
-They are ratios of one run, so that they can be compared from machine to machine with the same processor; times and rates cannot. With
-another they cannot either: PyTorch's own float32 products are slow on AMD's and fast on Intel's, and the bare loops with them.
+Ratios of one run can be compared between machines with the same processor; times and rates cannot. Ratios of different processors
+cannot be compared: PyTorch's float32 products, and so the bare loops, are slow on AMD's and fast on Intel's.
 """
 
 import json
@@ -19,21 +19,21 @@ from uec.system.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results/ratios.json"
 FALL = 0.15
-"""Share of a committed ratio whose loss is flagged."""
+"""Loss, as a share of the committed ratio, that counts as a fall."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One ratio, then and now."""
 
-    row: str  # bench and figure
+    row: str  # bench and metric
     now: float
-    then: float | None  # as committed; None: it was not measured then
-    at_most: bool  # a ratio that is to be small, such as one of times: it falls by rising
+    then: float | None  # as committed; None: not committed
+    at_most: bool  # a smaller ratio is better, as for times: it falls when the ratio rises
 
     @property
     def loss(self) -> float:
-        """Share of the committed ratio that was lost; below 0: gained."""
+        """Loss as a share of the committed ratio; negative for a gain."""
         if self.then is None:
             return 0.0
         return (self.now - self.then if self.at_most else self.then - self.now) / self.then
@@ -44,25 +44,25 @@ class Change:
 
 
 def changes(results: list[Result], then: Mapping[str, float]) -> list[Change]:
-    """Of every figure that has a reference, and so a ratio of one run."""
+    """Return the change of each metric that has a reference, and so a ratio of one run."""
     return [
         Change(
-            f"{result.bench}, {figure.what}", figure.reference.ratio, then.get(f"{result.bench}, {figure.what}"), figure.smaller_is_better
+            f"{result.bench}, {metric.what}", metric.reference.ratio, then.get(f"{result.bench}, {metric.what}"), metric.smaller_is_better
         )
         for result in results
-        for figure in result.figures
-        if figure.reference is not None
+        for metric in result.metrics
+        if metric.reference is not None
     ]
 
 
 def better(first: list[Change], again: list[Change]) -> list[Change]:
-    """Each row's better measurement: what is slow only once was disturbed."""
+    """Return the better measurement of each row: one that is slow only once was disturbed."""
     second = {change.row: change for change in again}
     return [min(change, second.get(change.row, change), key=lambda one: one.loss) for change in first]
 
 
 def table(found: list[Change]) -> Table:
-    """A row for each; those that fell say so."""
+    """Return a table with a row for each change, which marks those that fell."""
     made = Table(title="ratios to the last committed results", title_justify="left")
     for title in ("what", "then", "now", "change", ""):
         made.add_column(title, justify="left" if title in ("what", "") else "right")
@@ -74,12 +74,12 @@ def table(found: list[Change]) -> Table:
 
 
 def read(path: Path) -> dict[str, dict[str, float]]:
-    """The committed ratios by processor."""
+    """Return the committed ratios by processor."""
     return {cpu: of_cpu["ratios"] for cpu, of_cpu in _content(path).items()}
 
 
 def record(found: list[Change], machine: Machine, path: Path) -> None:
-    """Make these the results to commit for the machine's processor."""
+    """Write these as the results to commit for the machine's processor."""
     path.parent.mkdir(exist_ok=True)
     ratios = {change.row: round(change.now, 3) for change in found}
     content = _content(path) | {machine.cpu: {"machine": str(machine), "date": time.strftime("%Y-%m-%d"), "ratios": ratios}}

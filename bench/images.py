@@ -1,30 +1,30 @@
-"""What processing pictures costs a rollout phase: those of the next step processed meanwhile, against pictures that were ready before.
+"""Cost of image processing during rollouts: images of the next step processed meanwhile, against images that were ready before.
 
-The default run with pictures, real engine, graders and ImageActor, nothing learned. Ours does what a training step does: while a step's
-responses are generated, the next step's pictures are decoded and preprocessed. The other side is given its pictures ready, and
-processes none. Both sample the same prompts.
+This is the default run with images, with real engine, graders and ImageActor; nothing is learned. Our side works as a training step:
+while a step's responses are generated, the next step's images are decoded and preprocessed. The other side gets processed images.
+Both sample the same prompts.
 """
 
 import asyncio
 import time
 from pathlib import Path
 
-from bench.crew import crew, explore, prompts_of, without_learners
-from bench.figure import Figure, Target, compared
+from bench.metric import Metric, Target, compared
+from bench.run_actors import explore, prompts_of, run_actors, without_learners
 from bench.task import VISION, default_config
 from bench.turns import Block, in_turns
 
 PAIRS = 7
 
 
-def measure(scratch: Path, pairs: int = PAIRS) -> list[Figure]:
+def measure(scratch: Path, pairs: int = PAIRS) -> list[Metric]:
     return asyncio.run(_measure(scratch, pairs))
 
 
-async def _measure(scratch: Path, pairs: int) -> list[Figure]:
+async def _measure(scratch: Path, pairs: int) -> list[Metric]:
     cfg = default_config(config=VISION)
     count = cfg.train.prompts_per_step
-    async with crew(cfg, scratch, without_learners) as controller:
+    async with run_actors(cfg, scratch, without_learners) as controller:
         images = controller.supervisor.images
 
         def prompts(k: int) -> list[int]:
@@ -47,13 +47,13 @@ async def _measure(scratch: Path, pairs: int) -> list[Figure]:
         mine, ready = await in_turns(ours, theirs, pairs)
     return [
         compared(
-            "rollouts, pictures processed meanwhile",
+            "rollouts, images processed meanwhile",
             mine,
             ready,
             lambda block: block.cost,
             "s/1k tokens",
-            "pictures ready before",
+            "images ready before",
             Target(1.10),
-            f"{count} pictures a step, {each_ms:.1f} ms each by themselves; median of {pairs} pairs",
+            f"{count} images a step, {each_ms:.1f} ms each by themselves; median of {pairs} pairs",
         )
     ]

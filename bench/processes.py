@@ -6,7 +6,7 @@ import psutil
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """The process and its descendants; none if it is gone."""
+    """Return the process and its descendants; an empty list if it has ended."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -15,7 +15,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """CPU time that they have used so far, to the system's tick (10 ms)."""
+    """Return the CPU time that they have used so far, to the system's tick (10 ms)."""
     total = 0.0
     for process in processes:
         try:
@@ -27,7 +27,7 @@ def cpu_seconds(processes: list[psutil.Process]) -> float:
 
 
 def memory_bytes(pid: int, without: int | None = None) -> int:
-    """Proportional set size of the tree, but for the branch `without`: a page that k processes share counts once."""
+    """Return the proportional set size of the tree without the branch `without`: a page that k processes share counts once."""
     left_out = set(tree(without)) if without is not None else set()
     return sum(_pss(process.pid) for process in tree(pid) if process not in left_out)
 
@@ -41,6 +41,6 @@ def _pss(pid: int) -> int:
 
 
 def heap_bytes() -> int:
-    """Memory of this process alone that backs no file: not the pages of the object store that it has mapped."""
+    """Return the anonymous memory of this process, which excludes mapped pages of the object store."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))

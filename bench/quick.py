@@ -1,4 +1,4 @@
-"""`uec bench --quick`: has anything become slower? The benches that give ratios, in few pairs, against the last committed results."""
+"""`uec bench --quick`: measure few pairs of the benches that give ratios, and compare them with the last committed results."""
 
 import sys
 from functools import partial
@@ -21,9 +21,9 @@ BENCHES: dict[str, Measure] = {
 
 
 def run(record: bool, folder: Path = Path("runs"), committed: Path = guard.RESULTS) -> int:
-    """Print ratios then and now. Returns the exit status: 1 if one fell by guard.FALL, twice in a row, or could not be measured.
+    """Print committed and new ratios. Returns the exit status: 1 if one fell by guard.FALL twice in a row or could not be measured.
 
-    `record`: write them to `committed`, instead of judging them.
+    `record`: write them to `committed` instead of comparing them.
     """
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     machine, results = measure_all(BENCHES, console, folder)

@@ -1,4 +1,4 @@
-"""What both sides of the learner's bench are given, and what the bare one gives back. Imports nothing heavy."""
+"""Input of both sides of the learner's bench, and the result of the bare side. Imports nothing heavy."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What an update took, and its gradient's norm before clipping."""
+    """The time and tokens of an update, and the gradient norm before clipping."""
 
     block: Block
     norm: float

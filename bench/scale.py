@@ -1,13 +1,13 @@
-"""What the Controller can drive: 64 engines of 256 requests each and 8 learner ranks, simulated around it.
+"""Capacity of the Controller: it drives 64 simulated engines of 256 requests each and 8 simulated learner ranks.
 
-Real are the Controller with its stream, the DifficultyActor, the ReplayActor, Ray and every message between them. Simulated are
-engines, graders and learner ranks (bench/late_engine.py, bench/late_crew.py): they compute nothing and inject latencies. Responses are
-log-normal, 480 tokens on average and at most 4096; every third prompt is explored.
+The Controller with its stream, the DifficultyActor, the ReplayActor, Ray and every message between them are real. Engines, graders and
+learner ranks are simulated (bench/simulated_engine.py, bench/simulated_actors.py): they compute nothing and only wait. Response lengths
+are log-normal, 480 tokens on average and at most 4096; every third prompt is explored.
 
-Saturated: latencies are zero, so that the Controller never waits long; whole steps with 64 engines and with 8, in turns. What
-counts is the driver's own CPU time: on two cores the stand-ins need more of the rest than it does. Skewed: a decoding step takes
-2.5 ms, a tenth of what it takes a GPU with such a batch: the step against what the slowest engine or the learners alone need, one step
-ahead; and exploration streamed against a second phase.
+Saturated: latencies are zero, so the Controller never waits long; whole steps with 64 engines and with 8 take turns. The metric is the
+CPU time of the driver, because on two cores the simulated actors use more CPU time than the driver. Skewed: a decoding step takes 2.5 ms, a
+tenth of a GPU's time with such a batch. The step, one step ahead, is compared with the time that the slowest engine or the learners need
+alone, and streamed exploration with a second phase.
 """
 
 import asyncio
@@ -17,26 +17,26 @@ from pathlib import Path
 from statistics import fmean
 
 from actors.driver.controller import Controller
-from bench.crew import crew, explore, prompts_of
-from bench.figure import Figure, Target, compared
-from bench.late_crew import BUSY_S, Pace, late, pace, seated
-from bench.late_engine import DIFFICULT_EVERY, LENGTHS, LONGEST, response_lengths
+from bench.metric import Metric, Target, compared
 from bench.processes import heap_bytes
+from bench.run_actors import explore, prompts_of, run_actors
+from bench.simulated_actors import BUSY_S, Pace, hosted_engines, pace, simulated
+from bench.simulated_engine import DIFFICULT_EVERY, LENGTHS, LONGEST, response_lengths
 from bench.task import default_config
 from bench.turns import Block, in_turns
 from uec.config.schema import Config
 from uec.types import Kind, Request
 
 PLACES, GROUP = 256, 8
-"""Requests at once on an engine; a step asks each for as many regular responses, in groups."""
+"""Concurrent requests of an engine; a step asks each engine for as many regular responses, in groups."""
 
 AT_ONCE = Pace(LENGTHS, token_s=0.0)
 SLOWER = 10.0
-"""How much slower than SKEWED a GPU is: 25 ms a decoding step, 11k tokens/s to learn from a rank."""
+"""Factor by which a GPU is slower than SKEWED: 25 ms per decoding step, 11k tokens/s of learning per rank."""
 
 SKEWED = Pace(replace(LENGTHS, step_s=0.025 / SLOWER), token_s=9e-5 / SLOWER)
 WARM_UP = 2  # steps one ahead that are not counted
-LOOK_S = 0.1
+SAMPLE_EVERY_S = 0.1
 
 GROUPS_PER_S, GROWTH, AHEAD, DRIVER_MIB = 2000.0, 1.15, 1.25, 20.0
 LESS = Target(0.9)
@@ -44,7 +44,7 @@ LESS = Target(0.9)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of it; a test takes less."""
+    """The size of the measurement; a test uses a smaller one."""
 
     engines: int = 64
     few: int = 8
@@ -58,20 +58,20 @@ class Size:
 
 
 @dataclass
-class Depths:
-    """What waits, looked at while steps go on."""
+class QueueDepths:
+    """Lengths of queues, sampled while steps run."""
 
-    outstanding: list[int] = field(default_factory=list)  # responses, of the engine with the most
+    outstanding: list[int] = field(default_factory=list)  # responses of the engine that has the most
     open_groups: list[int] = field(default_factory=list)
 
     async def watch(self, controller: Controller) -> None:
         while True:
             self.outstanding.append(max(engine.outstanding for engine in controller.supervisor.engines))
             self.open_groups.append(controller.stream.open_groups)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(SAMPLE_EVERY_S)
 
 
-def measure(scratch: Path, size: Size = Size()) -> list[Figure]:  # noqa: B008
+def measure(scratch: Path, size: Size = Size()) -> list[Metric]:  # noqa: B008
     return asyncio.run(_measure(scratch, size))
 
 
@@ -87,14 +87,14 @@ def prompts_a_step(engines: int) -> int:
     return engines * PLACES // GROUP
 
 
-async def _measure(scratch: Path, size: Size) -> list[Figure]:
-    async with crew(settings(size), scratch, late) as controller:
-        with seated(controller.supervisor, size.engines):
+async def _measure(scratch: Path, size: Size) -> list[Metric]:
+    async with run_actors(settings(size), scratch, simulated) as controller:
+        with hosted_engines(controller.supervisor, size.engines):
             return [*await _saturated(controller, size), *await _skewed(controller, size)]
 
 
-def anew(controller: Controller) -> Controller:
-    """A Controller at its first step, with the other's actors."""
+def fresh_controller(controller: Controller) -> Controller:
+    """Return a Controller at its first step, with the actors of another one."""
     return Controller(
         controller.cfg, controller.supervisor, controller.dataset, controller.exchange, controller.log, controller.tracker
     )  # fmt: skip
@@ -109,31 +109,31 @@ async def step(controller: Controller) -> dict[str, float]:
 # --- saturated
 
 
-async def _saturated(controller: Controller, size: Size) -> list[Figure]:
+async def _saturated(controller: Controller, size: Size) -> list[Metric]:
     cfg, supervisor = controller.cfg, controller.supervisor
     engines = supervisor.engines
-    crews = {}
+    controllers = {}
     for count in (size.few, size.engines):
         supervisor.engines = engines[:count]
-        crews[count] = anew(controller)
+        controllers[count] = fresh_controller(controller)
     await pace(supervisor, AT_ONCE)
-    own_s = {size.few: 0.0, size.engines: 0.0}  # of the Controller's thread
-    held = []  # MiB of the driver's own, after each block of many engines
+    thread_s = {size.few: 0.0, size.engines: 0.0}  # of the Controller's thread
+    memory_mib = []  # of the driver, after each block of many engines
 
     async def steps(count: int, n: int) -> Block:
-        """Groups for tokens; CPU time of all threads of the driver."""
+        """Return a block that counts groups in place of tokens; its CPU time is that of all threads of the driver."""
         supervisor.engines = engines[:count]
         cfg.train.prompts_per_step = prompts_a_step(count)
-        await controller.exchange.start()  # those that stood aside take the version that the others have
+        await controller.exchange.start()  # engines that were left out take the version of the others
         begin, cpu_begin = time.perf_counter(), time.process_time()
-        done = [await step(crews[count]) for _ in range(n)]
+        done = [await step(controllers[count]) for _ in range(n)]
         cpu_s, seconds = time.process_time() - cpu_begin, time.perf_counter() - begin
-        own_s[count] += sum(metrics["time/controller_s"] for metrics in done)
+        thread_s[count] += sum(metrics["time/controller_s"] for metrics in done)
         return Block(seconds, int(sum(metrics["rollout/prompts"] + metrics["explore/groups"] for metrics in done)), cpu_s)
 
     async def many(k: int) -> Block:
         block = await steps(size.engines, 1)
-        held.append(heap_bytes() / 2**20)
+        memory_mib.append(heap_bytes() / 2**20)
         return block
 
     async def few(k: int) -> Block:
@@ -142,17 +142,17 @@ async def _saturated(controller: Controller, size: Size) -> list[Figure]:
     ours, theirs = await in_turns(many, few, size.pairs)
     supervisor.engines = engines
     groups, cpu_s = sum(block.tokens for block in ours), sum(block.cpu_s for block in ours)
-    half = len(held) // 2  # what is there in passing is no growth: the least of each half counts
-    own_ms = 1e3 * own_s[size.engines] / (groups + groups / size.pairs)  # the first block is in it, too
+    half = len(memory_mib) // 2  # transient memory is no growth, so the minimum of each half counts
+    thread_ms = 1e3 * thread_s[size.engines] / (groups + groups / size.pairs)  # includes the first block
     return [
-        Figure(
+        Metric(
             "groups/s that one core of the driver sustains",
             groups / cpu_s,
             "groups/s",
             Target(GROUPS_PER_S, at_most=False),
             note=f"{size.engines} engines, {groups // size.pairs} groups a step, steps 1 to 8 of the algorithm; all threads of its "
-            f"process, {1e3 * cpu_s / groups:.2f} ms a group, of them the Controller's own thread {own_ms:.2f} ms; "
-            f"by the clock {groups / sum(block.seconds for block in ours):.0f} groups/s, the stand-ins working on the same cores",
+            f"process, {1e3 * cpu_s / groups:.2f} ms a group, of which the Controller's thread takes {thread_ms:.2f} ms; "
+            f"by the clock {groups / sum(block.seconds for block in ours):.0f} groups/s, with the simulated actors on the same cores",
         ),
         compared(
             f"driver's CPU time a group, {size.engines} engines",
@@ -163,12 +163,12 @@ async def _saturated(controller: Controller, size: Size) -> list[Figure]:
             f"{size.few} engines",
             Target(GROWTH),
         ),
-        Figure(
+        Metric(
             "driver's memory, growth from first to second half",
-            min(held[half:]) - min(held[:half]),
+            min(memory_mib[half:]) - min(memory_mib[:half]),
             "MiB",
             Target(DRIVER_MIB),
-            note=f"after every {2 * groups // size.pairs} groups: {', '.join(f'{mib:.0f}' for mib in held)} MiB, "
+            note=f"after every {2 * groups // size.pairs} groups: {', '.join(f'{mib:.0f}' for mib in memory_mib)} MiB, "
             "without the pages of the object store that it has mapped",
         ),
     ]
@@ -177,14 +177,14 @@ async def _saturated(controller: Controller, size: Size) -> list[Figure]:
 # --- skewed
 
 
-async def _skewed(controller: Controller, size: Size) -> list[Figure]:
+async def _skewed(controller: Controller, size: Size) -> list[Metric]:
     cfg = controller.cfg
     cfg.train.max_staleness = 1
     cfg.train.prompts_per_step = prompts_a_step(size.engines)
-    controller = anew(controller)
+    controller = fresh_controller(controller)
     await pace(controller.supervisor, size.skewed)
     await controller.exchange.start()
-    depths = Depths()
+    depths = QueueDepths()
     watching = asyncio.create_task(depths.watch(controller))
     done = [await step(controller) for _ in range(WARM_UP + size.ahead_steps)][WARM_UP:]
     watching.cancel()
@@ -196,7 +196,7 @@ async def _skewed(controller: Controller, size: Size) -> list[Figure]:
     engines_s = fmean(slowest_engine_s(one, cfg.exploration.n, size) for one in prompts)
     share = fmean(metrics["time/controller_s"] / metrics["time/step_s"] for metrics in done)
     return [
-        Figure(
+        Metric(
             "step one ahead, to the slower of engines and learners alone",
             step_s / max(engines_s, learners_s),
             "",
@@ -204,9 +204,9 @@ async def _skewed(controller: Controller, size: Size) -> list[Figure]:
             note=f"{step_s:.2f} s; the engines alone need {engines_s:.2f} s, the learners {learners_s:.2f} s; "
             f"{SLOWER:.0f} times as fast as GPUs",
         ),
-        Figure("Controller's CPU time of that step", share, "of the step", note=f"{share / SLOWER:.4f} with GPUs"),
-        Figure("responses outstanding on an engine, most", max(depths.outstanding), "", note=f"{PLACES} are at work at once"),
-        Figure("groups open, most", max(depths.open_groups), "", note=f"{cfg.train.prompts_per_step} prompts a step"),
+        Metric("Controller's CPU time of that step", share, "of the step", note=f"{share / SLOWER:.4f} with GPUs"),
+        Metric("responses outstanding on an engine, most", max(depths.outstanding), "", note=f"{PLACES} are at work at once"),
+        Metric("groups open, most", max(depths.open_groups), "", note=f"{cfg.train.prompts_per_step} prompts a step"),
         compared(
             "streamed exploration",
             streamed,
@@ -221,10 +221,10 @@ async def _skewed(controller: Controller, size: Size) -> list[Figure]:
 
 
 async def _drain(controller: Controller) -> None:
-    """Give up the step that was begun ahead, and wait until the engines are done with it."""
+    """Cancel the step that was begun ahead, and wait until the engines have finished it."""
     controller.ahead.close()
     while any(engine.outstanding for engine in controller.supervisor.engines):
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(SAMPLE_EVERY_S)
 
 
 async def _streamed_and_phased(controller: Controller, pairs: int) -> tuple[list[Block], list[Block]]:
@@ -245,7 +245,7 @@ async def _streamed_and_phased(controller: Controller, pairs: int) -> tuple[list
 
 
 def slowest_engine_s(prompts: list[int], explored: int, size: Size) -> float:
-    """No way to roll these is faster: the longest chain of a response and its prompt's exploration, or all tokens on all places."""
+    """Return a lower bound on the seconds of rollouts: the longest response with its prompt's exploration, or all tokens on all engines."""
     skew, longest, tokens = size.skewed.skew, 0, 0
     for prompt in prompts:
         regular = response_lengths(Request(0, prompt, GROUP, 1.0, Kind.REGULAR), LONGEST, skew)

@@ -1,8 +1,8 @@
-"""What rows that share a prompt with its picture save the learner: forward and backward pass against a row for each response.
+"""Speed-up of rows that share a prompt and its image: forward and backward pass against a row for each response.
 
-The model of configs/vlm.yaml on made-up groups: 8 responses of 32 tokens to a prompt with a picture of 64 image tokens; and the text model
-of configs/llm.yaml's architecture, four times as wide, on 8 responses of 128 tokens to prompts of 256. Apart, each response has its prompt
-and its picture to itself, as in a learner that knows nothing of groups. Gradients of both have to agree.
+The first model is that of configs/vlm.yaml, on random groups: 8 responses of 32 tokens to a prompt with an image of 64 image tokens. The
+second has the architecture of configs/llm.yaml, four times as wide, on 8 responses of 128 tokens to prompts of 256 tokens. The other
+side repeats prompt and image for each response, as a learner without groups does. The gradients of both sides have to agree.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from bench.figure import Figure, Target, compared
+from bench.metric import Metric, Target, compared
 from bench.task import VISION, default_config
 from bench.turns import Block, in_turns
 from uec.errors import RunFailed
 from uec.models.policy import Policy, load_model
+from uec.models.pretrained import load_tokenizer, resolve_model
 from uec.models.processor import load_processor
 from uec.models.rows import Layout, Rows
-from uec.models.source import load_tokenizer, resolve_model
 from uec.models.vision import Vision
 from uec.types import Continuation, ImageFeatures, Prompt
 
@@ -36,14 +36,14 @@ SAME_GRADIENT = 1e-3
 """Largest relative difference of the two gradients' norms."""
 
 
-def measure(scratch: Path, pairs: int = PAIRS, groups: int = 8) -> list[Figure]:
+def measure(scratch: Path, pairs: int = PAIRS, groups: int = 8) -> list[Metric]:
     return [
-        _compare("64 image tokens, 8 responses of 32", *_with_pictures(groups), Target(2.0, at_most=False), pairs),
+        _compare("64 image tokens, 8 responses of 32", *_with_images(groups), Target(2.0, at_most=False), pairs),
         _compare("256 tokens of text, 8 responses of 128", *_text(max(1, groups // 4)), Target(1.8, at_most=False), pairs),
     ]
 
 
-def _with_pictures(groups: int) -> tuple[Policy, Layout, list[list[Continuation]], dict[int, ImageFeatures]]:
+def _with_images(groups: int) -> tuple[Policy, Layout, list[list[Continuation]], dict[int, ImageFeatures]]:
     cfg = default_config(config=VISION)
     cfg.data.image.max_pixels = SIDE * SIDE
     tokenizer = load_tokenizer(cfg.model)
@@ -58,8 +58,8 @@ def _with_pictures(groups: int) -> tuple[Policy, Layout, list[list[Continuation]
     tokens, spans = processor.expand(tokenizer(text, add_special_tokens=False).input_ids, [(SIDE, SIDE)])
     prompt, rows, images = np.array(tokens, np.int32), [], {}
     for group in range(groups):
-        picture = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
-        images[group] = processor.features(Prompt(group, text, prompt, "", {}, ("made up",), spans), [picture])
+        image = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+        images[group] = processor.features(Prompt(group, text, prompt, "", {}, ("made up",), spans), [image])
         rows.append(_group(rng, group, prompt, 32, range(32, len(tokenizer))))
     return policy, layout, rows, images
 
@@ -81,7 +81,7 @@ def _group(rng: Any, group: int, prompt: Any, length: int, vocabulary: range) ->
 
 def _compare(
     what: str, policy: Policy, layout: Layout, rows: list[list[Continuation]], images: dict[int, ImageFeatures], target: Target, pairs: int
-) -> Figure:
+) -> Metric:
     together = layout.rows(rows, images)
     apart = replace(layout, packed=False).rows([[one] for row in rows for one in row], images)
     one, other = _norm(policy, together), _norm(policy, apart)

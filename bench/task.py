@@ -1,4 +1,4 @@
-"""The work that all benches do: the default run of configs/llm.yaml, or of configs/vlm.yaml."""
+"""The task of all benches: the default run of configs/llm.yaml or configs/vlm.yaml."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ VISION = PROJECT / "configs/vlm.yaml"
 
 
 def default_config(*overrides: str, config: Path = TEXT) -> Config:
-    """The default run's settings, on a Ray of its own and from any working directory."""
+    """Return the settings of the default run, with a local Ray and independent of the working directory."""
     cfg = load_config(config, ["cluster.address=local", *overrides])
     cfg.model.path = _absolute(cfg.model.path)
     cfg.data.train = _absolute(cfg.data.train)

@@ -1,8 +1,8 @@
-"""Seconds of training to a held-out pass@16: UEC-RL, GRPO of ours, and TRL's GRPOTrainer.
+"""Seconds of training to a held-out pass@16: UEC-RL, our GRPO, and TRL's GRPOTrainer.
 
-Each begins with the same checkpoint and trains until it is there, for at most CAP steps. Every EVERY steps the same evaluator judges
-its policy (bench/trl/judge.py), which is not counted. A side that does not get there says so: that is what to expect of GRPO, whose
-pass@16 falls while its pass@1 rises.
+Each side begins with the same checkpoint and trains until it reaches the goal, for at most CAP steps. Every EVERY steps the same
+evaluator judges its policy (bench/trl/judge.py), which is not timed. The result names a side that does not reach the goal: this is
+expected of GRPO, whose pass@16 falls while its pass@1 rises.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from actors.driver.controller import Controller
 from bench.bare import Bare
-from bench.crew import crew, dataset_of
-from bench.figure import Figure
+from bench.metric import Metric
+from bench.run_actors import dataset_of, run_actors
 from bench.steps import AHEAD, in_blocks_of, train_steps
 from bench.task import TEXT, default_config
 from bench.trl.environment import ready
@@ -28,27 +28,27 @@ from uec.types import Prompt
 GOAL = 0.85
 CAP, EVERY = 60, 5
 PROMPTS, RESPONSES = 128, 16
-"""Held out, and responses to each."""
+"""Held-out prompts, and responses to each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One who trains."""
+    """A side that trains."""
 
     what: str
-    train: Callable[[], Awaitable[Block]]  # EVERY steps
-    save: Callable[[str], Awaitable[object]]  # the policy, to a folder
+    train: Callable[[], Awaitable[Block]]  # runs EVERY steps
+    save: Callable[[str], Awaitable[object]]  # writes the policy to a folder
 
 
-def measure(scratch: Path, goal: float = GOAL, cap: int = CAP) -> list[Figure]:
+def measure(scratch: Path, goal: float = GOAL, cap: int = CAP) -> list[Metric]:
     return asyncio.run(_measure(scratch, goal, cap))
 
 
-async def _measure(scratch: Path, goal: float, cap: int) -> list[Figure]:
+async def _measure(scratch: Path, goal: float, cap: int) -> list[Metric]:
     python = ready()
     cfg = default_config(f"eval.n={RESPONSES}")
     judged = (cfg, held_out(scratch), THREADS)
-    figures = []
+    metrics = []
     with Bare("bench.trl.judge:Judge", judged, ENVIRONMENT, scratch / "logs/judge.log", sys.executable) as judge:
 
         async def passed(contender: Contender) -> float:
@@ -59,18 +59,18 @@ async def _measure(scratch: Path, goal: float, cap: int) -> list[Figure]:
 
         for algorithm in ("uec", "grpo"):
             ours = default_config(f"algorithm={algorithm}", *AHEAD, *in_blocks_of(EVERY))
-            async with crew(ours, scratch / algorithm) as controller:
+            async with run_actors(ours, scratch / algorithm) as controller:
                 await controller.exchange.start()
-                figures.append(await climb(_ours(f"algorithm={algorithm}, {AHEAD[0]}", controller), passed, goal, cap))
+                metrics.append(await climb(_ours(f"algorithm={algorithm}, {AHEAD[0]}", controller), passed, goal, cap))
         prompts = dataset_of(cfg, scratch / "trl")[0].train
         with trainer(default_config("algorithm=grpo"), prompts, python, scratch) as trl:
             trl.ready()
-            figures.append(await climb(_theirs(trl), passed, goal, cap))
-    return figures
+            metrics.append(await climb(_theirs(trl), passed, goal, cap))
+    return metrics
 
 
-async def climb(contender: Contender, passed: Callable[[Contender], Awaitable[float]], goal: float, cap: int) -> Figure:
-    """Train until pass@16 is at the goal, or `cap` steps are done: then the figure is the time that was not enough."""
+async def climb(contender: Contender, passed: Callable[[Contender], Awaitable[float]], goal: float, cap: int) -> Metric:
+    """Train until pass@16 reaches the goal or `cap` steps are done; return the training time as a metric."""
     curve, seconds, steps = [await passed(contender)], 0.0, 0
     while curve[-1] < goal and steps < cap:
         seconds += (await contender.train()).seconds
@@ -79,7 +79,7 @@ async def climb(contender: Contender, passed: Callable[[Contender], Awaitable[fl
     reached = "" if curve[-1] >= goal else " not reached"
     said = " ".join(f"{value:.3f}" for value in curve)
     note = f"{steps} steps; pass@{RESPONSES} every {EVERY} steps: {said}"
-    return Figure(f"{contender.what}: pass@{RESPONSES} of {goal:g}{reached}", seconds, "s", note=note)
+    return Metric(f"{contender.what}: pass@{RESPONSES} of {goal:g}{reached}", seconds, "s", note=note)
 
 
 def _ours(what: str, controller: Controller) -> Contender:
@@ -100,7 +100,7 @@ def _theirs(trl: Bare) -> Contender:
 
 
 def held_out(scratch: Path) -> list[Prompt]:
-    """The first PROMPTS of the default run's evaluation."""
+    """Return the first PROMPTS of the default run's evaluation prompts."""
     cfg: Config = default_config(f"eval.prompts={PROMPTS}")
     cfg.data.eval = str(PROJECT / (load_config(TEXT, []).data.eval or ""))
     return dataset_of(cfg, scratch / "judge")[0].eval

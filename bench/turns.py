@@ -1,4 +1,4 @@
-"""Two ways of doing the same work, measured in turns: ours, theirs, ours, theirs, ..."""
+"""Measure two implementations of the same work in turns: ours, theirs, ours, theirs, ..."""
 
 import asyncio
 import inspect
@@ -8,39 +8,39 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A piece of work that was timed."""
+    """A timed piece of work."""
 
     seconds: float
     tokens: int
-    cpu_s: float = 0.0  # CPU time of the processes that did it; 0: not measured
+    cpu_s: float = 0.0  # CPU time of its processes; 0: not measured
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
+        """Tokens per second."""
         return self.tokens / self.seconds
 
     @property
     def cost(self) -> float:
-        """Seconds for a thousand tokens."""
+        """Seconds per thousand tokens."""
         return 1e3 * self.seconds / self.tokens
 
     @property
     def cpu_rate(self) -> float | None:
-        """Tokens a second of CPU time."""
+        """Tokens per second of CPU time."""
         return self.tokens / self.cpu_s if self.cpu_s else None
 
 
 def total(blocks: list[Block]) -> Block:
-    """Blocks done one after the other, as one."""
+    """Return the sum of blocks."""
     return Block(sum(b.seconds for b in blocks), sum(b.tokens for b in blocks), sum(b.cpu_s for b in blocks))
 
 
 Work = Callable[[int], Awaitable[Block] | Block]
-"""Does the k-th piece of work; both sides are given the same k. One that blocks is run in a thread."""
+"""Does the k-th piece of work; both sides get the same k. A function that is not async runs in a thread."""
 
 
 async def in_turns(ours: Work, theirs: Work, pairs: int) -> tuple[list[Block], list[Block]]:
-    """`pairs` blocks of each, after one pair that is not counted: the first call pays for what is made once."""
+    """Return `pairs` blocks of each side, measured after one pair that is not counted, because first calls include one-time work."""
     measured: list[tuple[Block, Block]] = []
     for k in range(-1, pairs):
         pair = (await _do(ours, max(k, 0)), await _do(theirs, max(k, 0)))

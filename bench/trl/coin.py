@@ -1,4 +1,4 @@
-"""A reward that says nothing: right or wrong by the response's checksum, half of them each. For benches on random models."""
+"""A reward without meaning for benches on random models: the response's checksum decides, and half of the responses are right."""
 
 import zlib
 from typing import Any

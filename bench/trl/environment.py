@@ -1,4 +1,4 @@
-"""The environment that TRL runs in: made once, in the user's cache, for it is none of the project's."""
+"""The Python environment of TRL: created once in the user's cache, because TRL is no dependency of the project."""
 
 import hashlib
 import os
@@ -14,13 +14,13 @@ REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 
 
 def folder() -> Path:
-    """Where it is; other requirements have another place."""
+    """Return the environment's folder, which depends on the requirements."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "uec-rl" / f"bench-trl-{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]}"
 
 
 def ready() -> Path:
-    """Its Python, after making the environment if it is not there. Raises RunFailed with what pip said last."""
+    """Return the environment's Python; create the environment if it is missing. Raises RunFailed with the end of pip's output."""
     place = folder()
     python, finished = place / "bin/python", place / ".finished"
     if finished.exists():
@@ -28,13 +28,13 @@ def ready() -> Path:
     packages = [line for line in REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
     print(f"trl: installing {', '.join(packages)} into {place}: minutes, gigabytes, once", flush=True)
     begin = time.perf_counter()
-    shutil.rmtree(place, ignore_errors=True)  # of an installation that did not end
+    shutil.rmtree(place, ignore_errors=True)  # an unfinished installation
     place.parent.mkdir(parents=True, exist_ok=True)
     _run([sys.executable, "-m", "venv", str(place)])
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--requirement", str(REQUIREMENTS)])
     finished.touch()
     size = sum(file.lstat().st_size for file in place.rglob("*") if file.is_file()) / 1e9
-    print(f"trl: done in {time.perf_counter() - begin:.0f} s, {size:.1f} GB; remove the folder to be rid of it", flush=True)
+    print(f"trl: done in {time.perf_counter() - begin:.0f} s, {size:.1f} GB; remove the folder to free the space", flush=True)
     return python
 
 

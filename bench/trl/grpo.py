@@ -17,12 +17,12 @@ from uec.rewards.reward_function import load_reward
 ENDLESS = 1_000_000
 
 
-class ReadWriteLock(TrainerCallback):
-    """Holds the trainer before a step until steps are asked for."""
+class StepGate(TrainerCallback):
+    """Makes the trainer wait before a step until `steps` is called."""
 
     def __init__(self) -> None:
         self.asked: queue.Queue[int] = queue.Queue()
-        self.arrived: queue.Queue[BaseException | None] = queue.Queue()  # None: all that was asked for is done
+        self.arrived: queue.Queue[BaseException | None] = queue.Queue()  # None: all requested steps are done
         self._left = 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -33,12 +33,12 @@ class ReadWriteLock(TrainerCallback):
 
 
 class Grpo:
-    """The default run's settings as far as TRL has them; no exploration, no replay. `torch.set_num_threads(threads)`."""
+    """TRL's GRPOTrainer with the default run's settings that TRL has, without exploration and replay, on `threads` threads."""
 
     def __init__(self, cfg: Config, rows: list[dict[str, Any]], threads: int, folder: str) -> None:
         torch.set_num_threads(threads)
         self._tokens = 0
-        self._gate = ReadWriteLock()
+        self._gate = StepGate()
         self._grader = load_reward(cfg.reward)
         self._columns = rows[0].keys() - {"prompt", "answer"}
         settings, rollout = cfg.learner, cfg.rollout
@@ -79,7 +79,7 @@ class Grpo:
         self._wait()
 
     def steps(self, count: int) -> Block:
-        """Go on for some steps: generation, grading, update. Tokens are those generated."""
+        """Run `count` more steps of generation, grading and update; return seconds and generated tokens."""
         begin, tokens_begin = time.perf_counter(), self._tokens
         self._gate.asked.put(count)
         self._wait()

@@ -1,10 +1,10 @@
-"""The evaluator of both sides' policies: the same sampling, prompts and grading, whoever trained. transformers alone, no engine."""
+"""The evaluator of all policies, with the same sampling, prompts and grading. It uses transformers without an engine."""
 
 import torch
 from transformers import AutoModelForCausalLM
 
 from uec.config.schema import Config
-from uec.models.source import load_decoder, load_tokenizer
+from uec.models.pretrained import load_decoder, load_tokenizer
 from uec.rewards.reward_function import load_reward
 from uec.types import Prompt
 
@@ -24,7 +24,7 @@ class Judge:
         self._ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
 
     def right(self, folder: str) -> list[int]:
-        """How many of each prompt's responses the policy saved in a folder gets right."""
+        """Return the number of right responses to each prompt by the policy in `folder`."""
         n = self._cfg.eval.n
         torch.manual_seed(0)
         policy = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""`uec bench`: its arithmetic, its table, its processes, and one bench for real."""
+"""`uec bench`: its arithmetic, table and processes, and one whole bench."""
 
 import ast
 import asyncio
@@ -14,12 +14,12 @@ import psutil
 import pytest
 from rich.console import Console
 
-from bench import late_engine, run
+from bench import run, simulated_engine
 from bench.bare import Bare
-from bench.figure import MEETS, MISSES, Figure, Target, compared
-from bench.late_engine import FixedJudge, LateEngine, response_lengths
 from bench.machine import Machine
+from bench.metric import MEETS, MISSES, Metric, Target, compared
 from bench.processes import cpu_seconds, memory_bytes, tree
+from bench.simulated_engine import FixedDifficulty, SimulatedEngine, response_lengths
 from bench.table import Result, notes, number, table
 from bench.trl import environment
 from bench.turns import Block, in_turns, total
@@ -31,7 +31,7 @@ AT_LEAST_90 = Target(0.90, at_most=False)
 
 
 def blocks(*rates: float, cpu_s: float = 0.0) -> list[Block]:
-    """Blocks of 1000 tokens at these rates."""
+    """Return blocks of 1000 tokens at these rates."""
     return [Block(1000 / rate, 1000, cpu_s) for rate in rates]
 
 
@@ -43,20 +43,20 @@ def idle_machine(busy: float = 0.02) -> Machine:
     return Machine("Some CPU", 2, 16.0, 0.1, busy, "3.11.9", {"ray": "2.60.0"})
 
 
-# --- figures
+# --- metrics
 
 
 def test_the_ratio_is_the_median_of_the_pairs_and_not_the_ratio_of_medians():
-    figure = compared("ours", blocks(10, 40, 90), blocks(20, 10, 100), rate, "tokens/s", "bare", AT_LEAST_90)
-    assert figure.value == pytest.approx(40)
-    reference = figure.reference
+    metric = compared("ours", blocks(10, 40, 90), blocks(20, 10, 100), rate, "tokens/s", "bare", AT_LEAST_90)
+    assert metric.value == pytest.approx(40)
+    reference = metric.reference
     assert (reference.value, reference.ratio, reference.low, reference.high) == pytest.approx((20, 0.9, 0.5, 4.0))
     assert reference.pairs == 3
 
 
 def test_the_ratio_by_cpu_time_compares_tokens_a_second_of_cpu_time():
-    figure = compared("ours", blocks(10, 10, cpu_s=2.0), blocks(40, 40, cpu_s=1.0), rate, "tokens/s", "bare", AT_LEAST_90)
-    assert figure.reference.cpu_ratio == pytest.approx(0.5)
+    metric = compared("ours", blocks(10, 10, cpu_s=2.0), blocks(40, 40, cpu_s=1.0), rate, "tokens/s", "bare", AT_LEAST_90)
+    assert metric.reference.cpu_ratio == pytest.approx(0.5)
     assert compared("ours", blocks(10), blocks(40), rate, "tokens/s", "bare", AT_LEAST_90).reference.cpu_ratio is None
 
 
@@ -64,14 +64,14 @@ def test_a_target_judges_the_ratio_where_there_is_a_reference_and_else_the_value
     nearly = compared("ours", blocks(89), blocks(100), rate, "tokens/s", "bare", AT_LEAST_90)
     exactly = compared("ours", blocks(90), blocks(100), rate, "tokens/s", "bare", Target(0.9 - 1e-9, at_most=False))
     assert (nearly.verdict, exactly.verdict) == (MISSES, MEETS)
-    assert Figure("exchange", 50.0, "ms", Target(50.0)).verdict == MEETS
-    assert Figure("exchange", 50.1, "ms", Target(50.0)).verdict == MISSES
-    assert Figure("tokens", 50.0, "").verdict == ""
+    assert Metric("exchange", 50.0, "ms", Target(50.0)).verdict == MEETS
+    assert Metric("exchange", 50.1, "ms", Target(50.0)).verdict == MISSES
+    assert Metric("tokens", 50.0, "").verdict == ""
 
 
-def test_the_ratio_of_a_figure_without_reference_is_that_to_its_target():
-    assert Figure("exchange", 20.0, "ms", Target(50.0)).ratio == pytest.approx(0.4)
-    assert Figure("tokens", 50.0, "").ratio is None
+def test_the_ratio_of_a_metric_without_reference_is_that_to_its_target():
+    assert Metric("exchange", 20.0, "ms", Target(50.0)).ratio == pytest.approx(0.4)
+    assert Metric("tokens", 50.0, "").ratio is None
 
 
 def test_blocks_add_up_and_their_rates_are_of_the_whole():
@@ -101,15 +101,15 @@ def test_the_two_sides_take_turns_and_the_first_pair_is_not_counted():
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0213, "0.0213"), (0.75, "0.75"), (12.44, "12.4"), (829.6, "830"), (15234.0, "15.2k")])
-def test_figures_show_three_digits_that_count(value: float, text: str):
+def test_values_show_three_significant_digits(value: float, text: str):
     assert number(value) == text
 
 
-def test_the_table_has_figure_reference_target_ratio_and_verdict_in_a_row():
+def test_the_table_has_value_reference_target_ratio_and_verdict_in_a_row():
     console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     results = [
         Result("rollout", 1.0, [compared("actor", blocks(80), blocks(100), rate, "tokens/s", "bare vLLM", AT_LEAST_90, "said once")]),
-        Result("exchange", 1.0, [Figure("whole", 20.0, "ms", Target(50.0))]),
+        Result("exchange", 1.0, [Metric("whole", 20.0, "ms", Target(50.0))]),
         Result("step", 1.0, error="learner-0 failed: out of memory\nlast lines"),
     ]
     console.print(table(results))
@@ -128,13 +128,13 @@ def test_a_busy_machine_is_warned_of_and_an_idle_one_is_not():
 
 
 def test_benches_go_on_after_one_that_fails_and_the_report_holds_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    def failing(scratch: Path) -> list[Figure]:
+    def failing(scratch: Path) -> list[Metric]:
         (scratch / "log").write_text("why")
         raise RunFailed("the engine died")
 
-    monkeypatch.setattr(run.machine, "look", idle_machine)
+    monkeypatch.setattr(run.machine, "describe", idle_machine)
     monkeypatch.setitem(sys.modules, "bench.rollout", SimpleNamespace(measure=failing))
-    monkeypatch.setitem(sys.modules, "bench.exchange", SimpleNamespace(measure=lambda scratch: [Figure("whole", 60.0, "ms", Target(50.0))]))
+    monkeypatch.setitem(sys.modules, "bench.exchange", SimpleNamespace(measure=lambda scratch: [Metric("whole", 60.0, "ms", Target(50.0))]))
     assert run.run(["rollout", "exchange"], tmp_path) == EXIT_FAILURE
     [report], [scratch] = tmp_path.glob("bench-*.json"), [path for path in tmp_path.iterdir() if path.is_dir()]
     failed, measured = json.loads(report.read_text())["benches"]
@@ -145,8 +145,8 @@ def test_benches_go_on_after_one_that_fails_and_the_report_holds_both(tmp_path: 
 
 
 def test_a_missed_target_is_no_failure_and_the_scratch_folder_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run.machine, "look", idle_machine)
-    monkeypatch.setitem(sys.modules, "bench.exchange", SimpleNamespace(measure=lambda scratch: [Figure("whole", 60.0, "ms", Target(50.0))]))
+    monkeypatch.setattr(run.machine, "describe", idle_machine)
+    monkeypatch.setitem(sys.modules, "bench.exchange", SimpleNamespace(measure=lambda scratch: [Metric("whole", 60.0, "ms", Target(50.0))]))
     assert run.run(["exchange"], tmp_path) == 0
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
 
@@ -231,19 +231,19 @@ def test_the_environment_of_trl_is_made_once(tmp_path: Path, monkeypatch: pytest
     assert environment.ready() == python and len(calls) == 2
 
 
-# --- the injected skew
+# --- the simulated engine
 
 
-def test_the_late_engine_answers_every_response_once_in_the_order_of_their_lengths(make_config):
+def test_the_simulated_engine_yields_every_response_once_in_the_order_of_lengths(make_config):
     cfg = make_config("rollout.max_tokens=30")
-    engine = LateEngine(cfg, 0)
+    engine = SimulatedEngine(cfg, 0)
     requests = [Request(7, 0, 8, 1.0, Kind.REGULAR), Request(8, 1, 4, 1.2, Kind.EXPLORATION)]
 
     async def answers() -> list[list]:
         await engine.start([Prompt(i, "", [1, 2], "", {}) for i in range(2)])
-        return [bundle async for bundle in engine.generate(requests)]
+        return [batch async for batch in engine.generate(requests)]
 
-    rollouts = [rollout for bundle in asyncio.run(answers()) for rollout in bundle]
+    rollouts = [rollout for batch in asyncio.run(answers()) for rollout in batch]
     assert sorted((r.group, r.index) for r in rollouts) == [(7, i) for i in range(8)] + [(8, i) for i in range(4)]
     lengths = [len(r.tokens) for r in rollouts]
     assert lengths == sorted(lengths) and max(lengths) == 30
@@ -251,26 +251,27 @@ def test_the_late_engine_answers_every_response_once_in_the_order_of_their_lengt
     assert [r.truncated for r in rollouts] == [length == 30 for length in lengths]
 
 
-def test_the_judge_of_the_injected_skew_explores_every_third_prompt_once(make_config):
-    judge = FixedJudge(make_config("exploration.n=16"))
+def test_the_fixed_difficulty_explores_every_third_prompt_once(make_config):
+    difficulty = FixedDifficulty(make_config("exploration.n=16"))
     kinds = [Kind.REGULAR] * 4 + [Kind.EXPLORATION]
     outcomes = [Outcome(prompt, kind, 8, 0, 0.0) for prompt, kind in zip([0, 1, 2, 3, 3], kinds, strict=True)]
-    verdicts = judge.classify(outcomes, Progress(0.0, True))
+    verdicts = difficulty.classify(outcomes, Progress(0.0, True))
     assert [verdict.difficult for verdict in verdicts] == [True, False, False, True, False]
     assert verdicts[0].n == 16
 
 
 @pytest.mark.e2e
-def test_the_exploration_bench_measures_both_orders_of_work_on_injected_lengths(tmp_path: Path):
+def test_the_exploration_bench_measures_both_orders_of_work_on_simulated_lengths(tmp_path: Path):
     from bench.exploration import LONGEST, skewed
 
-    [figure] = skewed(tmp_path, pairs=1)
+    [metric] = skewed(tmp_path, pairs=1)
     regular = [max(response_lengths(Request(0, prompt, 8, 1.0, Kind.REGULAR), LONGEST)) for prompt in range(32)]
     explored = {
-        p: max(response_lengths(Request(0, p, 16, 1.2, Kind.EXPLORATION), LONGEST)) for p in range(0, 32, late_engine.DIFFICULT_EVERY)
+        p: max(response_lengths(Request(0, p, 16, 1.2, Kind.EXPLORATION), LONGEST)) for p in range(0, 32, simulated_engine.DIFFICULT_EVERY)
     }
     longest_way = max(*regular, *(regular[prompt] + length for prompt, length in explored.items()))
-    assert figure.value >= late_engine.STEP_S * longest_way
+    step_s = simulated_engine.STEP_S
+    assert metric.value >= step_s * longest_way
     # One phase after the other can be no faster than its two longest responses; streamed can.
-    assert figure.reference.value >= late_engine.STEP_S * (max(regular) + max(explored.values())) > late_engine.STEP_S * longest_way
-    assert figure.reference.pairs == 1
+    assert metric.reference.value >= step_s * (max(regular) + max(explored.values())) > step_s * longest_way
+    assert metric.reference.pairs == 1

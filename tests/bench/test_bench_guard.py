@@ -1,4 +1,4 @@
-"""`uec bench --quick`: what counts as a fall, and what is committed."""
+"""`uec bench --quick`: which change counts as a fall, and the committed results."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from bench import guard
-from bench.figure import Figure, Reference, Target
 from bench.guard import Change, better, changes
 from bench.machine import Machine
+from bench.metric import Metric, Reference, Target
 from bench.table import Result
 from uec.commands.cli import main
 from uec.errors import EXIT_BAD_INPUT
@@ -18,7 +18,7 @@ AT_LEAST, AT_MOST = Target(0.9, at_most=False), Target(0.8)
 
 
 def result(ratio: float, target: Target | None = AT_LEAST, what: str = "actor") -> Result:
-    return Result("rollout", 1.0, [Figure(what, 80.0, "tokens/s", target, Reference("bare", 100.0, ratio, ratio, ratio, 1))])
+    return Result("rollout", 1.0, [Metric(what, 80.0, "tokens/s", target, Reference("bare", 100.0, ratio, ratio, ratio, 1))])
 
 
 def machine(cpu: str) -> Machine:
@@ -57,8 +57,8 @@ def test_rows_are_compared_by_bench_and_name_and_the_target_says_which_way_is_do
     assert (small.then, small.at_most) == (0.7, True)
 
 
-def test_figures_without_a_ratio_of_one_run_are_left_out():
-    assert changes([Result("exchange", 1.0, [Figure("whole", 20.0, "ms", Target(50.0))]), Result("step", 1.0, error="died")], {}) == []
+def test_metrics_without_a_ratio_of_one_run_are_left_out():
+    assert changes([Result("exchange", 1.0, [Metric("whole", 20.0, "ms", Target(50.0))]), Result("step", 1.0, error="died")], {}) == []
 
 
 def test_of_two_measurements_the_better_one_counts():
@@ -91,14 +91,14 @@ def test_what_is_recorded_is_what_is_read(tmp_path: Path):
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The quick bench with ratios given, one for each time that it runs."""
+    """Run the quick bench on given ratios, one for each time that it runs."""
     from bench import quick
 
     def run(*ratios: float, record: bool = False, cpu: str = "Some CPU") -> tuple[int, int]:
-        """Exit status, and how often the bench ran."""
-        monkeypatch.setattr("bench.machine.look", lambda: machine(cpu))
+        """Return the exit status and how often the bench ran."""
+        monkeypatch.setattr("bench.machine.describe", lambda: machine(cpu))
         left = list(ratios)
-        monkeypatch.setattr(quick, "BENCHES", {"rollout": lambda scratch: result(left.pop(0)).figures})
+        monkeypatch.setattr(quick, "BENCHES", {"rollout": lambda scratch: result(left.pop(0)).metrics})
         return quick.run(record, tmp_path, tmp_path / "ratios.json"), len(ratios) - len(left)
 
     return run
@@ -111,14 +111,14 @@ def test_a_fall_is_measured_twice_and_then_has_exit_status_1(quick):
     assert quick(0.7, 0.88) == (0, 2)
 
 
-def test_another_processors_ratios_are_not_held_against_this_ones(quick, capsys):
+def test_ratios_of_another_processor_are_not_compared(quick, capsys):
     assert quick(0.9, record=True) == (0, 1)
     assert quick(0.5, cpu="Another CPU") == (0, 1)
     said = " ".join(capsys.readouterr().out.split())
     assert "no ratios of this processor, Another CPU, are committed (there are: Some CPU): nothing was compared" in said
 
 
-def test_recording_judges_nothing_and_moves_the_mark(quick):
+def test_recording_compares_nothing_and_replaces_the_committed_ratios(quick):
     assert quick(0.9, record=True) == (0, 1)
     assert quick(0.5, record=True) == (0, 1)
     assert quick(0.5) == (0, 1)

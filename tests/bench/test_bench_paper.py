@@ -1,4 +1,4 @@
-"""The step on paper: figures worked out by hand, and the table of the docs is what the file computes."""
+"""`uec bench paper`: values computed by hand, and the table of the docs is the computed one."""
 
 from pathlib import Path
 
@@ -28,12 +28,12 @@ def test_learning_takes_its_arithmetic_or_the_traffic_of_the_weights():
 
 
 def test_weights_are_gathered_and_broadcast_once_whatever_the_number_of_engines():
-    assert paper.exchange_s(ROUND, SMALL) == pytest.approx(8.0)  # 2 x 20 GB at 5 GB/s
+    assert paper.weight_sync_s(ROUND, SMALL) == pytest.approx(8.0)  # 2 x 20 GB at 5 GB/s
 
 
-def test_a_step_is_the_slowest_of_what_overlaps_and_the_exchange():
+def test_a_step_is_the_slowest_overlapping_part_and_the_weight_sync():
     one = paper.split(64, 1024)
-    assert one.step == max(one.generate, one.learn) + one.exchange
+    assert one.step == max(one.generate, one.learn) + one.weight_sync
     assert one.controller == pytest.approx(1024 * 4 / 3 * paper.GROUP_S)
     assert paper.split(512, 8192).controller == pytest.approx(8 * one.controller)
 

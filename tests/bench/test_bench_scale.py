@@ -1,4 +1,4 @@
-"""`uec bench scale`: its stand-ins keep time as engines do, and the bench itself, very small."""
+"""`uec bench scale`: simulated actors keep time as real ones, and a very small run of the bench."""
 
 import asyncio
 import math
@@ -9,24 +9,24 @@ from types import SimpleNamespace
 import pytest
 
 from actors.driver.dispatch import Balance
-from bench.late_crew import LateGrader, LateLearner, Pace
-from bench.late_engine import LateEngine, Skew, response_lengths
+from bench.simulated_actors import Pace, SimulatedGrader, SimulatedLearner
+from bench.simulated_engine import SimulatedEngine, Skew, response_lengths
 from uec.types import Kind, Plan, Prompt, Request, Rollout, Sample, WeightUpdate
 
 PLACES_ASKED = 32 * 8 + 11 * 16
-"""Responses that an engine is asked for in a step, on average."""
+"""Responses that a step requests from an engine, on average."""
 
 
 def request(group: int, n: int, prompt: int = 0, kind: Kind = Kind.REGULAR) -> Request:
     return Request(group, prompt, n, 1.0, kind)
 
 
-def answers(engine: LateEngine, *messages: list[Request]) -> list[tuple[float, Rollout]]:
-    """Each response with the time at which it came, messages sent one right after the other."""
+def answers(engine: SimulatedEngine, *messages: list[Request]) -> list[tuple[float, Rollout]]:
+    """Return each response with its time of arrival; messages are sent one right after the other."""
     begin = time.perf_counter()
 
     async def follow(requests: list[Request]) -> list[tuple[float, Rollout]]:
-        return [(time.perf_counter() - begin, rollout) async for bundle in engine.generate(requests) for rollout in bundle]
+        return [(time.perf_counter() - begin, rollout) async for batch in engine.generate(requests) for rollout in batch]
 
     async def main() -> list[tuple[float, Rollout]]:
         await engine.start([Prompt(i, "", [1, 2], "", {}) for i in range(4)])
@@ -37,42 +37,42 @@ def answers(engine: LateEngine, *messages: list[Request]) -> list[tuple[float, R
 
 def test_a_full_engine_starts_the_next_response_when_a_place_is_free(make_config):
     skew = Skew(step_s=0.002, median=20.0, sigma=0.0)  # 40 ms each
-    engine = LateEngine(make_config("rollout.max_num_seqs=4", "rollout.max_tokens=64"), 0, skew)
+    engine = SimulatedEngine(make_config("rollout.max_num_seqs=4", "rollout.max_tokens=64"), 0, skew)
     came = sorted(seconds for seconds, _ in answers(engine, [request(0, 4)], [request(1, 2)]))
     assert all(0.04 <= seconds < 0.08 for seconds in came[:4])
     assert all(0.08 <= seconds < 0.12 for seconds in came[4:])
 
 
-def test_responses_that_end_close_together_come_in_one_bundle_and_none_waits_for_it_at_the_end(make_config):
-    engine = LateEngine(make_config("rollout.max_num_seqs=64", "rollout.max_tokens=64"), 0, Skew(0.0, 20.0, 1.0))
+def test_responses_that_end_close_together_come_in_one_batch_and_none_waits_at_the_end(make_config):
+    engine = SimulatedEngine(make_config("rollout.max_num_seqs=64", "rollout.max_tokens=64"), 0, Skew(0.0, 20.0, 1.0))
 
-    async def bundles() -> list[list[Rollout]]:
+    async def batches() -> list[list[Rollout]]:
         await engine.start([Prompt(0, "", [1], "", {})])
-        return [bundle async for bundle in engine.generate([request(0, 32)])]
+        return [batch async for batch in engine.generate([request(0, 32)])]
 
-    assert [len(bundle) for bundle in asyncio.run(bundles())] == [32]
+    assert [len(batch) for batch in asyncio.run(batches())] == [32]
 
 
 def test_a_rollout_carries_the_version_that_the_engine_had_taken(make_config):
-    engine = LateEngine(make_config(), 0, Skew(0.0, 5.0, 0.0))
+    engine = SimulatedEngine(make_config(), 0, Skew(0.0, 5.0, 0.0))
     asyncio.run(engine.update_weights(WeightUpdate(3, "none", [], [], [], 0)))
     assert {rollout.version for _, rollout in answers(engine, [request(0, 2)])} == {3}
 
 
 def test_a_difficult_prompt_is_solved_by_exploration_only(make_config):
     cfg = make_config("rollout.max_tokens=64")
-    engine = LateEngine(cfg, 0, Skew(0.0, 5.0, 0.0))
+    engine = SimulatedEngine(cfg, 0, Skew(0.0, 5.0, 0.0))
     rollouts = [rollout for _, rollout in answers(engine, [request(0, 8, 3), request(1, 8, 1), request(2, 16, 3, Kind.EXPLORATION)])]
-    scores = asyncio.run(LateGrader(cfg, 0).grade(rollouts))
+    scores = asyncio.run(SimulatedGrader(cfg, 0).grade(rollouts))
     right = {group: sum(score.reward for score in scores if score.group == group) for group in (0, 1, 2)}
     assert right == {0: 0, 1: 4, 2: 8}
 
 
 def test_a_learner_takes_as_long_as_its_tokens_and_returns_old_logprobs_of_the_admitted(make_config):
     cfg = make_config("rollout.max_tokens=64")
-    rollouts = [rollout for _, rollout in answers(LateEngine(cfg, 0, Skew(0.0, 50.0, 0.0)), [request(0, 4)])]
+    rollouts = [rollout for _, rollout in answers(SimulatedEngine(cfg, 0, Skew(0.0, 50.0, 0.0)), [request(0, 4)])]
     plan = Plan([Sample(0, slot, 1.0, admit=slot == 2) for slot in range(4)], [], [], [])
-    learner = LateLearner(cfg, 0)
+    learner = SimulatedLearner(cfg, 0)
     learner.pace(Pace(Skew(0.0, 0.0, 0.0), token_s=0.0005))
     begin = time.perf_counter()
     metrics, old = learner.update(plan, rollouts)
@@ -137,9 +137,9 @@ def test_the_scale_bench_counts_every_group_and_finds_its_bounds_very_small(tmp_
 
     few = {"engines": 2, "few": 1, "hosts": 1, "ranks": 2, "graders": 1, "pairs": 1, "ahead_steps": 1, "stream_pairs": 1}
     size = scale.Size(**few, skewed=Pace(Skew(1e-4, 400.0, 0.6), 1e-6))
-    figures = scale.measure(tmp_path, size)
-    rate, growth, memory, ahead, share, outstanding, groups, streamed = figures
-    assert all(math.isfinite(figure.value) for figure in figures)
+    metrics = scale.measure(tmp_path, size)
+    rate, growth, memory, ahead, share, outstanding, groups, streamed = metrics
+    assert all(math.isfinite(metric.value) for metric in metrics)
     assert "2 engines, 85 groups a step" in rate.note  # of prompts 64 to 127 every third is explored
     assert growth.reference.pairs == 1 and growth.value > 0
     assert ahead.value >= 1 and 0 < share.value < 1

@@ -1,4 +1,4 @@
-"""Benches of whole training steps: blocks of them, what they are held against, and what the random model is."""
+"""Benches of whole training steps: their blocks, their reference, and the random model."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ def test_grpo_is_given_as_many_tokens_as_uec_sampled():
 
 
 def climbing(*passed: float, cap: int = 3 * EVERY):
-    """`climb` to 0.85 by one whose pass@16 is judged so, and who takes two seconds for EVERY steps."""
+    """Run `climb` to 0.85 with these values of pass@16 and two seconds for EVERY steps."""
     left = list(passed)
 
     async def train() -> Block:
@@ -73,18 +73,18 @@ def climbing(*passed: float, cap: int = 3 * EVERY):
 
 
 def test_the_seconds_to_a_pass_rate_are_those_of_training_up_to_the_first_evaluation_that_has_it():
-    figure = climbing(0.7, 0.8, 0.86, 0.9)
-    assert (figure.what, figure.value, figure.unit) == ("ours: pass@16 of 0.85", 4.0, "s")
-    assert figure.note == f"{2 * EVERY} steps; pass@16 every {EVERY} steps: 0.700 0.800 0.860"
+    metric = climbing(0.7, 0.8, 0.86, 0.9)
+    assert (metric.what, metric.value, metric.unit) == ("ours: pass@16 of 0.85", 4.0, "s")
+    assert metric.note == f"{2 * EVERY} steps; pass@16 every {EVERY} steps: 0.700 0.800 0.860"
 
 
 def test_a_side_that_does_not_get_there_says_so():
-    figure = climbing(0.7, 0.66, 0.64, 0.6)
-    assert (figure.what, figure.value) == ("ours: pass@16 of 0.85 not reached", 6.0)
+    metric = climbing(0.7, 0.66, 0.64, 0.6)
+    assert (metric.what, metric.value) == ("ours: pass@16 of 0.85 not reached", 6.0)
 
 
 @pytest.mark.e2e
-def test_the_evaluator_judges_the_start_model_the_same_each_time_and_gets_some_right(tmp_path: Path):
+def test_the_evaluator_judges_the_initial_model_the_same_each_time_and_finds_some_right(tmp_path: Path):
     cfg = default_config("eval.n=4")
     prompts = held_out(tmp_path)
     assert len(prompts) == HELD_OUT

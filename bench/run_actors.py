@@ -1,4 +1,4 @@
-"""The actors of a run under its own Controller, for a bench to drive; and a single one of them."""
+"""Start all actors of a run under a Controller that a bench drives, or a single actor."""
 
 import asyncio
 import os
@@ -23,22 +23,23 @@ from bench.turns import Block
 from uec.algorithm.retention import PromptRollouts
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
-from uec.data.embedded import write_images
-from uec.data.image import open_images
+from uec.data.embedded_images import write_images
+from uec.data.image_file import open_images
 from uec.data.prompts import load_dataset
+from uec.models.pretrained import load_tokenizer
 from uec.models.processor import Processor, load_processor
-from uec.models.source import load_tokenizer
 from uec.run_folder import RunFolder
 from uec.system.platform import Platform, detect
+from uec.system.process_env import import_path
 from uec.tracking.tracker import Tracker
 from uec.types import ImageFeatures
 
-Recast = Callable[[Supervisor], None]
-"""Puts other actors on some of the posts, before they start."""
+SpecChange = Callable[[Supervisor], None]
+"""Changes the specs of some actors before they start."""
 
 
-def named(prefix: str) -> Recast:
-    """A Recast: other names for the actors, so that they can stand beside those of another run on the same Ray."""
+def named(prefix: str) -> SpecChange:
+    """A SpecChange: other names for the actors, so that two runs can share one Ray."""
 
     def rename(supervisor: Supervisor) -> None:
         for member in supervisor.members:
@@ -48,7 +49,7 @@ def named(prefix: str) -> Recast:
 
 
 class NoLearner:
-    """Stands on a learner's post where nothing is learned, so that nobody waits for DeepSpeed; it can only be started."""
+    """Replaces the learner where nothing is learned, so that no bench waits for DeepSpeed; it can only be started."""
 
     def __init__(self, cfg: Config, rank: int) -> None: ...
 
@@ -62,14 +63,14 @@ class NoLearner:
 
 
 def without_learners(supervisor: Supervisor) -> None:
-    """A Recast: rollouts and gradings are real, learners are NoLearner."""
+    """A SpecChange: rollouts and grading are real, learners are NoLearner."""
     for learner in supervisor.learners:
         learner.post = replace(learner.post, actor=NoLearner, cpus=0.01, environment={})
 
 
 @contextmanager
 def cluster(cfg: Config) -> Iterator[Platform]:
-    """A local Ray for a bench."""
+    """Start a local Ray for a bench, and stop it at the end."""
     resources = connect(cfg, namespace=f"uec-bench-{os.getpid()}")
     try:
         yield detect(cfg, resources.device)
@@ -78,20 +79,22 @@ def cluster(cfg: Config) -> Iterator[Platform]:
 
 
 @asynccontextmanager
-async def crew(cfg: Config, scratch: Path, recast: Recast = lambda supervisor: None) -> AsyncIterator[Controller]:
-    """A Controller with its actors started, as a training run has them, on a Ray of its own; logs go to `scratch`."""
+async def run_actors(cfg: Config, scratch: Path, change_specs: SpecChange = lambda supervisor: None) -> AsyncIterator[Controller]:
+    """Start a local Ray and the actors of a training run; yield their Controller. Logs go to `scratch`."""
     with cluster(cfg) as platform:
-        async with actors_of(cfg, platform, scratch, recast) as controller:
+        async with actors_on(cfg, platform, scratch, change_specs) as controller:
             yield controller
 
 
 @asynccontextmanager
-async def actors_of(cfg: Config, platform: Platform, scratch: Path, recast: Recast = lambda supervisor: None) -> AsyncIterator[Controller]:
-    """The same on a Ray that is there."""
+async def actors_on(
+    cfg: Config, platform: Platform, scratch: Path, change_specs: SpecChange = lambda supervisor: None
+) -> AsyncIterator[Controller]:
+    """Start the actors of a training run on the Ray that runs already; yield their Controller."""
     dataset, _ = dataset_of(cfg, scratch)
     tracker = Tracker([])
     supervisor = Supervisor(cfg, platform.device, scratch / "logs", tracker)
-    recast(supervisor)
+    change_specs(supervisor)
     try:
         await supervisor.start(dataset.train)
         exchange = WeightExchange(cfg, supervisor, dataset.train, tolerance(cfg, platform))
@@ -102,21 +105,21 @@ async def actors_of(cfg: Config, platform: Platform, scratch: Path, recast: Reca
 
 
 def dataset_of(cfg: Config, scratch: Path) -> tuple[Dataset, Processor | None]:
-    """A run's data, with the processor that a vision-language model has."""
+    """Return a run's data, and the processor of a vision-language model."""
     tokenizer = load_tokenizer(cfg.model)
     processor = load_processor(cfg.model, cfg.data.image, tokenizer)
     return write_images(load_dataset(cfg, tokenizer, processor), scratch / "images"), processor
 
 
 def features_of(cfg: Config, dataset: Dataset, processor: Processor | None) -> dict[int, ImageFeatures]:
-    """Features of all training pictures, by prompt."""
+    """Return the features of all training images, by prompt."""
     if processor is None:
         return {}
     return {p.index: processor.features(p, open_images(p, cfg.data.image)) for p in dataset.train if p.images}
 
 
 async def explore(controller: Controller, prompts: list[int]) -> tuple[list[PromptRollouts], Block]:
-    """Steps 1 to 4 of the algorithm for some prompts, as Controller.step does them; and what they took."""
+    """Run steps 1 to 4 of the algorithm for some prompts, as Controller.step does; return the responses, the time and the tokens."""
     everyone_regular = asyncio.Barrier(len(prompts))
     begin = time.perf_counter()
     explored = await asyncio.gather(*(controller.explore(prompt, everyone_regular) for prompt in prompts))
@@ -125,8 +128,8 @@ async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Prom
 
 
 def create(post: ActorSpec, log: Path) -> Any:
-    """One actor of a run, by itself."""
-    environment = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **post.environment}}
+    """Create one actor of a run."""
+    environment = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **import_path(), **post.environment}}
     actor = ray.remote(logged(post.actor, log)).options(
         num_cpus=post.cpus, num_gpus=post.gpus, max_concurrency=post.concurrency, runtime_env=environment
     )
@@ -134,11 +137,11 @@ def create(post: ActorSpec, log: Path) -> Any:
 
 
 def cpu_of(actor: Any) -> Callable[[], float]:
-    """A clock of the CPU time that an actor with its child processes and this process, which drives it, use."""
+    """Return a clock of the CPU time of an actor, its child processes and this process, which drives it."""
     pid = ray.get(actor.__ray_call__.remote(lambda self: os.getpid()))
     return lambda: cpu_seconds([psutil.Process(), *tree(pid)])
 
 
 def prompts_of(dataset: Dataset, k: int, count: int) -> list[int]:
-    """The k-th `count` training prompts, from the start again after the last."""
+    """Return the k-th `count` training prompts, which begin again after the last."""
     return [dataset.train[i % len(dataset.train)].index for i in range(k * count, (k + 1) * count)]

@@ -1,4 +1,4 @@
-"""What a bench gives: figures, each with what it is held against."""
+"""The metrics that a bench returns, each with a reference or a target."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ MEETS, MISSES = "meets", "misses"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The same work done otherwise, measured in turns with ours."""
+    """The same work done by other code, measured in turns with ours."""
 
     what: str
-    value: float  # median, in the figure's unit
+    value: float  # median, in the metric's unit
     ratio: float  # ours to theirs: median over the pairs of blocks
     low: float  # of the pairs' ratios
     high: float
     pairs: int
-    cpu_ratio: float | None = None  # the same of tokens a second of CPU time: what to go by on a busy machine
+    cpu_ratio: float | None = None  # ratio of tokens per second of CPU time, which is more reliable on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound on the ratio where a figure has a reference, else on its value."""
+    """A bound on a metric's ratio if it has a reference, or else on its value."""
 
     bound: float
     at_most: bool = True  # or at least
@@ -34,7 +34,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Metric:
     """One line of the table."""
 
     what: str
@@ -46,19 +46,19 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """To the reference, or else to the target; None where there is neither."""
+        """Ratio to the reference, or else to the target; None without both."""
         if self.reference is not None:
             return self.reference.ratio
         return self.value / self.target.bound if self.target is not None else None
 
     @property
     def smaller_is_better(self) -> bool:
-        """Of the ratio, as the target says; without one larger is."""
+        """Whether a smaller ratio is better, which the target says; without a target larger is better."""
         return self.target is not None and self.target.at_most
 
     @property
     def verdict(self) -> str:
-        """MEETS or MISSES; empty where nothing is asked."""
+        """MEETS or MISSES; empty without a target."""
         if self.target is None:
             return ""
         judged = self.value if self.reference is None else self.reference.ratio
@@ -74,10 +74,10 @@ def compared(
     against: str,
     target: Target | None = None,
     note: str = "",
-) -> Figure:
-    """A figure of blocks measured in turns: the i-th of ours and of theirs did the same work, one right after the other.
+) -> Metric:
+    """Return the metric of blocks measured in turns: the i-th of ours and of theirs did the same work, one right after the other.
 
-    The ratio is the median of the pairs' ratios, not the ratio of medians: what slows the machine for a while slows both of a pair.
+    The ratio is the median of the pairs' ratios, not the ratio of medians, because a disturbance slows both blocks of a pair.
     """
     ratios = [value(a) / value(b) for a, b in zip(ours, theirs, strict=True)]
     cpu_rates = [(a.cpu_rate, b.cpu_rate) for a, b in zip(ours, theirs, strict=True)]
@@ -91,4 +91,4 @@ def compared(
         len(ratios),
         median(cpu_ratios) if cpu_ratios else None,
     )
-    return Figure(what, median(map(value, ours)), unit, target, reference, note)
+    return Metric(what, median(map(value, ours)), unit, target, reference, note)

@@ -1,8 +1,7 @@
-"""Stand-ins for graders and learner ranks that inject latencies, and hosts of many LateEngines; imports nothing heavy.
+"""Graders and learner ranks that only wait, and hosts of many SimulatedEngines; imports nothing heavy.
 
-The Controller's calls to them are the real ones, with what goes with them: requests, plans, references to bundles, scores. A process for
-each of 64 engines would take all of a small machine's time for itself, so that some live in one host: what a call costs the
-caller is the same.
+The Controller's calls to them are real, with all their data: requests, plans, references to response batches, rewards. A process for
+each of 64 engines would use all of a small machine's time, so one host holds several engines: a call costs the caller the same.
 """
 
 import asyncio
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.late_engine import DIFFICULT_EVERY, LateEngine, Skew
+from bench.simulated_engine import DIFFICULT_EVERY, SimulatedEngine, Skew
 from uec.config.schema import Config
 from uec.types import Continuation, Kind, Logprobs, Plan, Prompt, Request, Rollout, Score, WeightUpdate
 
@@ -22,20 +21,20 @@ if TYPE_CHECKING:
     from actors.runtime.supervisor import Supervisor
 
 
-BUSY_S = "policy/late_s"
-"""The update's metric of what it takes if nothing has to be fetched."""
+BUSY_S = "policy/busy_s"
+"""Metric of an update: its seconds without fetching data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the stand-ins are."""
+    """The speed of the simulated actors."""
 
     skew: Skew  # engines
-    token_s: float  # of learning, for each response token of a rank
+    token_s: float  # of learning, per response token of a rank
 
 
-class LateGrader:
-    """Stands on a RewardActor's post. A difficult prompt is solved in exploration only; about half of all other responses are right."""
+class SimulatedGrader:
+    """Replaces RewardActor. A difficult prompt is solved in exploration only; about half of all other responses are right."""
 
     def __init__(self, cfg: Config, rank: int) -> None: ...
 
@@ -63,8 +62,8 @@ class LateGrader:
         )
 
 
-class LateLearner:
-    """Stands on a LearnerActor's post: an update takes as long as its rank's share of the response tokens."""
+class SimulatedLearner:
+    """Replaces LearnerActor: an update takes a time proportional to the rank's response tokens."""
 
     def __init__(self, cfg: Config, rank: int) -> None:
         self._rank = rank
@@ -97,14 +96,14 @@ class LateLearner:
 
 
 class Host:
-    """Stands on a RolloutActor's post, and for many of them: engines by their number, in one process."""
+    """Replaces many RolloutActors: holds numbered engines in one process."""
 
     def __init__(self, cfg: Config, rank: int) -> None:
         self._cfg = cfg
-        self._engines: dict[int, LateEngine] = {}
+        self._engines: dict[int, SimulatedEngine] = {}
 
     async def pace(self, pace: Pace) -> None:
-        """From now on; the engines start anew."""
+        """Set the pace and remove the engines, which start again when they are called."""
         self._skew = pace.skew
         self._engines = {}
 
@@ -113,8 +112,8 @@ class Host:
         return {}
 
     async def generate(self, number: int, requests: list[Request]) -> AsyncIterator[list[Rollout]]:
-        async for bundle in (await self._engine(number)).generate(requests):
-            yield bundle
+        async for response_batch in (await self._engine(number)).generate(requests):
+            yield response_batch
 
     async def update_weights(self, number: int, publication: WeightUpdate) -> None:
         await (await self._engine(number)).update_weights(publication)
@@ -122,16 +121,16 @@ class Host:
     async def score(self, number: int, sequences: list[Continuation]) -> list[Logprobs]:
         return await (await self._engine(number)).score(sequences)
 
-    async def _engine(self, number: int) -> LateEngine:
+    async def _engine(self, number: int) -> SimulatedEngine:
         if number not in self._engines:
-            self._engines[number] = engine = LateEngine(self._cfg, number, self._skew)
+            self._engines[number] = engine = SimulatedEngine(self._cfg, number, self._skew)
             await engine.start(self._prompts)
         return self._engines[number]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A method of a host's actor, called for one of its engines."""
+    """A method of a host that is called for one of its engines."""
 
     method: Any
     number: int
@@ -144,8 +143,8 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """Stands for an actor's handle where the actor is one of a host's engines."""
+class HostedEngine:
+    """The handle of one of a host's engines, in place of an actor's handle."""
 
     host: Any
     number: int
@@ -154,25 +153,25 @@ class Seat:
         return Call(getattr(self.host, name), self.number)
 
 
-def late(supervisor: "Supervisor") -> None:
-    """A Recast: hosts, graders and learners that inject latencies; Controller, DifficultyActor and ReplayActor stay what they are."""
-    for members, actor in ((supervisor.engines, Host), (supervisor.learners, LateLearner), (supervisor.graders, LateGrader)):
+def simulated(supervisor: "Supervisor") -> None:
+    """A SpecChange: hosts, graders and learners are simulated; Controller, DifficultyActor and ReplayActor are real."""
+    for members, actor in ((supervisor.engines, Host), (supervisor.learners, SimulatedLearner), (supervisor.graders, SimulatedGrader)):
         for member in members:
             member.post = replace(member.post, actor=actor, cpus=0.01, environment={})
 
 
 async def pace(supervisor: "Supervisor", pace: Pace) -> None:
-    """Set the pace of learners and seated engines; the engines then hold no weights."""
+    """Set the pace of learners and hosted_engines engines, which then hold no weights."""
     hosts = {seat.handle.host for seat in supervisor.engines}
     await asyncio.gather(*(actor.pace.remote(pace) for actor in [*hosts, *(rank.handle for rank in supervisor.learners)]))
 
 
 @contextmanager
-def seated(supervisor: "Supervisor", engines: int) -> Iterator[None]:
-    """The hosts' engines in the hosts' place, dealt over them."""
+def hosted_engines(supervisor: "Supervisor", engines: int) -> Iterator[None]:
+    """Give the supervisor `engines` engines, distributed over the hosts, in place of the hosts."""
     hosts = supervisor.engines
     supervisor.engines = [
-        replace(host, name=f"late-{number}", handle=Seat(host.handle, number), lock=asyncio.Lock())
+        replace(host, name=f"simulated-{number}", handle=HostedEngine(host.handle, number), lock=asyncio.Lock())
         for number in range(engines)
         for host in [hosts[number % len(hosts)]]
     ]
