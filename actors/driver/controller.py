@@ -35,6 +35,8 @@ class Controller:
         self, cfg: Config, supervisor: Supervisor, dataset: Dataset, weights: WeightSync, log: RolloutLog, tracker: Tracker
     ) -> None:
         self.cfg = cfg
+        self.supervisor = supervisor
+        self.dataset = dataset
         self.weights = weights
         self.log = log
         self.tracker = tracker

@@ -10,8 +10,8 @@ import pytest
 import ray
 
 from actors.driver.controller import Controller
-from actors.driver.weight_sync import WeightExchange
-from bench.crew import crew
+from actors.driver.weight_sync import WeightSync
+from bench.run_actors import run_actors
 from uec.config.file import load_config
 from uec.config.schema import Config
 from uec.config.validate import validate
@@ -51,15 +51,15 @@ async def start_anew(controller: Controller, cfg: Config) -> Controller:
 
     supervisor = controller.supervisor
     supervisor.cfg = cfg
-    await asyncio.gather(*(member.handle.__ray_call__.remote(adopt, cfg) for member in supervisor.members))
+    await asyncio.gather(*(slot.handle.__ray_call__.remote(adopt, cfg) for slot in supervisor.slots))
     address = await supervisor.learners[0].handle.address.remote()
     await asyncio.gather(*(learner.handle.start.remote(address) for learner in supervisor.learners))
-    exchange = WeightExchange(cfg, supervisor, controller.dataset.train, tolerance=1e-3)
-    return Controller(cfg, supervisor, controller.dataset, exchange, controller.log, controller.tracker)
+    weights = WeightSync(cfg, supervisor, controller.dataset.train, tolerance=1e-3)
+    return Controller(cfg, supervisor, controller.dataset, weights, controller.log, controller.tracker)
 
 
 async def three_steps(controller: Controller) -> list[dict[str, float]]:
-    await controller.exchange.start()
+    await controller.weights.start()
     rows = []
     for step in range(STEPS):
         rows.append(await controller.step(step + 1))
@@ -73,7 +73,7 @@ def test_every_algorithm_takes_three_steps_and_its_metrics_are_finite(project: P
     taken: dict[str, list[dict[str, float]]] = {}
 
     async def all_runs() -> None:
-        async with crew(config(project, "uec"), tmp_path) as first:
+        async with run_actors(config(project, "uec"), tmp_path) as first:
             for name, (algorithm, *overrides) in runs.items():
                 cfg = config(project, algorithm, *overrides)
                 taken[name] = await three_steps(await start_anew(first, cfg))

@@ -48,7 +48,7 @@ def complaint(capsys, *arguments: str) -> str:
 
 
 def resolved(*arguments: object, **more: object) -> Config:
-    """The first model's settings."""
+    """Return the first model's settings."""
     return resolve_candidates(EvalArguments(*arguments, **more))[0][0].cfg
 
 
@@ -58,7 +58,7 @@ def prediction(prompt: int, index: int = 0, accuracy: float = 0.0, **more: objec
 
 
 def answers(*right: int, n: int = 4, **more: object) -> dict[int, list[Prediction]]:
-    """Predictions of prompts with these numbers of right responses out of n."""
+    """Return predictions of prompts with these numbers of right responses out of n."""
     return {p: [prediction(p, i, float(i < r), **more) for i in range(n)] for p, r in enumerate(right)}
 
 

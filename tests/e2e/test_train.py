@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from uec.data.order import PromptOrder
+from uec.data.prompt_order import PromptOrder
 from uec.tracking.metrics import describe
 from uec.tracking.metrics_file import read_metrics
 
@@ -250,16 +250,16 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(folder):
 
 def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_path):
     """Restore every actor from the checkpoint, save at once, and compare the two folders byte for byte."""
-    from actors.driver.checkpoint import Checkpoints
+    from actors.driver.actor_specs import supervise, training_actors
+    from actors.driver.checkpoint import Checkpoints, read_driver
     from actors.driver.controller import Controller
     from actors.driver.rollout_log import RolloutLog
-    from actors.driver.weight_sync import WeightExchange
-    from actors.runtime.supervisor import Supervisor
+    from actors.driver.weight_sync import WeightSync
     from uec.config.file import load_config
-    from uec.data.embedded import write_images
+    from uec.data.embedded_images import write_images
     from uec.data.prompts import load_dataset
+    from uec.models.pretrained import load_tokenizer
     from uec.models.processor import load_processor
-    from uec.models.source import load_tokenizer
     from uec.run_folder import RunFolder
     from uec.tracking.tracker import Tracker
 
@@ -272,15 +272,15 @@ def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_
     folder = RunFolder(tmp_path / "again")
 
     async def restore_and_save() -> tuple[Path, Controller]:
-        supervisor = Supervisor(cfg, "cpu", folder.logs, tracker)
+        supervisor = supervise(cfg, training_actors(cfg, "cpu"), folder.logs, tracker)
         controller = Controller(
-            cfg, supervisor, dataset, WeightExchange(cfg, supervisor, dataset.train, 1e-3), RolloutLog(folder, supervisor, False), tracker
+            cfg, supervisor, dataset, WeightSync(cfg, supervisor, dataset.train, 1e-3), RolloutLog(folder, supervisor, False), tracker
         )
         checkpoints = Checkpoints(cfg, folder, supervisor)
-        checkpoints.take_up(controller, checkpoint)
+        controller.load(read_driver(checkpoint)["driver"])
         await supervisor.start([*dataset.train, *dataset.eval])
-        await checkpoints.restore(controller, checkpoint)
-        return await checkpoints.save(controller), controller
+        controller.batch.add(await checkpoints.restore(checkpoint))
+        return await checkpoints.save(controller.steps_done, controller.state(), controller.batch.leftover()), controller
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
     try:
@@ -292,7 +292,7 @@ def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_
     assert [name for name in names if (checkpoint / name).read_bytes() != (again / name).read_bytes()] == []
     assert len(controller.batch) > 0  # the leftover batch was there to be restored
     driver = json.loads((checkpoint / "driver.json").read_text())
-    assert controller.exchange.version == driver["version"]
+    assert controller.weights.version == driver["driver"]["weights"]["version"]
 
 
 def test_a_resumed_run_goes_on_with_the_next_prompts_and_ends_at_the_same_step(interrupted_run, project):

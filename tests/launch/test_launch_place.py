@@ -7,7 +7,7 @@ import pytest
 
 from uec.config.schema import Config
 from uec.errors import BadInput
-from uec.system.ray_job import IN_A_JOB, RAY_STOP_WAIT_S, copy_around, outside_copy, place_runs, refuse_copy, stop_note
+from uec.system.ray_job import IN_A_JOB, RAY_STOP_WAIT_S, enclosing_job_copy, move_run_dir, outside_job_copy, refuse_job_copy, stop_note
 
 COPY = Path("/tmp/ray/session_2026-01-02_03-04-05_6_7/runtime_resources/working_dir_files/_ray_pkg_0123456789abcdef")
 
@@ -16,7 +16,7 @@ COPY = Path("/tmp/ray/session_2026-01-02_03-04-05_6_7/runtime_resources/working_
 def test_a_relative_run_dir_leads_from_a_copy_to_the_home_folder_and_that_is_said(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     cfg = Config()
-    said = place_runs(cfg, working)
+    said = move_run_dir(cfg, working)
     assert cfg.run.dir == "/home/ada/runs"
     assert len(said) == 1 and said[0].startswith("run.dir=runs would lie in") and "it is /home/ada/runs instead;" in said[0]
 
@@ -25,23 +25,23 @@ def test_a_relative_run_dir_leads_from_a_copy_to_the_home_folder_and_that_is_sai
 def test_other_run_dirs_stay_as_they_are_and_nothing_is_said(run_dir: str, working: Path) -> None:
     cfg = Config()
     cfg.run.dir = run_dir
-    assert place_runs(cfg, working) == []
+    assert move_run_dir(cfg, working) == []
     assert cfg.run.dir == run_dir
 
 
 def test_a_run_folder_that_is_put_into_the_copy_by_name_is_refused() -> None:
     with pytest.raises(BadInput, match=r"run folder .*_ray_pkg_0123456789abcdef/runs/first lies in .* give run\.dir an absolute path"):
-        refuse_copy(COPY / "runs/first")
-    refuse_copy(Path("/mnt/runs/first"))
+        refuse_job_copy(COPY / "runs/first")
+    refuse_job_copy(Path("/mnt/runs/first"))
 
 
 def test_a_link_into_the_copy_is_seen_through(tmp_path: Path) -> None:
     copy = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_a"
     copy.mkdir(parents=True)
     (tmp_path / "runs").symlink_to(copy)
-    assert copy_around(tmp_path / "runs") is None
+    assert enclosing_job_copy(tmp_path / "runs") is None
     with pytest.raises(BadInput):
-        refuse_copy(tmp_path / "runs/first")
+        refuse_job_copy(tmp_path / "runs/first")
 
 
 def test_a_job_that_stop_would_kill_in_3_seconds_is_told_so() -> None:
@@ -63,22 +63,23 @@ def test_the_names_are_those_of_the_ray_that_is_installed() -> None:
 def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_started_with(cluster, make_config, monkeypatch, tmp_path) -> None:
     import ray
 
-    from actors.runtime.supervisor import ActorSlot, ActorSpec, Supervisor
+    from actors.runtime.supervisor import ActorSlot, ActorSpec, Role, Supervisor
 
     class Surrounded:
         def variable(self, name: str) -> str | None:
             return os.environ.get(name)
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))  # the cluster runs already
-    supervisor = Supervisor(make_config(), "cpu", tmp_path, tracker=None)
-    actor = supervisor._create(ActorSlot("surrounded", ActorSpec(Surrounded, (), cpus=0.01), start=lambda handle: None), "surrounded")
+    supervisor = Supervisor(make_config(), [], tmp_path, tracker=None)
+    spec = ActorSpec(Role.DIFFICULTY, "surrounded", Surrounded, (), cpus=0.01)
+    actor = supervisor._create(ActorSlot(spec), "surrounded")
     assert ray.get(actor.variable.remote("TORCHINDUCTOR_CACHE_DIR")) == str(tmp_path / "inductor")
     assert ray.get(actor.variable.remote("TORCH_EXTENSIONS_DIR")) == os.environ["TORCH_EXTENSIONS_DIR"]
 
 
 def test_predictions_of_an_evaluation_in_a_job_lie_outside_the_copy_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    place, said = outside_copy(Path("evals/mine-on-gsm8k"), COPY, "--to")
+    place, said = outside_job_copy(Path("evals/mine-on-gsm8k"), COPY, "--to")
     assert place == Path("/home/ada/evals/mine-on-gsm8k")
     assert len(said) == 1 and said[0].startswith("--to=evals/mine-on-gsm8k would lie in")
-    assert outside_copy(Path("/mnt/evals"), COPY, "--to") == (Path("/mnt/evals"), [])
+    assert outside_job_copy(Path("/mnt/evals"), COPY, "--to") == (Path("/mnt/evals"), [])

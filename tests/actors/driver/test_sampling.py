@@ -4,43 +4,65 @@ import asyncio
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from actors.driver.sampling import sample_prompts, sample_rounds
+from actors.driver.sampling import Sampler
 from tests.support.examples import group
-from uec.algorithm.retention import PromptRollouts
+from uec.algorithm.exploration import ExplorationSchedule
 from uec.config.schema import Config, DynamicSamplingConfig, TrainConfig
-from uec.data.order import PromptOrder
-from uec.types import Group, Kind
+from uec.data.prompt_order import PromptOrder
+from uec.types import Kind, PromptRollouts, TrainingSample
+
+
+class Images:
+    """Stands in for an ImageCache: the prompts that it is asked to have ready."""
+
+    def __init__(self) -> None:
+        self.wanted: list[int] = []
+
+    def prefetch(self, prompts: list[int]) -> None:
+        self.wanted += prompts
+
+
+def sampler(cfg: Config, order: PromptOrder, images: Images | None = None, rollouts: object = None) -> Sampler:
+    supervisor = SimpleNamespace(images=images or Images(), difficulty=None)
+    return Sampler(cfg, supervisor, rollouts, SimpleNamespace(version=1), ExplorationSchedule(1.0, 4), order)
+
 
 # --- rounds
 
 
-def rounds(answers: list[list[float]], sizes: list[int], until: str, kind: Kind = Kind.EXPLORATION) -> tuple[Group, list[int]]:
-    """The group that comes of engines which give these rewards one round after the other, and the sizes that they were asked for."""
+def rounds(
+    answers: list[list[float]], sizes: list[int], until: str, kind: Kind = Kind.EXPLORATION
+) -> tuple[list[TrainingSample], list[int]]:
+    """The group from engines that give these rewards one round after the other, and the sizes that they were asked for."""
     asked: list[int] = []
 
-    async def sample(prompt: int, n: int, temperature: float, sampled_kind: Kind) -> Group:
-        assert (prompt, temperature, sampled_kind) == (7, 1.2, kind)
-        asked.append(n)
-        answer = answers[len(asked) - 1]
-        assert len(answer) == n
-        return group(answer, sampled_kind)
+    class Rollouts:
+        async def sample(self, prompt: int, n: int, temperature: float, sampled_kind: Kind) -> list[TrainingSample]:
+            assert (prompt, temperature, sampled_kind) == (7, 1.2, kind)
+            asked.append(n)
+            answer = answers[len(asked) - 1]
+            assert len(answer) == n
+            return group(answer, sampled_kind)
 
-    return asyncio.run(sample_rounds(sample, 7, sizes, 1.2, kind, until, solved_at=0.01)), asked
+    made = sampler(Config(), in_order(), rollouts=Rollouts())
+    return asyncio.run(made.group(7, sizes, 1.2, kind, until)), asked
 
 
 def test_exploration_stops_after_the_first_round_with_a_right_response() -> None:
     found, asked = rounds([[0, 0, 0], [0, 1, 0], [1, 1]], [3, 3, 2], "right")
     assert asked == [3, 3]
-    assert [t.score.reward for t in found.trajectories] == [0, 0, 0, 0, 1, 0]
-    assert {t.kind for t in found.trajectories} == {Kind.EXPLORATION}
+    assert [t.reward for t in found] == [0, 0, 0, 0, 1, 0]
+    assert {t.kind for t in found} == {Kind.EXPLORATION}
 
 
 def test_all_rounds_are_spent_where_nothing_is_right() -> None:
     found, asked = rounds([[0, 0, 0], [0, 0, 0], [0, 0]], [3, 3, 2], "right")
-    assert asked == [3, 3, 2] and len(found.trajectories) == 8
+    assert asked == [3, 3, 2] and len(found) == 8
 
 
 def test_one_round_is_one_request() -> None:
@@ -50,7 +72,7 @@ def test_one_round_is_one_request() -> None:
 def test_balanced_rounds_go_on_until_half_a_round_is_right_and_half_a_round_wrong() -> None:
     # after the first: 1 right, 3 wrong; after the second: 1 and 7; after the third: 2 and 10, half of four is two
     found, asked = rounds([[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]], [4] * 4, "balanced", Kind.REGULAR)
-    assert asked == [4, 4, 4] and found.right(0.01) == 2
+    assert asked == [4, 4, 4] and sum(t.right(0.01) for t in found) == 2
 
 
 def test_balanced_rounds_go_on_with_an_easy_prompt_too() -> None:
@@ -65,35 +87,33 @@ def config(prompts: int = 4, most: float = 3.0, enabled: bool = True) -> Config:
 
 
 def sampled(prompt: int, informative: bool) -> PromptRollouts:
-    rewards = [1.0, 0.0] if informative else [0.0, 0.0]
-    made = group(rewards)
-    request = type(made.request)(group=prompt, prompt=prompt, n=2, temperature=1.0, kind=Kind.REGULAR)
-    return PromptRollouts(Group(request, made.trajectories), None, difficult=not informative)
+    made = group([1.0, 0.0] if informative else [0.0, 0.0])
+    return PromptRollouts([replace(sample, prompt=prompt) for sample in made], None, difficult=not informative)
+
+
+Explore = Callable[[int, asyncio.Barrier | None], object]
+
+
+def prompts(cfg: Config, order: PromptOrder, explore: Explore, images: Images | None = None) -> list[PromptRollouts]:
+    """A step's prompts, where `explore` samples each."""
+    made = sampler(cfg, order, images)
+    made.prompt = explore  # type: ignore[method-assign]
+    return asyncio.run(asyncio.wait_for(made._prompts(), timeout=5))
 
 
 def step(cfg: Config, order: PromptOrder, informative: Callable[[int], bool]) -> list[PromptRollouts]:
     """A step's prompts, where generation takes each a different number of turns of the loop."""
 
-    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> PromptRollouts:
+    async def explore(prompt: int, regular_done: asyncio.Barrier | None) -> PromptRollouts:
         for _ in range(prompt % 5):
             await asyncio.sleep(0)
         return sampled(prompt, informative(prompt))
 
-    return asyncio.run(sample_prompts(explore, order, cfg, Images()))
+    return prompts(cfg, order, explore)
 
 
 def numbers(found: list[PromptRollouts]) -> list[int]:
-    return [each.regular.request.prompt for each in found]
-
-
-class Images:
-    """Stands in for an ImageStore: what it is asked to have ready."""
-
-    def __init__(self) -> None:
-        self.wanted: list[int] = []
-
-    def prefetch(self, prompts: list[int]) -> None:
-        self.wanted += prompts
+    return [each.regular[0].prompt for each in found]
 
 
 def in_order() -> PromptOrder:
@@ -103,12 +123,12 @@ def in_order() -> PromptOrder:
 def test_the_images_of_this_step_and_then_of_the_next_are_made_ready() -> None:
     images = Images()
 
-    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> PromptRollouts:
+    async def explore(prompt: int, regular_done: asyncio.Barrier | None) -> PromptRollouts:
         assert images.wanted == [0, 1, 2, 3, 4, 5, 6, 7]  # before anything is sampled
         return sampled(prompt, True)
 
     order = in_order()
-    asyncio.run(sample_prompts(explore, order, config(), images))
+    prompts(config(), order, explore, images)
     assert order.take(1) == [4]
 
 
@@ -168,20 +188,20 @@ def test_a_replacement_does_not_wait_for_the_regular_groups_of_all() -> None:
     """With exploration.stream=false the first prompts meet at a barrier; one more would never find its like."""
     waited: list[tuple[int, bool]] = []
 
-    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> PromptRollouts:
-        waited.append((prompt, everyone_regular is not None))
-        if everyone_regular is not None:
-            await everyone_regular.wait()
+    async def explore(prompt: int, regular_done: asyncio.Barrier | None) -> PromptRollouts:
+        waited.append((prompt, regular_done is not None))
+        if regular_done is not None:
+            await regular_done.wait()
         return sampled(prompt, informative=prompt >= 4)
 
-    found = asyncio.run(asyncio.wait_for(sample_prompts(explore, in_order(), config(), Images()), timeout=5))
+    found = prompts(config(), in_order(), explore)
     assert sorted(waited) == [(prompt, prompt < 4) for prompt in range(8)]
     assert len(found) == 8
 
 
 def test_a_failure_of_one_prompt_ends_the_step() -> None:
-    async def explore(prompt: int, everyone_regular: asyncio.Barrier | None) -> PromptRollouts:
+    async def explore(prompt: int, regular_done: asyncio.Barrier | None) -> PromptRollouts:
         raise RuntimeError(f"prompt {prompt}")
 
     with pytest.raises(RuntimeError, match="prompt 0"):
-        asyncio.run(sample_prompts(explore, in_order(), config(), Images()))
+        prompts(config(), in_order(), explore)

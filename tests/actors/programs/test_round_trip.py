@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 import ray
 
+from actors.driver.actor_specs import supervise, training_actors
 from actors.programs.doctor import RoundTrip, handful, some
-from actors.runtime.supervisor import Supervisor
 from actors.workers.rollout import RolloutActor
 from uec.data.dataset import Dataset
 from uec.data.prompts import load_dataset
 from uec.doctor.check import Check, Status
-from uec.models.source import load_tokenizer
+from uec.models.pretrained import load_tokenizer
 from uec.system.platform import detect
 from uec.tracking.tracker import Tracker
 from uec.types import Prompt, WeightUpdate
@@ -29,11 +29,11 @@ class DeafEngine(RolloutActor):
     async def go_deaf(self) -> None:
         self.deaf = True
 
-    async def update_weights(self, publication: WeightUpdate) -> None:
+    async def update_weights(self, update: WeightUpdate) -> None:
         if not self.deaf:
-            return await super().update_weights(publication)
-        self.version = publication.version
-        await self._engine.renew(publication.version)
+            return await super().update_weights(update)
+        self.version = update.version
+        await self._engine._core.renew(update.version)
 
 
 @dataclass
@@ -52,9 +52,9 @@ def test_engines_follow_and_one_that_keeps_its_old_weights_turns_the_line_red(cl
     cfg = handful(make_config())
     platform = detect(cfg)
     prompts = some(load_dataset(cfg, load_tokenizer(cfg.model), None)).train
-    supervisor = Supervisor(cfg, platform.device, tmp_path / "logs", Tracker([]))
+    supervisor = supervise(cfg, training_actors(cfg, platform.device), tmp_path / "logs", Tracker([]))
     for engine in supervisor.engines:
-        engine.post = replace(engine.post, actor=DeafEngine)
+        engine.spec = replace(engine.spec, actor=DeafEngine)
     heard = Heard()
 
     async def main() -> tuple[bool, bool]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.runtime.supervisor import ActorSlot, Crew, Supervisor
+from actors.driver.actor_specs import entropy_actors, sampling_actors, supervise, training_actors
+from actors.runtime.supervisor import ActorSlot, ActorSpec
 from uec.config.schema import Config
 from uec.tracking.tracker import Tracker
 
@@ -42,26 +43,22 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def given(cfg: Config, folder: Path, crew: Crew, kill: str | None = None) -> dict[str, list[int]]:
-    """The GPUs of each actor of a crew; `kill`: one that dies before it is asked, and is replaced."""
-    supervisor = Supervisor(cfg, "cuda", folder, Tracker([]), crew, namespace=f"{folder.name}-{crew.name}")
+def given(cfg: Config, folder: Path, specs: list[ActorSpec], kill: str | None = None) -> dict[str, list[int]]:
+    """The GPUs of each actor; `kill`: one that dies before it is asked, and is replaced."""
+    specs = [replace(spec, actor=Asked) for spec in specs]
+    supervisor = supervise(cfg, specs, folder, Tracker([]), namespace=f"{folder.name}-{len(specs)}-{specs[0].name}")
     found: dict[str, list[int]] = {}
 
-    def asking(member: ActorSlot) -> Callable[[ray.actor.ActorHandle], object]:
-        async def ask(actor: ray.actor.ActorHandle) -> None:
-            found[member.name] = await actor.gpus.remote()
-
-        return ask
+    async def ask(slot: ActorSlot) -> None:
+        found[slot.name] = await slot.handle.gpus.remote()
 
     async def run() -> None:
-        for member in supervisor.members:
-            member.post = replace(member.post, actor=Asked)
-            member.start = asking(member)
+        supervisor._begin = ask  # type: ignore[method-assign]
         await supervisor.start([])
-        for member in supervisor.members:
-            if member.name == kill:
+        for slot in supervisor.slots:
+            if slot.name == kill:
                 found.pop(kill)
-                await supervisor.revive(member, member.handle, RuntimeError("for the test"))
+                await supervisor.revive(slot, slot.handle, RuntimeError("for the test"))
         await supervisor.stop()
 
     asyncio.run(run())
@@ -84,7 +81,7 @@ def all_free() -> bool:
 
 
 def test_colocated_each_engine_shares_a_gpu_with_the_rank_of_its_number(four_pairs: Config, tmp_path: Path) -> None:
-    found = given(four_pairs, tmp_path, Crew.TRAINING)
+    found = given(four_pairs, tmp_path, training_actors(four_pairs, "cuda"))
     engines = [found[f"rollout-{i}"] for i in range(4)]
     assert engines == [found[f"learner-{i}"] for i in range(4)]
     assert sorted(engines) == [[0], [1], [2], [3]]
@@ -93,19 +90,19 @@ def test_colocated_each_engine_shares_a_gpu_with_the_rank_of_its_number(four_pai
 
 
 def test_an_engine_that_is_replaced_comes_back_to_its_ranks_gpu(four_pairs: Config, tmp_path: Path) -> None:
-    found = given(four_pairs, tmp_path, Crew.TRAINING, kill="rollout-2")
+    found = given(four_pairs, tmp_path, training_actors(four_pairs, "cuda"), kill="rollout-2")
     assert found["rollout-2"] == found["learner-2"]
     assert all_free()
 
 
 def test_an_evaluations_engines_have_gpus_of_their_own_and_so_have_its_learners(four_pairs: Config, tmp_path: Path) -> None:
-    for crew, name in ((Crew.SAMPLING, "rollout"), (Crew.SCORING, "learner")):
-        found = given(four_pairs, tmp_path, crew)
+    for actors, name in ((sampling_actors, "rollout"), (entropy_actors, "learner")):
+        found = given(four_pairs, tmp_path, actors(four_pairs, "cuda"))
         assert sorted(found[f"{name}-{i}"] for i in range(4)) == [[0], [1], [2], [3]]
         assert all_free()
 
 
 def test_apart_a_tensor_parallel_engine_has_all_its_gpus(make_config: Callable[..., Config], tmp_path: Path) -> None:
     cfg = make_config("rollout.tensor_parallel=2", "learner.ranks=2", "learner.zero_stage=2", "rollout.cpus=0.5")
-    found = given(cfg, tmp_path, Crew.TRAINING)
+    found = given(cfg, tmp_path, training_actors(cfg, "cuda"))
     assert sorted(found["rollout-0"] + found["learner-0"] + found["learner-1"]) == [0, 1, 2, 3]

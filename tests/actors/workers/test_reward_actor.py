@@ -1,4 +1,4 @@
-"""RewardActor in a real Ray cluster: tokens in, scores out, rollout files beside."""
+"""RewardActor in a real Ray cluster: tokens in, rewards out, rollout files beside."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from uec.config.schema import Config, ModelConfig, RewardConfig
 from uec.tracking.rollouts import Page
-from uec.types import Kind, Prompt, Rollout, Score
+from uec.types import Kind, Prompt, TrainingSample, Trajectory
 
 pytestmark = pytest.mark.e2e
 
@@ -68,9 +68,9 @@ def prompt(index: int, **row: Any) -> Prompt:
     return Prompt(index, f"question {index}", np.array([2, 3], np.int32), answer="12" if index != 1 else "14", row=row)
 
 
-def rollout(prompt: int, index: int, text: str, truncated: bool = False) -> Rollout:
+def trajectory(prompt: int, index: int, text: str, truncated: bool = False) -> Trajectory:
     tokens = np.array([ID[word] for word in text.split()], np.int32)
-    return Rollout(
+    return Trajectory(
         group=prompt + 40,
         index=index,
         prompt=prompt,
@@ -80,38 +80,40 @@ def rollout(prompt: int, index: int, text: str, truncated: bool = False) -> Roll
         tokens=tokens,
         logprobs=np.full(len(tokens), -0.5, np.float32),
         truncated=truncated,
-        version=5,
+        versions=(5,),
     )
 
 
-BUNDLE = [
-    rollout(0, 0, "the answer is 12 <eos>"),
-    rollout(1, 3, "the answer is 12 <eos>"),
-    rollout(1, 1, "#### 14 <eos>"),
-    rollout(0, 2, "14 14 14 14 12", truncated=True),
-    rollout(1, 0, ""),
+BATCH = [
+    trajectory(0, 0, "the answer is 12 <eos>"),
+    trajectory(1, 3, "the answer is 12 <eos>"),
+    trajectory(1, 1, "#### 14 <eos>"),
+    trajectory(0, 2, "14 14 14 14 12", truncated=True),
+    trajectory(1, 0, ""),
 ]
 
 
-def test_a_bundle_is_decoded_and_graded_by_each_prompts_answer_and_row(actor: Any) -> None:
+def test_a_response_batch_is_decoded_and_graded_by_each_prompts_answer_and_row(actor: Any) -> None:
     import ray
 
-    scores: list[Score] = ray.get(actor.grade.remote(ray.put(BUNDLE)))
-    assert [(s.group, s.index, s.slot) for s in scores] == [(40, 0, 0), (41, 3, 1), (41, 1, 2), (40, 2, 3), (41, 0, 4)]
-    assert [s.accuracy for s in scores] == [1.0, 0.0, 1.0, 1.0, 0.0]
-    assert [s.reward for s in scores] == pytest.approx([0.8, 0.0, 1.0, 0.8, 0.2])
-    assert scores[2] == Score(41, 1, 2, 1.0, 1.0, {"accuracy": 1.0, "short": 1.0}, None, False, 2, 3, False, 5)
-    assert [s.truncated for s in scores] == [False, False, False, True, False]
+    samples: list[TrainingSample] = ray.get(actor.grade.remote(ray.put(BATCH)))
+    assert [(s.group, s.index, s.slot) for s in samples] == [(40, 0, 0), (41, 3, 1), (41, 1, 2), (40, 2, 3), (41, 0, 4)]
+    assert [s.accuracy for s in samples] == [1.0, 0.0, 1.0, 1.0, 0.0]
+    assert [s.reward for s in samples] == pytest.approx([0.8, 0.0, 1.0, 0.8, 0.2])
+    assert samples[2] == TrainingSample(
+        1, 2, 2, 3, kind=Kind.REGULAR, group=41, index=1, reward=1.0, accuracy=1.0, parts={"accuracy": 1.0, "short": 1.0}, version=5
+    )
+    assert [s.truncated for s in samples] == [False, False, False, True, False]
     assert ray.get(actor.grade.remote([])) == []
 
 
-def test_a_bundle_that_hangs_or_kills_its_grader_does_not_hold_up_another_one(actor: Any) -> None:
+def test_a_response_batch_that_hangs_or_kills_its_grader_does_not_hold_up_another_one(actor: Any) -> None:
     import ray
 
     begin = time.monotonic()
-    slow = actor.grade.remote([rollout(2, 0, "12"), rollout(0, 0, "12"), rollout(3, 0, "12")])
+    slow = actor.grade.remote([trajectory(2, 0, "12"), trajectory(0, 0, "12"), trajectory(3, 0, "12")])
     time.sleep(0.2)
-    assert [s.accuracy for s in ray.get(actor.grade.remote(BUNDLE))] == [1.0, 0.0, 1.0, 1.0, 0.0]
+    assert [s.accuracy for s in ray.get(actor.grade.remote(BATCH))] == [1.0, 0.0, 1.0, 1.0, 0.0]
     assert time.monotonic() - begin < 3.0, "before the other one was stopped"
     hung, fine, dead = ray.get(slow)
     assert hung.timed_out and hung.reward == 0.0 and fine.accuracy == 1.0
@@ -122,13 +124,13 @@ def test_a_response_to_an_unknown_prompt_is_an_error_that_names_it(actor: Any) -
     import ray
 
     with pytest.raises(ray.exceptions.RayTaskError, match="prompt 99, which is none of its 4"):
-        ray.get(actor.grade.remote([rollout(99, 0, "12")]))
+        ray.get(actor.grade.remote([trajectory(99, 0, "12")]))
 
 
-def test_the_rollout_file_is_written_from_bundles_that_never_leave_the_object_store(actor: Any, tmp_path: Path) -> None:
+def test_the_rollout_file_is_written_from_batches_that_never_leave_the_object_store(actor: Any, tmp_path: Path) -> None:
     import ray
 
-    first, second = ray.put(BUNDLE), ray.put([rollout(0, 1, "#### 12 <eos>")])
+    first, second = ray.put(BATCH), ray.put([trajectory(0, 1, "#### 12 <eos>")])
     graded = [actor.grade.remote(first), actor.grade.remote(second)]
     pages = [Page([3], {}), Page([0], {0: 0.7})]
     path = tmp_path / "rollouts" / "step_000003.jsonl"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from actors.driver.timing import Activity
+from actors.driver.timing import RolloutTimer
 from uec.types import EngineUse, Kind, Request
 
 
@@ -27,24 +27,24 @@ REGULAR, EXPLORATION, EVAL = asked(Kind.REGULAR, Kind.REGULAR), asked(Kind.EXPLO
 
 def test_each_second_counts_once_as_generation_exploration_or_reward():
     clock, engine = Clock(), Engine("rollout-0")
-    activity = Activity([engine], clock)
-    before = activity.spent()
+    timer = RolloutTimer([engine], clock)
+    before = timer.time()
     clock.now = 101  # nothing was asked
-    activity.group_opened(Kind.REGULAR)
-    activity.sent(engine, REGULAR)
+    timer.group_opened(Kind.REGULAR)
+    timer.sent(engine, REGULAR)
     clock.now = 103  # 2 s of generation
-    activity.group_opened(Kind.EXPLORATION)
-    activity.sent(engine, EXPLORATION)
+    timer.group_opened(Kind.EXPLORATION)
+    timer.sent(engine, EXPLORATION)
     clock.now = 104  # 1 s of both, which is generation
-    activity.answered(engine, REGULAR)
-    activity.group_closed(Kind.REGULAR)
+    timer.answered(engine, REGULAR)
+    timer.group_closed(Kind.REGULAR)
     clock.now = 108  # 4 s of exploration alone
-    activity.answered(engine, EXPLORATION)
+    timer.answered(engine, EXPLORATION)
     clock.now = 108.5  # .5 s of grading
-    activity.graded(engine, 140)
-    activity.group_closed(Kind.EXPLORATION)
+    timer.graded(engine, 140)
+    timer.group_closed(Kind.EXPLORATION)
     clock.now = 110  # nothing
-    spent = activity.spent() - before
+    spent = timer.time() - before
     assert (spent.clock, spent.generate, spent.explore, spent.reward, spent.busy) == (10, 3, 4, 0.5, 7)
     assert spent.engines == (EngineUse(7, 140),)
     assert spent.engines[0].tokens_per_s == 20
@@ -52,36 +52,36 @@ def test_each_second_counts_once_as_generation_exploration_or_reward():
 
 def test_a_message_of_both_kinds_is_generation_until_its_last_response():
     clock, engine = Clock(), Engine("rollout-0")
-    activity = Activity([engine], clock)
+    timer = RolloutTimer([engine], clock)
     both = [*EXPLORATION, *REGULAR]
-    activity.sent(engine, both)
+    timer.sent(engine, both)
     clock.now = 105
-    activity.answered(engine, both)
-    assert (activity.spent().generate, activity.spent().explore) == (5, 0)
+    timer.answered(engine, both)
+    assert (timer.time().generate, timer.time().explore) == (5, 0)
 
 
 def test_an_evaluation_keeps_engines_busy_and_is_no_rollout():
     clock, engine = Clock(), Engine("rollout-0")
-    activity = Activity([engine], clock)
-    activity.group_opened(Kind.EVAL)
-    activity.sent(engine, EVAL)
+    timer = RolloutTimer([engine], clock)
+    timer.group_opened(Kind.EVAL)
+    timer.sent(engine, EVAL)
     clock.now = 103
-    activity.answered(engine, EVAL)
+    timer.answered(engine, EVAL)
     clock.now = 104  # grading it
-    spent = activity.spent()
+    spent = timer.time()
     assert (spent.generate, spent.explore, spent.reward, spent.busy) == (0, 0, 0, 3)
 
 
 def test_engines_are_clocked_by_themselves_and_what_goes_on_counts_up_to_now():
     clock, one, other = Clock(), Engine("rollout-0"), Engine("rollout-1")
-    activity = Activity([one, other], clock)
-    activity.sent(one, REGULAR)
-    activity.sent(one, EXPLORATION)
+    timer = RolloutTimer([one, other], clock)
+    timer.sent(one, REGULAR)
+    timer.sent(one, EXPLORATION)
     clock.now = 102
-    activity.sent(other, REGULAR)
-    activity.answered(one, REGULAR)
+    timer.sent(other, REGULAR)
+    timer.answered(one, REGULAR)
     clock.now = 103
-    activity.answered(one, EXPLORATION)
+    timer.answered(one, EXPLORATION)
     clock.now = 106
-    assert [use.seconds for use in activity.spent().engines] == [3, 4]
-    assert activity.spent().busy == activity.spent().generate == 6
+    assert [use.seconds for use in timer.time().engines] == [3, 4]
+    assert timer.time().busy == timer.time().generate == 6

@@ -8,9 +8,8 @@ import pytest
 
 from actors.driver.prefetch import RolloutPrefetcher
 from actors.driver.schedule import next_checkpoint
-from uec.algorithm.retention import StepRollouts
 from uec.config.schema import CheckpointConfig, Config, TrainConfig
-from uec.types import Spent
+from uec.types import RolloutTime, StepRollouts
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Engine:
         for _ in range(self.turns):
             await asyncio.sleep(0)
         self.running -= 1
-        return StepRollouts([], True, Spent(float(step), 0.0, 0.0, 0.0, 0.0, ()))
+        return StepRollouts([], True, RolloutTime(float(step), 0.0, 0.0, 0.0, 0.0, ()))
 
 
 def run(staleness: int, steps: int, sampling: int, learning: int, last: Callable[[int], int] = lambda done: 99) -> Engine:
@@ -40,7 +39,7 @@ def run(staleness: int, steps: int, sampling: int, learning: int, last: Callable
     async def main() -> None:
         ahead = RolloutPrefetcher(engine.sample, staleness, lambda: min(steps, last(engine.version)))
         for step in range(1, steps + 1):
-            assert (await ahead.take(step)).spent.clock == step
+            assert (await ahead.take(step)).time.clock == step
             for _ in range(learning):
                 await asyncio.sleep(0)
             engine.version += 1
@@ -111,7 +110,7 @@ def test_what_made_sampling_fail_is_raised_when_the_step_is_taken_and_nothing_fo
         await asyncio.sleep(0)
         if step == 2:
             raise RuntimeError("the engine is gone")
-        return StepRollouts([], True, Spent(0.0, 0.0, 0.0, 0.0, 0.0, ()))
+        return StepRollouts([], True, RolloutTime(0.0, 0.0, 0.0, 0.0, 0.0, ()))
 
     async def main() -> None:
         ahead = RolloutPrefetcher(sample, 4, lambda: 99)

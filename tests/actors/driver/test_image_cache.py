@@ -16,17 +16,18 @@ import pytest
 import ray
 from PIL import Image
 
+from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.image_cache import STEPS_KEPT
 from actors.driver.rollouts import RolloutStream
 from actors.runtime.supervisor import Supervisor
 from actors.workers.image import ImageActor
 from tests.support import tiny_vlm
-from tests.uec.models.test_vision import load, pictured
+from tests.support.image_prompts import make_image_prompts, model_processor
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.models.processor import Processor
 from uec.tracking.tracker import Tracker
-from uec.types import Group, ImageFeatures, Kind, Prompt, Request, Rollout, Score
+from uec.types import ImageFeatures, Kind, Prompt, Request, TrainingSample, Trajectory
 
 pytestmark = pytest.mark.e2e
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import a test module
@@ -34,7 +35,7 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers
 SIZES = [[(60, 80)], [], [(140, 56), (57, 90)], *([(30 + 9 * i, 50)] for i in range(17))]
 """Of each prompt's pictures; the second has none."""
 
-PICTURED = [index for index, sizes in enumerate(SIZES) if sizes]
+WITH_IMAGES = [index for index, sizes in enumerate(SIZES) if sizes]
 
 
 class Counting(ImageActor):
@@ -64,12 +65,12 @@ class Seeing:
 
     async def start(self, prompts: object) -> None: ...
 
-    async def generate(self, requests: list[Request], *features: ImageFeatures) -> AsyncIterator[list[Rollout]]:
+    async def generate(self, requests: list[Request], *features: ImageFeatures) -> AsyncIterator[list[Trajectory]]:
         tokens = {found.prompt: found.tokens for found in features}
         for request in requests:
             found = np.array([tokens.get(request.prompt, 0)], np.int32)
             yield [
-                Rollout(request.group, i, request.prompt, request.kind, 1.0, found, found, np.zeros(1, np.float32), False, 0)
+                Trajectory(request.group, i, request.prompt, request.kind, 1.0, found, found, np.zeros(1, np.float32), False, (0,))
                 for i in range(request.n)
             ]
 
@@ -79,10 +80,10 @@ class Grader:
 
     async def start(self, prompts: object) -> None: ...
 
-    async def grade(self, rollouts: list[Rollout]) -> list[Score]:
+    async def grade(self, batch: list[Trajectory]) -> list[TrainingSample]:
         return [
-            Score(one.group, one.index, slot, float(one.tokens[0]), 0.0, {}, None, False, 1, 1, False, 0)
-            for slot, one in enumerate(rollouts)
+            TrainingSample(one.prompt, slot, 1, 1, kind=one.kind, group=one.group, index=one.index, reward=float(one.tokens[0]))
+            for slot, one in enumerate(batch)
         ]
 
 
@@ -105,12 +106,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def processor(folder: Path) -> Processor:
-    return load(folder)
+    return model_processor(folder)
 
 
 @pytest.fixture(scope="module")
 def prompts(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
-    return [one.prompt for one in pictured(folder, SIZES, tmp_path_factory.mktemp("pictures"))]
+    return [one.prompt for one in make_image_prompts(folder, SIZES, tmp_path_factory.mktemp("images"))]
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +137,13 @@ def make(cluster: None, prompts: list[Prompt], project_config: Callable[..., Con
     """A Supervisor of which nothing is started; it knows the prompts, and the given ImageActor."""
 
     def supervisor(handle: Any = None) -> Supervisor:
-        made = Supervisor(project_config(), "cpu", tmp_path / "logs", Tracker([]))
+        cfg = project_config()
+        made = supervise(cfg, training_actors(cfg, "cpu"), tmp_path / "logs", Tracker([]))
         made._prompts = ray.put(prompts)
         made.images.hold(prompts)
-        member = made._image_worker(0)
-        member.post = replace(member.post, actor=Counting)
-        member.handle = handle
-        made.image_workers = [member]
+        [slot] = made.image_workers
+        slot.spec = replace(slot.spec, actor=Counting)
+        slot.handle = handle
         return made
 
     return supervisor
@@ -209,35 +210,37 @@ def test_what_was_prefetched_is_ready_later_and_not_processed_again(shared):
 
 
 def test_only_the_last_steps_features_are_kept_and_older_ones_are_made_anew(shared):
-    for index in PICTURED[: STEPS_KEPT + 4]:
+    for index in WITH_IMAGES[: STEPS_KEPT + 4]:
         references(shared, [index])
-    references(shared, [PICTURED[4]])  # used last: is kept beyond the next
-    references(shared, [PICTURED[-1]])
+    references(shared, [WITH_IMAGES[4]])  # used last: is kept beyond the next
+    references(shared, [WITH_IMAGES[-1]])
     assert len(shared.images._asked) == STEPS_KEPT
     counts(shared)
-    kept = [PICTURED[4], *PICTURED[6 : STEPS_KEPT + 4], PICTURED[-1]]
+    kept = [WITH_IMAGES[4], *WITH_IMAGES[6 : STEPS_KEPT + 4], WITH_IMAGES[-1]]
     assert len(kept) == STEPS_KEPT
     references(shared, kept)
     assert counts(shared) == {}
-    references(shared, [PICTURED[5]])
-    assert counts(shared) == {PICTURED[5]: 1}
-    assert len(references(shared, PICTURED)) == len(PICTURED) > STEPS_KEPT  # a step may ask for more than is kept
+    references(shared, [WITH_IMAGES[5]])
+    assert counts(shared) == {WITH_IMAGES[5]: 1}
+    assert len(references(shared, WITH_IMAGES)) == len(WITH_IMAGES) > STEPS_KEPT  # a step may ask for more than is kept
 
 
 async def start(supervisor: Supervisor, name: str, **actors: type) -> list[Any]:
     """Start the supervisor's engine and grader as stand-ins."""
     [engine], [grader] = supervisor.engines, supervisor.graders
-    engine.post = replace(engine.post, actor=Seeing, environment={})
-    grader.post = replace(grader.post, actor=Grader)
-    for member in (engine, grader):
-        member.handle = supervisor._create(member, f"{name}-{member.name}")
+    engine.spec = replace(engine.spec, actor=Seeing, environment={})
+    grader.spec = replace(grader.spec, actor=Grader)
+    for slot in (engine, grader):
+        slot.handle = supervisor._create(slot, f"{name}-{slot.name}")
     return [engine.handle, grader.handle]
 
 
-def sampled(supervisor: Supervisor, name: str, wanted: list[int], during: Callable[[], None] = lambda: None) -> dict[int, Group]:
+def sampled(
+    supervisor: Supervisor, name: str, wanted: list[int], during: Callable[[], None] = lambda: None
+) -> dict[int, list[TrainingSample]]:
     """A group of two to each prompt."""
 
-    async def main() -> list[Group]:
+    async def main() -> list[list[TrainingSample]]:
         handles = await start(supervisor, name)
         stream = RolloutStream(supervisor)
         groups = asyncio.gather(*(stream.sample(prompt, 2, 1.0, Kind.REGULAR) for prompt in wanted))
@@ -249,11 +252,11 @@ def sampled(supervisor: Supervisor, name: str, wanted: list[int], during: Callab
             for handle in handles:
                 ray.kill(handle)
 
-    return {group.request.prompt: group for group in asyncio.run(main())}
+    return {group[0].prompt: group for group in asyncio.run(main())}
 
 
-def given(groups: dict[int, Group]) -> dict[int, set[float]]:
-    return {prompt: {trajectory.score.reward for trajectory in group.trajectories} for prompt, group in groups.items()}
+def given(groups: dict[int, list[TrainingSample]]) -> dict[int, set[float]]:
+    return {prompt: {sample.reward for sample in group} for prompt, group in groups.items()}
 
 
 def test_engines_are_given_each_prompts_features_and_a_dead_imageactor_is_replaced(make, prompts, processor, tmp_path):
@@ -267,30 +270,30 @@ def test_engines_are_given_each_prompts_features_and_a_dead_imageactor_is_replac
     wanted = {prompt.index: {float(sum(end - begin for begin, end in prompt.spans))} for prompt in prompts}
     assert given(groups) == wanted
     assert member.restarts == 1 and member.handle is not first
-    last = references(supervisor, [PICTURED[-1]])
+    last = references(supervisor, [WITH_IMAGES[-1]])
     ray.kill(member.handle)
-    assert references(supervisor, [PICTURED[-1]])[0].digests == last[0].digests  # features outlive their ImageActor
+    assert references(supervisor, [WITH_IMAGES[-1]])[0].digests == last[0].digests  # features outlive their ImageActor
     assert member.restarts == 1
-    same(last[0], expected(processor, prompts[PICTURED[-1]]))
+    same(last[0], expected(processor, prompts[WITH_IMAGES[-1]]))
 
 
-def test_more_groups_at_once_than_are_kept_have_their_pictures_processed_once(shared, tmp_path):
-    assert len(PICTURED) > 2 * STEPS_KEPT
+def test_more_groups_at_once_than_are_kept_have_their_images_processed_once(shared, tmp_path):
+    assert len(WITH_IMAGES) > 2 * STEPS_KEPT
     sampled(shared, tmp_path.name, list(range(len(SIZES))))
-    assert counts(shared) == dict.fromkeys(PICTURED, 1)
+    assert counts(shared) == dict.fromkeys(WITH_IMAGES, 1)
 
 
 @pytest.mark.parametrize(
     ("spoil", "cause"),
     [
         (lambda path: path.unlink(), "is no file"),
-        (lambda path: Image.new("RGB", (140, 140)).save(path), "makes other tokens of it.*was a picture changed since"),
+        (lambda path: Image.new("RGB", (140, 140)).save(path), "now makes .*was an image changed since"),
         (lambda path: Image.new("RGB", (900, 2)).save(path), "aspect ratio"),
         (lambda path: path.write_bytes(path.read_bytes()[:60]), "is damaged"),
     ],
     ids=["deleted", "another-size", "refused-by-the-processor", "cut-off"],
 )
-def test_a_picture_that_changes_during_the_run_ends_it_with_the_prompts_number(shared, prompts, spoil, cause, tmp_path):
+def test_an_image_that_changes_during_the_run_ends_it_with_the_prompts_number(shared, prompts, spoil, cause, tmp_path):
     path = Path(prompts[4].images[0])
     content = path.read_bytes()
     try:
@@ -301,27 +304,21 @@ def test_a_picture_that_changes_during_the_run_ends_it_with_the_prompts_number(s
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("kind", ["text", "pictures"])
-def test_imageactors_are_started_only_where_there_are_pictures(cluster, project_config, prompts, tmp_path, kind):
-    supervisor = Supervisor(project_config("data.image.workers=2"), "cpu", tmp_path / "logs", Tracker([]))
-    supervisor._image_worker = lambda rank, make=supervisor._image_worker: idle(make(rank))
-    for member in supervisor.members:
-        idle(member)
-    chosen = [prompt for prompt in prompts if kind == "pictures" or not prompt.images]
+@pytest.mark.parametrize("kind", ["text", "images"])
+def test_imageactors_are_started_only_where_there_are_images(cluster, project_config, prompts, tmp_path, kind):
+    cfg = project_config("data.image.workers=2")
+    specs = [replace(spec, actor=Idle, args=(), cpus=0.01, concurrency=1, environment={}) for spec in training_actors(cfg, "cpu")]
+    supervisor = supervise(cfg, specs, tmp_path / "logs", Tracker([]))
+    chosen = [prompt for prompt in prompts if kind == "images" or not prompt.images]
 
     async def main() -> None:
         await supervisor.start(chosen)
-        assert supervisor.images.is_ready(PICTURED[0]) is (kind == "text")  # nobody asks for what no prompt has
+        assert supervisor.images.is_ready(WITH_IMAGES[0]) is (kind == "text")  # nobody asks for what no prompt has
         if kind == "text":
             assert await supervisor.images.references(range(len(SIZES))) == []
 
     asyncio.run(main())
-    assert [member.name for member in supervisor.image_workers] == ([] if kind == "text" else ["image-0", "image-1"])
-    assert all(member.handle is not None for member in supervisor.members)
-    for member in supervisor.members:
-        ray.kill(member.handle)
-
-
-def idle(member: Any) -> Any:
-    member.post = replace(member.post, actor=Idle, args=(), cpus=0.01, concurrency=1, environment={})
-    return member
+    assert [slot.name for slot in supervisor.image_workers] == ([] if kind == "text" else ["image-0", "image-1"])
+    assert all(slot.handle is not None for slot in supervisor.slots)
+    for slot in supervisor.slots:
+        ray.kill(slot.handle)

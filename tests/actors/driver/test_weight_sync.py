@@ -1,17 +1,20 @@
 """Weights cannot lie: the probe compares every engine with the learner, and names the one that is off."""
 
 import asyncio
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from actors.driver.weight_sync import WeightExchange, gap, probe_sequences
+from actors.driver.sampling import Sampler
+from actors.driver.weight_sync import WeightSync, gap, probe_sequences
+from uec.algorithm.exploration import ExplorationSchedule
+from uec.data.prompt_order import PromptOrder
 from uec.errors import RunFailed
 from uec.tracking.tracker import Tracker
-from uec.types import Group, Kind, Prompt, Request, Score, Trajectory, WeightUpdate
+from uec.types import Kind, Prompt, TrainingSample, WeightUpdate
 
 
 @dataclass
@@ -26,25 +29,26 @@ class NoImages:
 
 @dataclass
 class Answers:
-    """Stands in for a Supervisor: what each actor's `score` answers."""
+    """Stands in for a Supervisor: what each actor's `logprobs` answers."""
 
     logprobs: dict[str, list[np.ndarray]]
     learners: list[Name] = field(default_factory=lambda: [Name("learner-0")])
     images: NoImages = field(default_factory=NoImages)
     engines: list[Name] = field(default_factory=lambda: [Name("rollout-0"), Name("rollout-1")])
-    publication: WeightUpdate | None = None
+    update: WeightUpdate | None = None
+    difficulty: Name = field(default_factory=lambda: Name("difficulty"))
     tracker: Tracker = field(default_factory=lambda: Tracker([]))
 
-    async def call(self, member: Name, method: str, *args: object) -> object:
-        assert method == "score"
-        found = self.logprobs[member.name]
-        return (found, found) if member.name.startswith("learner") else found
+    async def call(self, slot: Name, method: str, *args: object) -> object:
+        assert method == "logprobs"
+        found = self.logprobs[slot.name]
+        return (found, found) if slot.name.startswith("learner") else found
 
 
 def verify(make_config, **logprobs: list[float]) -> float:
     prompts = [Prompt(i, "", np.arange(3, dtype=np.int32), "", {}) for i in range(2)]
     answers = Answers({name.replace("_", "-"): [np.array(values)] for name, values in logprobs.items()})
-    return asyncio.run(WeightExchange(make_config(), answers, prompts, tolerance=1e-3, version=7).verify())
+    return asyncio.run(WeightSync(make_config(), answers, prompts, tolerance=1e-3, version=7).verify())
 
 
 def test_engines_that_agree_pass_and_the_largest_gap_is_reported(make_config):
@@ -72,9 +76,9 @@ def test_a_probe_is_made_of_prompts_and_fits_into_a_short_response():
 
 
 def test_half_of_a_probe_has_images_and_no_response_holds_an_image_token():
-    def prompt(index: int, pictured: bool) -> Prompt:
-        tokens = np.array([1, 6, 7, 9, 9, 8, 8, 2] if pictured else [1, 2, 3], np.int32)  # 9: image tokens, framed by 6 to 8
-        return Prompt(index, "", tokens, "", {}, ("a.png",), ((3, 5),)) if pictured else Prompt(index, "", tokens, "", {})
+    def prompt(index: int, with_image: bool) -> Prompt:
+        tokens = np.array([1, 6, 7, 9, 9, 8, 8, 2] if with_image else [1, 2, 3], np.int32)  # 9: image tokens, framed by 6 to 8
+        return Prompt(index, "", tokens, "", {}, ("a.png",), ((3, 5),)) if with_image else Prompt(index, "", tokens, "", {})
 
     probe = probe_sequences([prompt(i, i % 2 == 0) for i in range(40)], max_response=9)
     assert len(probe) == 8
@@ -86,48 +90,51 @@ def test_half_of_a_probe_has_images_and_no_response_holds_an_image_token():
 class Remote:
     """Stands in for an engine's actor: an engine that missed version 7."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.version, self.given = name, 6, 0
+    def __init__(self, name: str, also: Sequence[int] = ()) -> None:
+        self.name, self.version, self.given, self.also = name, 6, 0, also
         self.handle = SimpleNamespace(update_weights=SimpleNamespace(remote=self._update))
 
-    async def _update(self, publication: WeightUpdate) -> None:
+    async def _update(self, update: WeightUpdate) -> None:
         self.given += 1
-        self.version = publication.version
+        self.version = update.version
 
-    async def sample(self, versions: list[int]) -> Group:
-        """One response by the engine's version, and one by each of these."""
-        score = Score(0, 0, 0, 0.0, 0.0, {}, None, False, 1, 1, False, self.version)
-        scores = [score, *(replace(score, version=version) for version in versions)]
-        return Group(Request(0, 5, len(scores), 1.0, Kind.REGULAR), [Trajectory(5, Kind.REGULAR, 1.0, one, None) for one in scores])
+    async def sample(self, prompt: int, n: int, temperature: float, kind: Kind) -> list[TrainingSample]:
+        """One response by the engine's version, and one by each of `also`."""
+        return [TrainingSample(prompt, 0, 1, 1, kind=kind, version=version) for version in (self.version, *self.also)]
 
 
-def exchange_with(cfg, *engines: Remote) -> WeightExchange:
-    published = WeightUpdate(7, "shm", [], [], [], 0)
+def sampler(cfg, *engines: Remote) -> Sampler:
+    """Samples by the first engine; version 7 is current."""
+    update = WeightUpdate(7, "shm", [], [], [], 0)
     prompts = [Prompt(i, "", np.arange(3, dtype=np.int32), "", {}) for i in range(2)]
-    return WeightExchange(cfg, Answers({}, engines=list(engines), publication=published), prompts, tolerance=1e-3, version=7)
+    supervisor = Answers({}, engines=list(engines), update=update)
+    weights = WeightSync(cfg, supervisor, prompts, tolerance=1e-3, version=7)
+    return Sampler(cfg, supervisor, engines[0], weights, ExplorationSchedule(1.0, 4), PromptOrder(2, 0, False))
 
 
-def test_a_stale_group_is_refused_the_weights_are_given_once_more_and_it_is_asked_for_again(make_config):
-    deaf, other = Remote("rollout-0"), Remote("rollout-1")
+async def group(made: Sampler) -> list[TrainingSample]:
+    return await made.group(5, [2], 1.0, Kind.REGULAR, "right")
 
-    async def main() -> list[Group]:
-        exchange = exchange_with(make_config(), deaf, other)
-        return await asyncio.gather(*(exchange.fresh(lambda: deaf.sample([7])) for _ in range(3)))
+
+def test_a_stale_group_is_refused_the_weights_are_sent_again_and_it_is_sampled_again(make_config):
+    deaf, other = Remote("rollout-0", also=[7]), Remote("rollout-1")
+
+    async def main() -> list[list[TrainingSample]]:
+        made = sampler(make_config(), deaf, other)
+        return await asyncio.gather(*(group(made) for _ in range(3)))
 
     groups = asyncio.run(main())
-    assert [[t.score.version for t in group.trajectories] for group in groups] == [[7, 7]] * 3
+    assert [[sample.version for sample in one] for one in groups] == [[7, 7]] * 3
     assert (deaf.given, other.given) == (1, 1)  # once for all three
 
 
 def test_a_group_within_max_staleness_is_taken_and_one_beyond_is_not(make_config):
     for k, given in ((0, 1), (1, 0)):
         deaf = Remote("rollout-0")
-        asyncio.run(exchange_with(make_config(f"train.max_staleness={k}"), deaf).fresh(partial(deaf.sample, [])))
+        asyncio.run(group(sampler(make_config(f"train.max_staleness={k}"), deaf)))
         assert deaf.given == given
 
 
 def test_a_prompt_that_is_always_answered_with_old_weights_ends_the_run_with_both_versions(make_config):
-    engine = Remote("rollout-0")
-    exchange = exchange_with(make_config(), engine)
     with pytest.raises(RunFailed, match="prompt 5 was answered 3 times with old weights, version 3, current is 7"):
-        asyncio.run(exchange.fresh(lambda: engine.sample([3])))
+        asyncio.run(group(sampler(make_config(), Remote("rollout-0", also=[3]))))

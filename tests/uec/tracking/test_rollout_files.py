@@ -9,15 +9,15 @@ import pytest
 
 from uec.tracking.rollouts import Page, write_replayed, write_rollouts
 from uec.tracking.token_ends import token_ends
-from uec.types import Kind, Prompt, Replayed, Rollout, Score, Tokens
+from uec.types import Kind, Prompt, Tokens, TrainingSample, Trajectory
 
 
 def prompt(index: int, text: str) -> Prompt:
     return Prompt(index, text, np.array([1, 2], np.int32), answer=f"answer {index}", row={})
 
 
-def rollout(prompt: int, slot: int, tokens: list[int], logprobs: list[float]) -> Rollout:
-    return Rollout(
+def trajectory(prompt: int, slot: int, tokens: list[int], logprobs: list[float]) -> Trajectory:
+    return Trajectory(
         group=prompt + 100,
         index=slot,
         prompt=prompt,
@@ -27,24 +27,24 @@ def rollout(prompt: int, slot: int, tokens: list[int], logprobs: list[float]) ->
         tokens=np.array(tokens, np.int32),
         logprobs=np.array(logprobs, np.float32),
         truncated=False,
-        version=3,
+        versions=(3,),
     )
 
 
-def score(rollout: Rollout, slot: int, reward: float, **changes) -> Score:
-    made = Score(
-        group=rollout.group,
-        index=rollout.index,
+def graded(one: Trajectory, slot: int, reward: float, **changes) -> TrainingSample:
+    made = TrainingSample(
+        prompt=one.prompt,
         slot=slot,
+        prompt_tokens=2,
+        response_tokens=len(one.tokens),
+        kind=one.kind,
+        group=one.group,
+        index=one.index,
         reward=reward,
         accuracy=reward,
         parts={"accuracy": reward},
-        error=None,
-        timed_out=False,
-        prompt_tokens=2,
-        response_tokens=len(rollout.tokens),
-        truncated=rollout.truncated,
-        version=rollout.version,
+        truncated=one.truncated,
+        version=one.version,
     )
     return replace(made, **changes)
 
@@ -54,17 +54,17 @@ def decode(responses: list[Tokens]) -> list[str]:
 
 
 PROMPTS = {7: prompt(7, "What is 3 + 4?\nThink."), 8: prompt(8, 'déjà "vu" 数学 \ud800')}
-BUNDLES = [[rollout(7, 0, [5, 6], [-0.5, -1.5]), rollout(7, 1, [9], [-2.0])], [rollout(8, 0, [], [])]]
+BATCHES = [[trajectory(7, 0, [5, 6], [-0.5, -1.5]), trajectory(7, 1, [9], [-2.0])], [trajectory(8, 0, [], [])]]
 
 
-def test_a_line_says_all_of_a_response_and_finds_its_tokens_by_bundle_and_slot(tmp_path: Path) -> None:
+def test_a_line_says_all_of_a_response_and_finds_its_tokens_by_batch_and_slot(tmp_path: Path) -> None:
     path = tmp_path / "rollouts" / "step_000012.jsonl"
-    scores = [
-        [score(BUNDLES[0][0], 0, 0.0), score(BUNDLES[0][1], 1, 1.0)],
-        [score(BUNDLES[1][0], 0, 0.0, parts={}, error="boom", timed_out=True)],
+    samples = [
+        [graded(BATCHES[0][0], 0, 0.0), graded(BATCHES[0][1], 1, 1.0)],
+        [graded(BATCHES[1][0], 0, 0.0, parts={}, error="boom", timed_out=True)],
     ]
     pages = [Page([1, 0], {1: 1.5, 0: -0.5}), Page([0], {}, difficult={0})]
-    write_rollouts(path, 12, pages, BUNDLES, scores, PROMPTS, decode)
+    write_rollouts(path, 12, pages, BATCHES, samples, PROMPTS, decode)
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [(row["group"], row["index"]) for row in rows] == [(107, 0), (107, 1), (108, 0)]
     assert rows[1] == {
@@ -100,10 +100,10 @@ def test_a_line_says_all_of_a_response_and_finds_its_tokens_by_bundle_and_slot(t
     assert "数学" in path.read_text(encoding="utf-8"), "text that a person can read"
 
 
-def test_figures_that_are_not_finite_are_null_and_the_line_stays_json(tmp_path: Path) -> None:
-    broken = [[rollout(7, 0, [5], [float("-inf")])]]
-    scores = [[score(broken[0][0], 0, float("nan"))]]
-    write_rollouts(tmp_path / "step.jsonl", 1, [Page([0], {0: float("inf")})], broken, scores, PROMPTS, decode)
+def test_numbers_that_are_not_finite_are_null_and_the_line_stays_json(tmp_path: Path) -> None:
+    broken = [[trajectory(7, 0, [5], [float("-inf")])]]
+    samples = [[graded(broken[0][0], 0, float("nan"))]]
+    write_rollouts(tmp_path / "step.jsonl", 1, [Page([0], {0: float("inf")})], broken, samples, PROMPTS, decode)
     row = json.loads((tmp_path / "step.jsonl").read_text(), parse_constant=lambda text: pytest.fail(text))
     assert row["reward"] is row["advantage"] is row["logprob_mean"] is None and row["parts"] == {"accuracy": None}
     assert row["logprobs"] == [None]
@@ -111,7 +111,7 @@ def test_figures_that_are_not_finite_are_null_and_the_line_stays_json(tmp_path: 
 
 def test_an_empty_step_is_an_empty_file_and_an_older_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "step.jsonl"
-    write_rollouts(path, 1, [Page([0], {})], BUNDLES[:1], [[score(BUNDLES[0][0], 0, 1.0)]], PROMPTS, decode)
+    write_rollouts(path, 1, [Page([0], {})], BATCHES[:1], [[graded(BATCHES[0][0], 0, 1.0)]], PROMPTS, decode)
     write_rollouts(path, 1, [], [], [], PROMPTS, decode)
     assert path.read_text() == "" and list(tmp_path.iterdir()) == [path]
 
@@ -167,7 +167,7 @@ def test_tokens_that_do_not_give_the_text_have_no_ends_rather_than_wrong_ones() 
 
 
 @pytest.mark.parametrize("assets", ["countdown", "geometry"])
-def test_the_ends_of_the_start_models_tokens_cut_their_texts_without_loss(assets: str, project: Path) -> None:
+def test_the_ends_of_the_initial_models_tokens_cut_their_texts_without_loss(assets: str, project: Path) -> None:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(project / "assets" / assets / "tokenizer.json"))
@@ -182,7 +182,7 @@ def test_the_ends_of_the_start_models_tokens_cut_their_texts_without_loss(assets
 
 
 def test_a_replay_update_says_which_responses_it_drew_and_when_they_were_admitted(tmp_path: Path) -> None:
-    drawn = [Replayed(0, 1.5, 7, Kind.EXPLORATION, group=12, index=3, age=4, prompt_tokens=2, response_tokens=5)]
+    drawn = [TrainingSample(7, 0, 2, 5, kind=Kind.EXPLORATION, group=12, index=3, advantage=1.5, admitted=6)]
     path = tmp_path / "rollouts" / "replayed_000010.jsonl"
     write_replayed(path, 10, drawn)
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
