@@ -1,13 +1,13 @@
-"""ImageActor: decodes and preprocesses the images of prompts, once for every engine and learner that needs them."""
+"""ImageActor: decodes and preprocesses the images of prompts, once for all engines and learners."""
 
 from uec.config.schema import Config
-from uec.data.image import open_images
+from uec.data.image_file import open_images
 from uec.errors import RunFailed
 from uec.types import ImageFeatures, Prompt
 
 
 def environment() -> dict[str, str]:
-    """Environment variables of this actor's process: it works beside an engine."""
+    """Return the environment variables of this actor's process. It has one thread, because engines use the cores."""
     return {"OMP_NUM_THREADS": "1"}
 
 
@@ -19,9 +19,9 @@ class ImageActor:
         self.rank = rank
 
     def start(self, prompts: list[Prompt]) -> None:
-        """Load the model's processor. Raises BadInput where it has none."""
+        """Load the model's processor. Raises BadInput if there is none."""
+        from uec.models.pretrained import load_tokenizer
         from uec.models.processor import load_processor
-        from uec.models.source import load_tokenizer
 
         model = self.cfg.model
         processor = load_processor(model, self.cfg.data.image, load_tokenizer(model))
@@ -29,16 +29,16 @@ class ImageActor:
         self.processor = processor
         self.prompts = {prompt.index: prompt for prompt in prompts if prompt.images}
 
-    def process(self, wanted: list[int]) -> tuple[None | ImageFeatures, ...]:
-        """Features of these prompts' images, behind a None: one return value for each, so that `num_returns` is 1 + len(wanted).
+    def process(self, prompts: list[int]) -> tuple[None | ImageFeatures, ...]:
+        """Return None, then the image features of each prompt as separate return values, so `num_returns` is 1 + len(prompts).
 
-        Raises RunFailed for a picture that is not there any more, or is another than at the start.
+        Raises RunFailed for an image that was removed or changed since the start.
         """
-        return None, *(self._features(self.prompts[index]) for index in wanted)
+        return None, *(self._features(self.prompts[index]) for index in prompts)
 
     def _features(self, prompt: Prompt) -> ImageFeatures:
         images = open_images(prompt, self.cfg.data.image)
         try:
             return self.processor.features(prompt, images)
         except ValueError as error:
-            raise RunFailed(f"prompt {prompt.index}: the model's processor refuses {', '.join(prompt.images)}: {error}") from error
+            raise RunFailed(f"prompt {prompt.index}: the model's processor rejects {', '.join(prompt.images)}: {error}") from error

@@ -1,4 +1,4 @@
-"""One rank of the policy's training: a DeepSpeed engine, what is asked of it, and its part in the weight exchange."""
+"""LearnerActor: one rank of the policy's training, with its DeepSpeed engine and its side of the weight sync."""
 
 import os
 import socket
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from actors.weights.transport import make_publisher
+from actors.engines.publisher import make_publisher
 from uec.config.schema import Config
 from uec.system.platform import Platform, detect
 from uec.system.process_env import ONEDNN_CACHES
-from uec.types import Continuation, ImageFeatures, Logprobs, Plan, Rollout, WeightUpdate
+from uec.types import Continuation, ImageFeatures, Logprobs, Trajectory, UpdatePlan, WeightUpdate
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +28,8 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
     """Environment variables of a rank's process, to be set before it starts."""
     return {
         "OMP_NUM_THREADS": str(cfg.learner.threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin between passes take the core of an engine or of anything else
-        # glibc gives large blocks back to the system and fetches them again, page by page, in each forward pass.
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin between passes would take cores from engines and other processes
+        # Without these, glibc returns large blocks to the system and faults them in again, page by page, in each forward pass.
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
         "MALLOC_TOP_PAD_": str(64 << 20),
@@ -38,19 +38,19 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
 
 
 class LearnerActor:
-    """One of `learner.ranks`. But for `address`, every call goes to all ranks at once, for they wait for each other in it."""
+    """One of `learner.ranks`. Except for `address`, every method must be called on all ranks at once, because they wait for each other."""
 
-    def __init__(self, cfg: Config, rank: int, scores_only: bool = False) -> None:
-        """`scores_only`: without an optimizer and a weight exchange, for `entropies` and `score`."""
+    def __init__(self, cfg: Config, rank: int, inference_only: bool = False) -> None:
+        """`inference_only`: without an optimizer and without weight sync, for `entropies` and `logprobs`."""
         self.cfg = cfg
         self.rank = rank
-        self.scores_only = scores_only
+        self.inference_only = inference_only
         self.steps_done = 0  # optimizer steps
         self.version = 0  # last published
-        self._shared: int | None = None  # version that the engines hold, if the policy has not moved since
+        self._shared: int | None = None  # version that policy and engines share; None after an update
 
     def address(self) -> tuple[str, int]:
-        """Host and free port of this process's node, for the ranks to meet at: that of rank 0 counts."""
+        """Return this node's host and a free port. The ranks meet at the address of rank 0."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
@@ -78,7 +78,7 @@ class LearnerActor:
         if settings.gradient_checkpointing:
             self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.append(time.perf_counter())
-        if self.scores_only:
+        if self.inference_only:
             self.engine = make_inference_engine(self.policy, settings, platform)
         else:
             self.engine = make_engine(self.policy, self.policy_model.trainable(), settings, platform)
@@ -89,76 +89,76 @@ class LearnerActor:
         clock.append(time.perf_counter())
         return dict(zip(("join_s", "load_s", "engine_s"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
 
-    def update(self, plan: Plan, *data: list[Rollout] | ImageFeatures) -> tuple[dict[str, float], dict[int, Logprobs]]:
-        """A policy update (see uec.models.update). Returns metrics over all ranks, and old log-probabilities by sample.
+    def update(self, plan: UpdatePlan, *data: list[Trajectory] | ImageFeatures) -> tuple[dict[str, float], dict[int, Logprobs]]:
+        """Run a policy update (see uec.models.update). Returns metrics over all ranks, and old log-probabilities by sample.
 
-        `data`: the bundles that the plan's samples count, and the features of their prompts' images. A plan without steps changes nothing
-        and returns nothing.
+        `data`: the response batches to which the plan's places refer, and the features of their prompts' images. A plan without steps
+        changes nothing and returns nothing.
         """
         self.publisher.wait()
         rollout = self.cfg.rollout
-        # Cut-off probabilities are renormalised over what is left: the engine's log-probabilities are then of another policy.
+        # A truncated distribution is renormalised, so the engine's log-probabilities then belong to a different policy.
         whole = rollout.top_p == 1 and rollout.top_k <= 0 and rollout.min_p == 0
-        rollouts, images = _sorted(plan, data)
-        metrics, old_logprobs = self._update.run(plan, rollouts, images, self.steps_done, self._shared if whole else None)
+        trajectories, images = _sorted(plan, data)
+        metrics, old_logprobs = self._update.run(plan, trajectories, images, self.steps_done, self._shared if whole else None)
         if plan.steps:
             self.steps_done += len(plan.steps)
             self._shared = None
         return metrics, old_logprobs
 
-    def entropy(self, plan: Plan, *data: list[Rollout] | ImageFeatures) -> float:
-        """Mean true entropy of the policy over the response tokens of all ranks' plans, in nats. `data` as for `update`."""
+    def entropy(self, plan: UpdatePlan, *data: list[Trajectory] | ImageFeatures) -> float:
+        """Return the policy's mean true entropy over the response tokens of all ranks' plans, in nats. `data` as for `update`."""
         from uec.models.update import mean_entropy
 
-        rollouts, images = _sorted(plan, data)
-        return mean_entropy(self.engine, plan, rollouts, self.layout, images)
+        trajectories, images = _sorted(plan, data)
+        return mean_entropy(self.engine, plan, trajectories, self.layout, images)
 
-    def entropies(self, plan: Plan, *data: list[Rollout] | ImageFeatures) -> dict[int, float]:
-        """Mean true entropy of the policy over the tokens of each of this rank's samples, in nats. `data` as for `update`."""
+    def entropies(self, plan: UpdatePlan, *data: list[Trajectory] | ImageFeatures) -> dict[int, float]:
+        """Return the policy's mean true entropy over the tokens of each of this rank's samples, in nats. `data` as for `update`."""
         from uec.models.update import response_entropies
 
-        rollouts, images = _sorted(plan, data)
-        found = response_entropies(self.engine, plan, rollouts, self.layout, images)
+        trajectories, images = _sorted(plan, data)
+        found = response_entropies(self.engine, plan, trajectories, self.layout, images)
         return {sample: float(entropies_T.mean()) if len(entropies_T) else 0.0 for sample, entropies_T in found.items()}
 
-    def score(self, sequences: list[Continuation], *features: ImageFeatures) -> tuple[list[Logprobs], list[Logprobs]]:
-        """Log-probabilities (T = 1) and true entropies of the continuations' tokens, in nats, with the features of their prompts' images.
+    def logprobs(self, sequences: list[Continuation], *features: ImageFeatures) -> tuple[list[Logprobs], list[Logprobs]]:
+        """Return log-probabilities (T = 1) and true entropies of the continuations' tokens, in nats.
 
-        Each rank is given all of them and returns all.
+        `features`: those of their prompts' images. Each rank receives all continuations and returns all results.
         """
-        from uec.models.policy import score_sequences
+        from uec.models.policy import sequence_logprobs
 
         images = {found.prompt: found for found in features}
-        return score_sequences(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
+        return sequence_logprobs(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
 
     def publish(self, version: int) -> WeightUpdate | None:
-        """Hand the weights to the exchange under this version; rank 0 returns what to tell the engines."""
+        """Publish the weights under this version. Rank 0 returns the weight update for the engines."""
         update = self.publisher.publish(version, self.policy_model.exported())
         self.version = self._shared = version
         return update
 
     def close(self) -> None:
-        """Free what the weight exchange holds outside this process."""
-        if not self.scores_only:
+        """Free the resources that the weight sync holds outside this process."""
+        if not self.inference_only:
             self.publisher.close()
 
     def save(self, folder: str) -> None:
-        """Write the exact training state to a folder that all ranks see."""
-        from uec.models.state import save_state
+        """Write the exact training state to a folder that all ranks can access."""
+        from uec.models.training_state import save_state
 
         save_state(Path(folder), self.engine, list(self.policy_model.trainable()), self.steps_done, self.version)
 
     def load(self, folder: str) -> None:
-        """Go on from what `save` wrote, also with another number of ranks or ZeRO stage. Raises BadInput for another model's."""
-        from uec.models.state import load_state
+        """Restore the state of `save`, also with another number of ranks or ZeRO stage. Raises BadInput for the state of another model."""
+        from uec.models.training_state import load_state
 
         self.publisher.wait()
         self.steps_done, self.version = load_state(Path(folder), self.engine, list(self.policy_model.trainable()))
         self._shared = None
 
     def save_hf(self, folder: str) -> None:
-        """Write the policy so that plain transformers loads it, tokenizer, processor and chat template included."""
-        from uec.models.export import save_pretrained
+        """Write a checkpoint that plain transformers loads, with tokenizer, processor and chat template."""
+        from uec.models.hf_checkpoint import save_pretrained
 
         processing = self.tokenizer if self.processor is None else self.processor.processor
         save_pretrained(Path(folder), self.policy.hf, processing, self.policy_model.complete(), writes=self.rank == 0)
@@ -176,8 +176,8 @@ class LearnerActor:
         from uec.algorithm.entropy import Gradients
         from uec.models.linear import with_onednn
         from uec.models.policy import Policy, load_model
+        from uec.models.pretrained import load_tokenizer, resolve_model
         from uec.models.processor import load_processor
-        from uec.models.source import load_tokenizer, resolve_model
         from uec.models.vocabulary import vocabulary_size
 
         self.tokenizer = load_tokenizer(self.cfg.model)
@@ -200,18 +200,18 @@ class LearnerActor:
 
 
 def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) -> None:
-    """Meet the other ranks at `address`. DeepSpeed reads its place from the environment, as a launcher would set it."""
+    """Join the other ranks at `address`. DeepSpeed reads rank and address from the environment, where launchers set them."""
     os.environ.update(
         DS_ACCELERATOR=platform.device,
         RANK=str(rank),
         WORLD_SIZE=str(cfg.learner.ranks),
-        LOCAL_RANK="0" if platform.device == "cuda" else str(rank),  # Ray shows each actor its own GPU only
+        LOCAL_RANK="0" if platform.device == "cuda" else str(rank),  # Ray shows each actor only its GPU
         MASTER_ADDR=address[0],
         MASTER_PORT=str(address[1]),
-        # The ninja of this environment: another version, of an activated environment or of the system, builds the operator anew.
+        # Use this environment's ninja: another version, from an activated environment or the system, would rebuild the operator.
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     )
-    # DeepSpeed 0.19 calls collectives by the names that torch 2.13 renames.
+    # DeepSpeed 0.19 uses names of collectives that torch 2.13 deprecates.
     warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.distributed\.")
     import deepspeed
     import torch
@@ -224,8 +224,8 @@ def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) 
     deepspeed.init_distributed(platform.collectives)
 
 
-def _sorted(plan: Plan, data: tuple[list[Rollout] | ImageFeatures, ...]) -> tuple[list[Rollout], dict[int, ImageFeatures]]:
-    """The rollout of each sample, and the features of their prompts' images, by prompt."""
-    bundles = [item for item in data if not isinstance(item, ImageFeatures)]
+def _sorted(plan: UpdatePlan, data: tuple[list[Trajectory] | ImageFeatures, ...]) -> tuple[list[Trajectory], dict[int, ImageFeatures]]:
+    """Return the trajectory of each sample, and the image features by prompt."""
+    batches = [item for item in data if not isinstance(item, ImageFeatures)]
     images = {item.prompt: item for item in data if isinstance(item, ImageFeatures)}
-    return [bundles[sample.bundle][sample.slot] for sample in plan.samples], images
+    return [batches[batch][slot] for batch, slot in plan.places], images

@@ -1,14 +1,14 @@
-"""The table of README.md and docs/hardware.md: which GPUs each config wants. `python tests/support/hardware_table.py` prints both."""
+"""The table of README.md and docs/hardware.md: the GPUs that each config needs. `python -m tests.support.hardware_table` prints both."""
 
 import tempfile
 from pathlib import Path
 
 from tests.support.model_folders import PROJECT, model_folder
 from uec.config.file import load_config
+from uec.memory.allocations import GIB
 from uec.memory.gpus import gpu_estimates, smallest_gpu, usable
-from uec.memory.load import most
-from uec.memory.parts import GIB
 from uec.memory.shape import shape_of
+from uec.memory.workload import worst_case
 from uec.system.platform import detect
 
 OF_README = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "configs/gpu").glob("*.yaml"))
@@ -18,7 +18,7 @@ HEAD = ("model", "config", "GPUs", "ZeRO", "TP", "placement", "micro-batch token
 
 
 def table(configs: list[str]) -> str:
-    """In Markdown, a row a config. Memory in GiB of a GPU; an engine takes `rollout.gpu_memory` of it, whatever the model."""
+    """Return a Markdown table, one row per config. Memory is in GiB of one GPU; an engine takes `rollout.gpu_memory` of it."""
     rows = [HEAD, ("---",) * len(HEAD), *map(_row, configs)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -29,10 +29,10 @@ def _row(config: str) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as folder:
         cfg.model.path = str(model_folder(Path(folder) / "model", name))
         shape, platform = shape_of(cfg.model), detect(cfg, "cuda")
-        load = most(cfg.data.max_prompt_tokens)
-        size = smallest_gpu(cfg, shape, platform, load)
+        workload = worst_case(cfg.data.max_prompt_tokens)
+        size = smallest_gpu(cfg, shape, platform, workload)
         assert size is not None, config
-        estimates = gpu_estimates(cfg, shape, platform, load, usable(size))
+        estimates = gpu_estimates(cfg, shape, platform, workload, usable(size))
         holders = {holder.name: holder.bytes for estimate in estimates for holder in estimate.holders}
     engines, shared = cfg.rollout.engines * cfg.rollout.tensor_parallel, cfg.cluster.placement == "colocated"
     gpus = max(engines, cfg.learner.ranks) if shared else engines + cfg.learner.ranks

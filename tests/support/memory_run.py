@@ -1,7 +1,7 @@
 """A short real run on CPU with the memory that its processes take, sampled: what the estimate is compared with.
 
 Counted is what `uec/memory/host.py` counts: pages that a process has written to (RssAnon), those of a model mapped from its
-file, and the weight exchange's files in /dev/shm. `python -m tests.support.memory_run NAME=VALUE ...` measures one run with these
+file, and the weight sync's files in /dev/shm. `python -m tests.support.memory_run NAME=VALUE ...` measures one run with these
 settings and prints both sides.
 """
 
@@ -20,10 +20,10 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from uec.config.file import load_config
 from uec.config.schema import Config
+from uec.memory.allocations import MIB
 from uec.memory.host import host_estimate
-from uec.memory.load import Load, most
-from uec.memory.parts import MIB
 from uec.memory.shape import shape_of
+from uec.memory.workload import Workload, worst_case
 from uec.system.platform import detect
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -75,9 +75,9 @@ def measured(model: Path, folder: Path, *overrides: str) -> tuple[Config, Measur
     return load_config(config, settings), found
 
 
-def predicted(cfg: Config, load: Load) -> tuple[float, float, float]:
+def predicted(cfg: Config, workload: Workload) -> tuple[float, float, float]:
     """Bytes of one learner rank, of one engine, and of everything but the object store, which is nearly empty in so short a run."""
-    estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), load, store=0)
+    estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), workload, store=0)
     by_name = {holder.name: holder.bytes for holder in estimate.holders}
     return by_name["learner"], by_name["engine"], estimate.bytes
 
@@ -153,7 +153,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = str(PROJECT)
     with tempfile.TemporaryDirectory() as folder:
         cfg, found = measured(big_model(Path(folder) / "model", **sizes), Path(folder), *SHORT, *overrides)
-        learner, engine, total = predicted(cfg, most(cfg.data.max_prompt_tokens))
+        learner, engine, total = predicted(cfg, worst_case(cfg.data.max_prompt_tokens))
     for name, ours, theirs in (
         ("learner", learner, max(found.of["learner"])), ("engine", engine, max(found.of["engine"])), ("total", total, found.total),
     ):  # fmt: skip

@@ -10,7 +10,7 @@ SMALL = PROJECT / "assets/geometry"
 
 
 def model_folder(folder: Path, hub_name: str) -> Path:
-    """The model of that name on the hub, so far as tests/data/models knows it, with the default picture model's tokenizer and processor."""
+    """The model of that name on the hub, so far as tests/data/models knows it, with the default image model's tokenizer and processor."""
     config = json.loads((DATA / "models" / f"{hub_name.rpartition('/')[2]}.json").read_text())
     ours = json.loads((SMALL / "config.json").read_text())
     config = {name: value for name, value in config.items() if not name.endswith("token_id")}

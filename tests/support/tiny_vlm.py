@@ -4,7 +4,7 @@
 
 The text model has width 128, 2 layers and 4 heads of 32, the least that vLLM's attention takes on CPU, with 2 for keys and values; the
 vision tower has width 32 and 2 layers.
-A picture costs few tokens: 4 to 25 in the Qwen families, 4 a tile in InternVL and Idefics3.
+An image costs few tokens: 4 to 25 in the Qwen families, 4 a tile in InternVL and Idefics3.
 """
 
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Prompts: where rows come from, how they become token ids, in which order they are taken, and the CPU default task."""
+"""Data sets: reading rows, templating and tokenising prompts, checking and decoding images, and the order in which prompts are drawn."""

@@ -1,4 +1,4 @@
-"""A run's data sets, as prompts."""
+"""The prompts of a run."""
 
 from dataclasses import dataclass, field
 
@@ -7,13 +7,15 @@ from uec.types import Prompt
 
 @dataclass(frozen=True)
 class Dataset:
+    """The training and evaluation prompts of a run."""
+
     train: list[Prompt]  # indices 0 .. n-1
-    eval: list[Prompt]  # indices go on behind train's; empty where data.eval is not given
-    dropped_train: int  # rows left out for having more than data.max_prompt_tokens
+    eval: list[Prompt]  # indices continue after those of train; empty if data.eval is not set
+    dropped_train: int  # rows omitted because they have more than data.max_prompt_tokens
     dropped_eval: int
     embedded: dict[str, bytes] = field(default_factory=dict)
-    """Pictures that came as bytes, by the name that their prompts have for them until `write_images`."""
+    """Images that the data holds as bytes, by the file name that prompts use until `write_images`."""
 
     @property
-    def has_pictures(self) -> bool:
+    def has_images(self) -> bool:
         return any(prompt.images for prompt in [*self.train, *self.eval])

@@ -1,25 +1,25 @@
-"""From a row to what the model reads: the text template, chat messages, and where the pictures stand in them."""
+"""Turn a row into text or chat messages: apply the text template and place the marks of images."""
 
 import re
 from typing import Any
 
 from uec.config.schema import DataConfig
-from uec.data.source import Row
+from uec.data.tables import Row
 from uec.errors import BadInput
 
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 IMAGE = "<image>"
-"""Stands for a picture in a row's text and in `data.template`."""
+"""Marks an image in a row's text and in `data.template`."""
 
-PICTURE_KEYS = ("image", "image_url", "url", "path", "base64")
+IMAGE_KEYS = ("image", "image_url", "url", "path", "base64")
 
 Messages = list[dict[str, Any]]
-"""Chat messages: role and content. The content is text with IMAGE where a picture stands, until `split_at_pictures`."""
+"""Chat messages: role and content. The content is text with IMAGE marks, until `split_at_images`."""
 
 
 def fill(template: str, text: str, row: Row) -> str:
-    """`{prompt}` becomes `text`, `{column}` that column's value; other braces stay. What is put in is not looked at again."""
+    """Replace `{prompt}` by `text` and `{column}` by that column's value. Other braces stay, and inserted text is not templated again."""
 
     def replace(match: re.Match[str]) -> str:
         name = match[1]
@@ -31,58 +31,58 @@ def fill(template: str, text: str, row: Row) -> str:
 
 
 def check_template(template: str, columns: set[str], answer_key: str) -> None:
-    """Raises BadInput for a template that would make every prompt the same, or give the answer away."""
+    """Raise BadInput for a template that makes all prompts equal, or that inserts the reference answer."""
     names = set(PLACEHOLDER.findall(template))
     if answer_key in names & columns:
         raise BadInput(
-            f"data.template: {template!r} would put the reference answer, {{{answer_key}}}, into the prompt; if braces are meant "
-            "as such, write another word between them"
+            f"data.template: {template!r} would put the reference answer, {{{answer_key}}}, into the prompt; if the braces are "
+            "literal, write another word between them"
         )
     if not names & (columns | {"prompt"}):
         there = ", ".join(sorted(columns))
         raise BadInput(f"data.template: {template!r} names neither {{prompt}} nor a column ({there}): all prompts would be equal")
 
 
-def to_messages(value: Any, row: Row, cfg: DataConfig, where: str, with_pictures: bool = False) -> Messages:
-    """Chat messages of a row: of its text, or of its own messages, whose last user turn the template goes around.
+def to_messages(value: Any, row: Row, cfg: DataConfig, where: str, with_images: bool = False) -> Messages:
+    """Return a row's chat messages, from its text or its list of messages; the template is applied to the last user message.
 
-    Content that is a list of parts becomes text; `with_pictures`: the model reads pictures, too.
+    Content that is a list of parts becomes text. `with_images`: the model reads images.
     """
-    messages = [{"role": "user", "content": value}] if isinstance(value, str) else _check_messages(value, where, with_pictures)
+    messages = [{"role": "user", "content": value}] if isinstance(value, str) else _check_messages(value, where, with_images)
     if cfg.template is not None:
         last = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=None)
         if last is None:
-            raise BadInput(f"{where}: no message of the user, which data.template would go around")
+            raise BadInput(f"{where}: no user message, to which data.template could be applied")
         messages[last] = {**messages[last], "content": fill(cfg.template, messages[last]["content"], row)}
     if cfg.system is not None:
         if messages[0]["role"] == "system":
-            raise BadInput(f"{where}: the row has a system message of its own; remove data.system or the row's message")
+            raise BadInput(f"{where}: the row already has a system message; remove data.system or the row's message")
         messages = [{"role": "system", "content": cfg.system}, *messages]
     return messages
 
 
 def to_text(value: Any, row: Row, cfg: DataConfig, where: str) -> str:
-    """The templated prompt, where no chat template is applied."""
+    """Return the templated prompt, for data.chat=false."""
     if not isinstance(value, str):
-        _check_messages(value, where, with_pictures=True)
+        _check_messages(value, where, with_images=True)
         raise BadInput(f"{where}: {cfg.prompt_key} holds chat messages, which need data.chat=true")
     return value if cfg.template is None else fill(cfg.template, value, row)
 
 
-def place_pictures(messages: Messages, pictures: int, where: str) -> Messages:
-    """With one IMAGE for each of a row's pictures: as they stand in the text, or before the first user turn where none does."""
+def place_images(messages: Messages, images: int, where: str) -> Messages:
+    """Return messages with one IMAGE per image of the row: where the text has them, or before the first user message if it has none."""
     marks = sum(message["content"].count(IMAGE) for message in messages)
-    if marks == pictures:
+    if marks == images:
         return messages
     first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
     if marks or first is None:
-        raise BadInput(f"{where}: {marks} x {IMAGE} in the text, and {pictures} pictures; expected one for each, or none in the text")
-    before = {**messages[first], "content": IMAGE * pictures + messages[first]["content"]}
+        raise BadInput(f"{where}: {marks} x {IMAGE} in the text, and {images} images; expected one for each, or none in the text")
+    before = {**messages[first], "content": IMAGE * images + messages[first]["content"]}
     return [*messages[:first], before, *messages[first + 1 :]]
 
 
-def split_at_pictures(messages: Messages) -> Messages:
-    """Content as chat templates of vision-language models take it: a list of {"type": "image"} and {"type": "text", "text": ...}."""
+def split_at_images(messages: Messages) -> Messages:
+    """Split content into the parts that vision-language chat templates expect: {"type": "image"} and {"type": "text", "text": ...}."""
     return [{**message, "content": _parts(message["content"])} for message in messages]
 
 
@@ -94,31 +94,31 @@ def _parts(content: str) -> list[dict[str, str]]:
     return parts
 
 
-def _check_messages(value: Any, where: str, with_pictures: bool) -> Messages:
+def _check_messages(value: Any, where: str, with_images: bool) -> Messages:
     if not isinstance(value, list) or not value:
         raise BadInput(f"{where}: the prompt is {_describe(value)}; expected text or a list of chat messages")
     messages = []
     for message in value:
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list) and content:
-            content = "".join(_part_text(part, where, with_pictures) for part in content)
+            content = "".join(_part_text(part, where, with_images) for part in content)
         if not isinstance(content, str) or not isinstance(message.get("role"), str):
             raise BadInput(f'{where}: {_describe(message)} is no chat message; expected {{"role": "user", "content": "..."}}')
         messages.append({**message, "content": content})
     return messages
 
 
-def _part_text(part: Any, where: str, with_pictures: bool) -> str:
+def _part_text(part: Any, where: str, with_images: bool) -> str:
     match part:
         case {"type": "text", "text": str() as text}:
             return text
-        case {"type": "image"} if not with_pictures:
+        case {"type": "image"} if not with_images:
             raise BadInput(f"{where}: {_describe(part)} in a chat message, and the model reads text only; take a vision-language model")
-        case {"type": "image"} if not any(part.get(key) for key in PICTURE_KEYS):
+        case {"type": "image"} if not any(part.get(key) for key in IMAGE_KEYS):
             return IMAGE
     raise BadInput(
         f'{where}: {_describe(part)} is no chat message\'s part; expected {{"type": "text", "text": "..."}}, or '
-        '{"type": "image"} with the picture itself in the column data.image_key'
+        '{"type": "image"} with the image itself in the column data.image_key'
     )
 
 

@@ -1,10 +1,11 @@
-"""How much memory a run takes on each device, from its config and the model's config.json: no weights are read, nothing is started.
+"""Estimates how much memory a run takes on each device, from its config and the model's config.json; reads no weights, starts nothing.
 
-shape.py       what there is to hold: parameters, and the sizes of a token
-parts.py       an amount of memory under a name, and the devices that hold it
-load.py        how many tokens a step has, as a rule and at most
-learner.py     what a learner rank holds
-engine.py      what an engine holds
-host.py        all processes on a machine without GPUs
-gpus.py        each GPU, by the placement of engines and learners
+shape.py            the sizes of a model: parameters, layers, bytes a token
+allocations.py      named amounts of memory, and the devices that hold them
+workload.py         how many tokens a step has, typically and at most
+learner_memory.py   what a learner rank holds
+engine_memory.py    what an engine holds
+host.py             all processes on a machine without GPUs
+gpus.py             each GPU, by the placement of engines and learners
+memory_report.py    the lines that a dry run prints
 """

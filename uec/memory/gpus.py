@@ -1,47 +1,47 @@
-"""What each GPU of a run holds, and how large it has to be. Written, not measured: see docs/unverified.md."""
+"""The memory of each GPU of a run, and the smallest GPU that is large enough. Calculated, not measured: see docs/unverified.md."""
 
 from uec.config.schema import Config
-from uec.memory.engine import engine_parts
-from uec.memory.learner import learner_parts
-from uec.memory.load import Load
-from uec.memory.parts import GIB, Estimate, Holder
+from uec.memory.allocations import GIB, DeviceEstimate, Holder
+from uec.memory.engine_memory import engine_memory
+from uec.memory.learner_memory import learner_memory
 from uec.memory.shape import Shape
+from uec.memory.workload import Workload
 from uec.system.platform import Platform
 
 PROCESS = 1 * GIB
-"""CUDA's context, NCCL's buffers and libraries' work space of a process: an assumption."""
+"""Assumed bytes of a process's CUDA context, NCCL buffers and library work space."""
 
 SIZES = (16, 24, 40, 48, 80, 96, 141, 192)
-"""GB, as makers name their GPUs."""
+"""GB, the nominal sizes of GPUs."""
 
 USABLE = 0.98
-"""Of so many GiB a driver shows a little less: 79.6 of an H100's 80, 23.6 of an RTX 4090's 24."""
+"""Fraction of the nominal GiB that the driver reports: 79.6 of an H100's 80, 23.6 of an RTX 4090's 24."""
 
 
-def gpu_estimates(cfg: Config, shape: Shape, platform: Platform, load: Load, device: float) -> list[Estimate]:
-    """A device of each kind, of so many bytes: engines' and learners', or where `cluster.placement` is colocated, those of both."""
-    engine = Holder("engine", engine_parts(cfg, shape, platform, PROCESS, device))
-    learner = Holder("learner", learner_parts(cfg, shape, platform, load, PROCESS))
+def gpu_estimates(cfg: Config, shape: Shape, platform: Platform, workload: Workload, device: float) -> list[DeviceEstimate]:
+    """Return an estimate for learner GPUs and one for engine GPUs of `device` bytes; one for both if `cluster.placement` is colocated."""
+    engine = Holder("engine", engine_memory(cfg, shape, platform, PROCESS, device))
+    learner = Holder("learner", learner_memory(cfg, shape, platform, workload, PROCESS))
     engines, ranks = cfg.rollout.engines * cfg.rollout.tensor_parallel, cfg.learner.ranks
     if cfg.cluster.placement == "colocated":
         advice = [*_learner_advice(cfg, shape), *_engine_advice(cfg)]
-        return [Estimate(_named(max(engines, ranks), "shared GPU"), [learner, engine], advice)]
+        return [DeviceEstimate(_named(max(engines, ranks), "shared GPU"), [learner, engine], advice)]
     return [
-        Estimate(_named(ranks, "learner GPU"), [learner], _learner_advice(cfg, shape)),
-        Estimate(_named(engines, "engine GPU"), [engine], _engine_advice(cfg)),
+        DeviceEstimate(_named(ranks, "learner GPU"), [learner], _learner_advice(cfg, shape)),
+        DeviceEstimate(_named(engines, "engine GPU"), [engine], _engine_advice(cfg)),
     ]
 
 
-def smallest_gpu(cfg: Config, shape: Shape, platform: Platform, load: Load) -> int | None:
-    """The least of SIZES into which each device's part fits; None: not even the largest."""
+def smallest_gpu(cfg: Config, shape: Shape, platform: Platform, workload: Workload) -> int | None:
+    """Return the smallest of SIZES that holds the estimate of every device; None if not even the largest does."""
     for size in SIZES:
-        if all(estimate.bytes <= usable(size) for estimate in gpu_estimates(cfg, shape, platform, load, usable(size))):
+        if all(estimate.bytes <= usable(size) for estimate in gpu_estimates(cfg, shape, platform, workload, usable(size))):
             return size
     return None
 
 
 def usable(size: int) -> float:
-    """Bytes of a GPU of so many GB by name."""
+    """Return the usable bytes of a GPU with `size` nominal GB."""
     return size * USABLE * GIB
 
 
@@ -51,14 +51,14 @@ def _named(number: int, kind: str) -> str:
 
 def _learner_advice(cfg: Config, shape: Shape) -> list[str]:
     learner = cfg.learner
-    said = [] if learner.gradient_checkpointing else ["learner.gradient_checkpointing=true"]
-    said.append(f"learner.micro_batch_tokens below {learner.micro_batch_tokens}")
-    said.append("more learner.ranks" + ("" if learner.zero_stage == 3 else " with learner.zero_stage=3"))
+    advice = [] if learner.gradient_checkpointing else ["learner.gradient_checkpointing=true"]
+    advice.append(f"learner.micro_batch_tokens below {learner.micro_batch_tokens}")
+    advice.append("more learner.ranks" + ("" if learner.zero_stage == 3 else " with learner.zero_stage=3"))
     if cfg.loss.kl_coef > 0:
-        said.append("loss.kl_coef=0, which needs no reference model")
+        advice.append("loss.kl_coef=0, which needs no reference model")
     if shape.trains_vision:
-        said.append("model.freeze_vision_tower=true")
-    return said
+        advice.append("model.freeze_vision_tower=true")
+    return advice
 
 
 def _engine_advice(cfg: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""What there is of a model to hold in memory, by its config.json alone."""
+"""The sizes of a model that decide its memory, from its config.json alone."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,27 +6,27 @@ from typing import Any
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.models.policy_model import meta_policy_model
-from uec.models.source import is_vision_language, load_config
+from uec.models.pretrained import is_vision_language, load_config
 from uec.models.vision import vision_tower
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
-    """The transformer blocks of a language model or of a vision tower. Sizes are numbers of features."""
+class Layers:
+    """The transformer layers of a language model or of a vision tower. Sizes are numbers of features."""
 
-    layers: int
+    count: int
     hidden: int
     intermediate: int
-    query: int  # heads x size of a head
-    key: int  # the same of keys, of which there may be fewer; of values, too
+    query: int  # heads times the size of a head
+    key: int  # the same for keys, and for values; smaller with grouped-query attention
     key_heads: int
 
-    def kept(self, width: int, keys: float) -> float:
-        """Bytes that one layer keeps of one token for the backward pass, at `width` bytes a number.
+    def kept_bytes(self, width: int, keys: float) -> float:
+        """Return the bytes that one layer keeps per token for the backward pass, at `width` bytes an element.
 
-        `keys`: keys that are laid out for a token, 1 where none stands twice. Kept are: of each norm its input (float32), what it makes of
-        that and what it gives; the query, the attention's answer twice (as it is and in its place in the row), key and value; the
-        gate before and after its activation, what it is multiplied by, and their product.
+        `keys`: copies of keys and values per token, 1 without a shared prompt. A layer keeps: for each norm its input (float32), the
+        normalised input and the output; the query, the attention output twice (as computed, and at its place in the row), key and
+        value; the gate before and after its activation, the factor of that, and their product.
         """
         norms = 2 * (4 * self.hidden + 2 * width * self.hidden)
         return norms + width * (3 * self.query + 2 * keys * self.key + 4 * self.intermediate)
@@ -34,25 +34,25 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A model by its sizes."""
+    """The sizes of a model."""
 
-    parameters: int  # the vision tower's included, tied ones once
+    parameters: int  # with those of the vision tower; tied parameters count once
     trained: int
-    head: int  # numbers of the output embedding
+    head: int  # elements of the output embedding
     vocabulary: int
-    text: Blocks
-    vision: Blocks | None
-    patches: int  # that the vision tower reads for each image token
-    pixels: int  # of a picture, for each image token
+    text: Layers
+    vision: Layers | None
+    patches: int  # patches that the vision tower reads per image token
+    pixels: int  # pixels of an image per image token
     trains_vision: bool
 
     def kv_bytes(self, width: int) -> int:
-        """Keys and values of one token, over all layers, in bytes."""
-        return 2 * self.text.layers * self.text.key * width
+        """Return the bytes of one token's keys and values over all layers, at `width` bytes an element."""
+        return 2 * self.text.count * self.text.key * width
 
 
 def shape_of(model: ModelConfig) -> Shape:
-    """Count the model's parameters without memory for them (PyTorch's device `meta`). Raises BadInput."""
+    """Return the model's sizes, without memory for its parameters (PyTorch's device `meta`). Raises BadInput."""
     config = load_config(model)
     try:
         policy_model = meta_policy_model(model)
@@ -68,21 +68,21 @@ def shape_of(model: ModelConfig) -> Shape:
         trained=sum(parameter.numel() for _, parameter in policy_model.trainable()),
         head=text.vocab_size * text.hidden_size,
         vocabulary=text.vocab_size,
-        text=_blocks(text),
-        vision=None if vision is None else _blocks(vision),
+        text=_layers(text),
+        vision=None if vision is None else _layers(vision),
         patches=merged**2,
         pixels=(merged * getattr(vision, "patch_size", 1)) ** 2,
         trains_vision=tower is not None and any(parameter.requires_grad for parameter in tower.parameters()),
     )
 
 
-def _blocks(config: Any) -> Blocks:
-    """By transformers' names, of which families of models have some of their own."""
+def _layers(config: Any) -> Layers:
+    """Read the sizes under the different names that model families give them in transformers."""
     layers, hidden = _first(config, "num_hidden_layers", "depth"), _first(config, "hidden_size")
     heads = _first(config, "num_attention_heads", "num_heads", default=1)
     head = getattr(config, "head_dim", None) or hidden // heads
     keys = getattr(config, "num_key_value_heads", None) or heads
-    return Blocks(layers, hidden, _first(config, "intermediate_size", default=4 * hidden), heads * head, keys * head, keys)
+    return Layers(layers, hidden, _first(config, "intermediate_size", default=4 * hidden), heads * head, keys * head, keys)
 
 
 def _first(config: Any, *names: str, default: int = 0) -> int:

@@ -1,9 +1,10 @@
-"""Attention of packed rows: prompts and responses of a micro-batch stand in one row without padding, each response behind its prompt's.
+"""Attention of packed rows: all prompts and responses of a micro-batch form one row without padding, responses after their prompt.
 
-A prompt looks at itself, a response at its prompt and at itself. A mask over the row would do, and would cost its square, most of it for
-pairs that do not look at each other. Here pieces of like length attend side by side, each to its own keys. A response is one of two
-kinds of piece: masked, where its tokens ask and those of the prompt are only looked at; or joined, where it is so much longer that this
-costs less: the prompt's tokens ask once more before it, and no mask is needed, for the whole is causal.
+A prompt attends to itself, a response to its prompt and itself. A mask over the whole row would cost the square of its length, mostly for
+pairs of tokens that do not attend to each other. Instead, the row is cut into pieces (a prompt or a response), and pieces of similar
+length are computed as one batch, each with its own keys. There are two ways to compute a response: masked, where only its tokens are
+queries and the prompt's tokens are keys; or joined, where the prompt's tokens are queries once more, so that causality replaces the mask.
+Joined is cheaper for a response that is much longer than its prompt.
 """
 
 from collections.abc import Iterator
@@ -16,111 +17,111 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uec.models.source import full_attention
+from uec.models.pretrained import full_attention
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 NAME = "uec_blocks"
-"""As transformers knows it."""
+"""The name of this attention in transformers."""
 
 SHORTEST = 16
-"""Pieces are padded to the longest of those that are at most a sixth shorter, or have at most so many tokens."""
+"""Pieces of up to this many tokens share a block. Longer ones share a block if they are at most a sixth shorter than its longest."""
 
 CAUSAL_PAYS = 64
-"""A response so many tokens longer than its prompt is joined: kernels skip what is above a causal square's diagonal, in blocks so wide."""
+"""A response that exceeds its prompt by this many tokens is joined. Causal kernels skip tiles of this width above the diagonal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """S pieces of at most T tokens, and the K keys of each, by their places in the row."""
+    """S pieces of at most T tokens with K keys each, as indices into the row."""
 
     query_ST: Tensor  # 0 where padded
     key_SK: Tensor
-    mask_S1TK: Tensor | None  # bool; None: causal, and keys are queries
+    mask_S1TK: Tensor | None  # bool; None: causal, with the queries as keys
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """All pieces of a row of N tokens."""
+    """The blocks that contain all pieces of a row of N tokens."""
 
     blocks: list[Block]
-    place_N: Tensor  # of each token among all S * T of the blocks
+    place_N: Tensor  # index of each token among all S * T of the blocks
 
     @classmethod
     def of(cls, begin_S: Ints, size_S: Ints, prompt_S: Ints, device: torch.device) -> "Blocks":
-        """Of pieces by first token and length; `prompt_S`: the piece that is its prompt, for a prompt itself."""
+        """Build the blocks of pieces given by first token and length. `prompt_S`: index of each piece's prompt; a prompt's is its own."""
         before_S = np.where(prompt_S == np.arange(len(prompt_S)), 0, size_S[prompt_S])
         causal_S = (before_S == 0) | (size_S > before_S + CAUSAL_PAYS)
         place_N = np.zeros(int(size_S.sum()), np.int64)
         blocks, done = [], 0
-        for chosen, causal in _alike(np.where(causal_S, before_S + size_S, size_S), causal_S, size_S > 0):
-            prompt_SP, there_SP = _places(begin_S[prompt_S[chosen]], before_S[chosen])
-            place_ST, own_ST = _places(begin_S[chosen], size_S[chosen])
+        for chosen, causal in _similar(np.where(causal_S, before_S + size_S, size_S), causal_S, size_S > 0):
+            prompt_SP, valid_SP = _places(begin_S[prompt_S[chosen]], before_S[chosen])
+            place_ST, valid_ST = _places(begin_S[chosen], size_S[chosen])
             if causal:
-                place_ST, own_ST = _joined(prompt_SP, there_SP, place_ST, own_ST)
+                place_ST, valid_ST = _joined(prompt_SP, valid_SP, place_ST, valid_ST)
                 key_SK, mask_S1TK = place_ST, None
             else:
-                key_SK, mask_S1TK = np.concatenate([prompt_SP, place_ST], 1), _mask(there_SP, place_ST.shape[1])
-            place_N[place_ST[own_ST]] = done + np.flatnonzero(own_ST)
-            done += own_ST.size
+                key_SK, mask_S1TK = np.concatenate([prompt_SP, place_ST], 1), _mask(valid_SP, place_ST.shape[1])
+            place_N[place_ST[valid_ST]] = done + np.flatnonzero(valid_ST)
+            done += valid_ST.size
             mask = None if mask_S1TK is None else torch.from_numpy(mask_S1TK).to(device)
             blocks.append(Block(torch.from_numpy(place_ST).to(device), torch.from_numpy(key_SK).to(device), mask))
         return cls(blocks, torch.from_numpy(place_N).to(device))
 
 
-def _alike(length_S: Ints, causal_S: Bools, there_S: Bools) -> Iterator[tuple[Ints, bool]]:
-    """Pieces of one kind and of like length, and whether they are causal."""
+def _similar(length_S: Ints, causal_S: Bools, nonempty_S: Bools) -> Iterator[tuple[Ints, bool]]:
+    """Yield groups of pieces of one kind and of similar length, and whether the kind is causal."""
     quarter_S = np.ceil(4 * np.log2(np.maximum(length_S, SHORTEST)))
     for causal in (True, False):
-        of_kind_S = there_S & (causal_S == causal)
+        of_kind_S = nonempty_S & (causal_S == causal)
         for length in np.unique(quarter_S[of_kind_S]):
             yield np.flatnonzero(of_kind_S & (quarter_S == length)), causal
 
 
 def _places(begin_S: Ints, size_S: Ints) -> tuple[Ints, Bools]:
-    """Places of the pieces' tokens [S, T], 0 where padded; and where they are not."""
+    """Return the row indices of the pieces' tokens [S, T], 0 where padded, and the mask of tokens that are not padding."""
     offset_T = np.arange(int(size_S.max()))
-    own_ST = offset_T[None] < size_S[:, None]
-    return np.where(own_ST, begin_S[:, None] + offset_T, 0), own_ST
+    valid_ST = offset_T[None] < size_S[:, None]
+    return np.where(valid_ST, begin_S[:, None] + offset_T, 0), valid_ST
 
 
-def _joined(prompt_SP: Ints, there_SP: Bools, place_ST: Ints, own_ST: Bools) -> tuple[Ints, Bools]:
-    """Each prompt with its response right behind it, padded at the end; and where the response is."""
-    order = np.argsort(~np.concatenate([there_SP, own_ST], 1), axis=1, kind="stable")
-    T = int((there_SP.sum(1) + own_ST.sum(1)).max())
-    both = np.concatenate([prompt_SP, place_ST], 1), np.concatenate([np.zeros_like(there_SP), own_ST], 1)
-    places, own = (np.take_along_axis(array, order, 1)[:, :T] for array in both)
-    return np.ascontiguousarray(places), np.ascontiguousarray(own)
+def _joined(prompt_SP: Ints, valid_SP: Bools, place_ST: Ints, valid_ST: Bools) -> tuple[Ints, Bools]:
+    """Return the row indices of each prompt followed by its response, padded at the end, and the mask of response tokens."""
+    order = np.argsort(~np.concatenate([valid_SP, valid_ST], 1), axis=1, kind="stable")
+    T = int((valid_SP.sum(1) + valid_ST.sum(1)).max())
+    both = np.concatenate([prompt_SP, place_ST], 1), np.concatenate([np.zeros_like(valid_SP), valid_ST], 1)
+    places, responses = (np.take_along_axis(array, order, 1)[:, :T] for array in both)
+    return np.ascontiguousarray(places), np.ascontiguousarray(responses)
 
 
-def _mask(there_SP: Bools, T: int) -> Bools:
-    """[S, 1, T, P + T]: all of the prompt, and of a response what is not behind."""
-    shape = (len(there_SP), T, there_SP.shape[1])
-    tril_STT = np.broadcast_to(np.tri(T, dtype=bool), (len(there_SP), T, T))
-    return np.concatenate([np.broadcast_to(there_SP[:, None], shape), tril_STT], 2)[:, None]
+def _mask(valid_SP: Bools, T: int) -> Bools:
+    """Return the mask [S, 1, T, P + T]: the whole prompt, and the response causally."""
+    shape = (len(valid_SP), T, valid_SP.shape[1])
+    tril_STT = np.broadcast_to(np.tri(T, dtype=bool), (len(valid_SP), T, T))
+    return np.concatenate([np.broadcast_to(valid_SP[:, None], shape), tril_STT], 2)[:, None]
 
 
 def takes_blocks(hf: Any) -> bool:
-    """Whether a transformers model's layers all look back without bounds, and leave attention to a function of ours."""
+    """Return whether all layers of a transformers model have full attention and accept a custom attention function."""
     return full_attention(hf.config) and bool(getattr(hf, "_supports_attention_backend", False))
 
 
 def use_blocks(hf: Any) -> None:
-    """Have a transformers model of which `takes_blocks` holds take `blocks=` in its forward pass."""
+    """Let the forward pass of a transformers model accept `blocks=`. Requires `takes_blocks`."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)  # no row is padded on the left, so causality is enough
+    AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)  # without padding on the left, causality is sufficient
     hf.config.get_text_config()._attn_implementation = NAME
 
 
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, blocks: Blocks | None = None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """transformers' interface: query [B, H, L, D], key and value of fewer heads; to [B, L, H, D].
+    """Implement transformers' attention interface: query [B, H, L, D], key and value with fewer heads. Returns [B, L, H, D].
 
-    With blocks there is one row; without, rows are causal.
+    With blocks, B is 1. Without, rows are causal.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -139,9 +140,9 @@ def _attention(
         )
         for block in blocks.blocks
     ]
-    return torch.cat([found.transpose(1, 2).flatten(0, 1) for found in attended]).index_select(0, blocks.place_N)[None], None
+    return torch.cat([states.transpose(1, 2).flatten(0, 1) for states in attended]).index_select(0, blocks.place_N)[None], None
 
 
 def _pick(states_NHD: Tensor, place_ST: Tensor) -> Tensor:
-    """[S, H, T, D] of the tokens at these places."""
+    """Return the states [S, H, T, D] of the tokens at these indices."""
     return states_NHD.index_select(0, place_ST.flatten()).unflatten(0, place_ST.shape).transpose(1, 2)

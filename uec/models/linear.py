@@ -1,7 +1,7 @@
-"""Linear layers of a policy on CPU: float32 products through oneDNN, forward and backward.
+"""Linear layers of a policy on CPU: float32 matrix products by oneDNN, forward and backward.
 
-PyTorch hands float32 products on CPU to MKL, which leaves AVX-512 aside on AMD: oneDNN is there 1.4 (gradients of weights) to 2.3
-times as fast. Nothing is rounded; only the order of sums differs.
+PyTorch uses MKL for float32 products on CPU, and MKL does not use AVX-512 on AMD. There, oneDNN is 1.4 (gradients of weights) to 2.3
+times as fast. The precision is the same; only the order of summation differs.
 """
 
 from typing import Any
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 
 
 class OneDnnLinear(nn.Linear):
-    """What `with_onednn` makes of a model's nn.Linear."""
+    """An nn.Linear that computes by `linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
 
 
 def with_onednn(model: nn.Module) -> None:
-    """Have a model's plain linear layers compute by `linear`; parameters and their names stay."""
+    """Turn a model's plain linear layers into OneDnnLinear. Parameters and their names stay."""
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = OneDnnLinear
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """torch.nn.functional.linear: [..., I] by [O, I] to [..., O]. Through oneDNN where that can be."""
-    single = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32
-    if single and input.numel() and torch.backends.mkldnn.is_available():
+    """Compute torch.nn.functional.linear, [..., I] by [O, I] to [..., O], by oneDNN for float32 on CPU."""
+    is_float32_on_cpu = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32
+    if is_float32_on_cpu and input.numel() and torch.backends.mkldnn.is_available():
         return _OneDnn.apply(input, weight, bias)
     return nn.functional.linear(input, weight, bias)
 
@@ -42,15 +42,15 @@ class _OneDnn(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         [gradient] = gradients
         input, weight = ctx.saved_tensors
-        of_input, of_weight, of_bias = ctx.needs_input_grad
+        needs_input, needs_weight, needs_bias = ctx.needs_input_grad
         gradient_NO, input_NI = gradient.reshape(-1, gradient.shape[-1]), input.reshape(-1, input.shape[-1])
         return (
-            _product(gradient_NO, weight.t()).view_as(input) if of_input else None,
-            _product(gradient_NO.t(), input_NI.t()) if of_weight else None,
-            gradient_NO.sum(0) if of_bias else None,
+            _product(gradient_NO, weight.t()).view_as(input) if needs_input else None,
+            _product(gradient_NO.t(), input_NI.t()) if needs_weight else None,
+            gradient_NO.sum(0) if needs_bias else None,
         )
 
 
 def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """left [..., K] by right [N, K]: [..., N]."""
+    """Multiply left [..., K] by right [N, K]. Returns [..., N]."""
     return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")

@@ -1,4 +1,4 @@
-"""What a policy update reports: sums over tokens, added up over micro-batches and ranks before anything is divided."""
+"""The metrics of a policy update: sums over tokens, added over micro-batches and ranks before any division."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 from uec.algorithm.entropy import covariance
 
 BELOW = (0.01, 0.1, 0.3, 1.0, 2.0, 4.0)
-"""Nats: `entropy/below_X` is the share of tokens with less. 0.01 is a token that is as good as certain, log 2 = 0.69 a coin's."""
+"""Thresholds in nats: `entropy/below_X` is the fraction of tokens below X. 0.01 is a nearly certain token, log 2 = 0.69 a coin toss."""
 
 SLICES = ("regular", "exploration", "right", "wrong")
 ENTROPY_NAMES = tuple(f"{what}_{name}" for name in SLICES for what in ("entropy", "tokens")) + tuple(f"below_{edge:g}" for edge in BELOW)
@@ -24,7 +24,7 @@ PEAKS = ("gap_max", "forward_s", "backward_s", "optimizer_s")
 
 
 class MetricSums:
-    """One rank's sums, and figures of which the largest over ranks counts. All ranks have the same names, whatever they saw."""
+    """One rank's sums, and peaks of which the maximum over ranks counts. All ranks have the same names, whatever their data."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -42,7 +42,7 @@ class MetricSums:
 
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
-        """Add the seconds of a block; on CUDA those of the device's work, not of its launch."""
+        """Add the seconds of a block; on CUDA until the device has finished its work."""
         begin = time.perf_counter()
         yield
         if self.device.type == "cuda":
@@ -50,7 +50,7 @@ class MetricSums:
         self._peaks[name] += time.perf_counter() - begin
 
     def over_ranks(self) -> "Totals":
-        """The one collective: every rank's vector to every rank."""
+        """Return the totals, by a single collective that sends every rank's vector to every rank."""
         mine = torch.stack([*self._sums.values(), *self._peaks.values()])
         every = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
         dist.all_gather(every, mine)
@@ -66,10 +66,10 @@ class Totals:
     def __init__(self, sums: dict[str, float], peaks: dict[str, float], seen: set[str]) -> None:
         self.sums = sums
         self.peaks = peaks
-        self.seen = seen  # the parts that this loss has, the same on every rank
+        self.seen = seen  # names that this loss adds, the same on every rank
 
     def metrics(self, optimizer_steps: int) -> dict[str, float]:
-        """The figures of uec.tracking.metrics that a policy update has; one that it lacks is absent."""
+        """Return the metrics (uec.tracking.metrics) of the update; metrics without data are absent."""
         sums, peaks = self.sums, self.peaks
         count = max(1.0, sums["response_tokens"])
         found = {f"policy/{name}": sums[name] / count for name in TOKEN_MEANS if name in self.seen}
@@ -86,7 +86,7 @@ class Totals:
 
 
 def entropy_sums(entropies_N: Tensor, exploration_N: Tensor, right_N: Tensor) -> dict[str, Tensor]:
-    """Sums of N tokens by the names of ENTROPY_NAMES, and `entropy`, the sum of all: add over micro-batches and ranks."""
+    """Return sums over N tokens under ENTROPY_NAMES, and their total `entropy`; to be added over micro-batches and ranks."""
     entropies_N = entropies_N.detach()
     sums = {"entropy": entropies_N.sum()}
     for name, member_N in (("regular", ~exploration_N), ("exploration", exploration_N), ("right", right_N), ("wrong", ~right_N)):
@@ -98,7 +98,7 @@ def entropy_sums(entropies_N: Tensor, exploration_N: Tensor, right_N: Tensor) ->
 
 
 def entropy_metrics(sums: dict[str, float], tokens: float) -> dict[str, float]:
-    """The metrics of summed figures; a mean over no token is left out."""
+    """Return the entropy metrics of summed values; a mean over no tokens is absent."""
     found = {f"entropy/{name}": sums[f"entropy_{name}"] / sums[f"tokens_{name}"] for name in SLICES if sums[f"tokens_{name}"]}
     if tokens:
         found |= {f"entropy/below_{edge:g}": sums[f"below_{edge:g}"] / tokens for edge in BELOW}

@@ -1,4 +1,4 @@
-"""DeepSpeed's communication operator for CPUs, which torch compiles on first use and then keeps (see uec/system/process_env.py)."""
+"""DeepSpeed's communication operator for CPUs. torch compiles it on first use and caches it (see uec/system/process_env.py)."""
 
 import fcntl
 import os
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def load_operator() -> None:
-    """Load it before DeepSpeed does, a process of a machine at a time; on CUDA there is none.
+    """Load the operator before DeepSpeed does, in one process of a machine at a time. On CUDA there is none.
 
-    torch marks a build by a file `lock`, which a process that is killed leaves behind and all later ones wait for, for ever. Whoever
-    holds our lock, which ends with its process, knows that no other one builds, and takes that file away.
+    torch marks a build by a file `lock`. A killed process leaves it behind, and all later processes wait for it without end. The holder
+    of our lock, which the system releases with its process, knows that no other process builds, and removes that file.
     """
     import deepspeed
     from deepspeed.accelerator import get_accelerator

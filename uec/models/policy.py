@@ -1,4 +1,4 @@
-"""A language or vision-language model as a policy: log-probabilities and entropies of response tokens, and nothing else."""
+"""A language or vision-language model as a policy, which computes only log-probabilities and entropies of response tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,14 +17,14 @@ from uec.models.rows import Layout, Rows
 from uec.types import Continuation, ImageFeatures, Logprobs
 
 BANNED = -1e9
-"""Logit of a token that must not be: finite, so that its share of the entropy is 0 and not NaN."""
+"""Logit of a banned token: finite, so that its term of the entropy is 0 and not NaN."""
 
 
 class Policy(nn.Module):
-    """Wraps a transformers model so that `forward` gives scores at response positions.
+    """A transformers model whose `forward` returns log-probabilities and entropies at response positions.
 
-    Its own forward makes logits of every position [B, L, V]; this one asks the decoder for hidden states and
-    runs the head on the N response positions, a chunk of `logits_chunk_mb` MiB at a time.
+    The forward pass of transformers computes logits of every position [B, L, V]. This one computes hidden states and runs the head on the
+    N response positions, in chunks of `logits_chunk_mb` MiB.
     """
 
     hf: Any  # transformers' PreTrainedModel
@@ -32,10 +32,10 @@ class Policy(nn.Module):
     def __init__(
         self, hf: nn.Module, logits_chunk_mb: int, vocabulary: int, gradients: Gradients = NO_MORE, banned: Sequence[int] = ()
     ) -> None:
-        """`vocabulary`: tokens that exist. Logits of ids beyond it, where an embedding is padded, get no probability.
+        """`vocabulary`: number of tokens that exist. Ids beyond it, in the padding of an embedding, get no probability.
 
-        `gradients`: which scores carry one beside the log-probabilities at T = 1. `banned`: tokens that no engine samples, because they
-        stand for images: they get no probability either.
+        `gradients`: the scores that have a gradient besides the log-probabilities at T = 1. `banned`: tokens that no engine samples,
+        because they stand for images; they get no probability either.
         """
         super().__init__()
         self.hf = hf
@@ -49,7 +49,7 @@ class Policy(nn.Module):
         self.head = Head(self.hf.get_output_embeddings(), text.to_dict(), vocabulary, rows, gradients, self.banned)
 
     def forward(self, rows: Rows, temperatures_N: Tensor | None = None) -> TokenScores:
-        """Scores of the rows' response tokens."""
+        """Return log-probabilities and entropies of the rows' response tokens."""
         hidden_BLD = self.hf.base_model(
             input_ids=rows.ids_BL, position_ids=rows.positions, use_cache=False, **self._blocks(rows), **self._images(rows)
         ).last_hidden_state
@@ -60,7 +60,7 @@ class Policy(nn.Module):
             return {}
         if not self._takes_blocks:
             raise BadInput(
-                f"model.path: rows of {type(self.hf).__name__} cannot be packed, for transformers lets nobody else compute its attention; "
+                f"model.path: rows of {type(self.hf).__name__} cannot be packed, because transformers allows no custom attention for it; "
                 "set learner.shared_prefix=false"
             )
         return {"blocks": rows.blocks}
@@ -71,10 +71,10 @@ class Policy(nn.Module):
 
 
 class Head(nn.Module):
-    """From hidden states to scores, through the model's own output embedding.
+    """Computes scores from hidden states with the model's output embedding.
 
-    A module of its own, which holds the embedding's parameters: ZeRO-3 then gathers them once, however many chunks there are.
-    Calling the embedding for each chunk would gather it each time, and ranks with unequal chunks would wait for each other for ever.
+    It is a separate module that holds the embedding's parameters, so ZeRO-3 gathers them once for any number of chunks. Calling the
+    embedding for each chunk would gather it each time, and ranks with different numbers of chunks would deadlock.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Head(nn.Module):
         self.rows = rows
         self.gradients = gradients
         self.banned = [token for token in banned if token < vocabulary]
-        # What some architectures do to logits: Granite divides, Cohere multiplies, Gemma caps.
+        # Some architectures transform logits: Granite divides, Cohere multiplies, Gemma caps.
         self.divisor, self.factor = config.get("logits_scaling"), config.get("logit_scale")
         self.cap = config.get("final_logit_softcapping")
 
@@ -108,13 +108,13 @@ class Head(nn.Module):
 
 
 def load_model(settings: ModelConfig, path: str, dtype: str) -> nn.Module:
-    """The model in `path` (a folder or hub name), on CPU, dropout off. Only safetensors are read.
+    """Return the model in `path` (a folder or hub name), on CPU, without dropout. Reads safetensors only.
 
-    Raises BadInput where transformers cannot make a language model of it.
+    Raises BadInput if transformers cannot load a language model from it.
     """
     from transformers.utils import logging
 
-    from uec.models.source import auto_class, load_config
+    from uec.models.pretrained import auto_class, load_config
 
     logging.disable_progress_bar()
     try:
@@ -128,10 +128,10 @@ def load_model(settings: ModelConfig, path: str, dtype: str) -> nn.Module:
 
 
 def without_dropout(model: nn.Module) -> None:
-    """Switch every dropout off for good, so that a model in training mode scores as the engine does.
+    """Switch off all dropout, so that a model in training mode computes the same log-probabilities as the engine.
 
-    Training mode itself stays on: transformers ties gradient checkpointing to it. The config is left as it was, for it goes
-    into checkpoints.
+    Training mode stays on, because transformers requires it for gradient checkpointing. The config stays unchanged, because it is written
+    to checkpoints.
     """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -142,10 +142,10 @@ def without_dropout(model: nn.Module) -> None:
 
 
 def verify(forward: Callable[..., TokenScores], policy: Policy, layout: Layout) -> None:
-    """Compare `forward` (a Policy, or the engine around it) with the model's own, sequence by sequence, on a few short rows.
+    """Compare `forward` (a Policy, or the engine around it) with transformers' forward pass on a few short sequences.
 
-    Some architectures do to hidden states or logits what is not known here, or do not heed a mask or positions: they are named before
-    a run learns from wrong log-probabilities. Raises BadInput.
+    Raises BadInput for architectures that transform hidden states or logits in unknown ways, or that ignore masks or positions, before a
+    run learns from wrong log-probabilities.
     """
     tokens = np.array([token for token in range(1, policy.vocabulary) if token not in policy.banned][:11], np.int32)
     tokens = np.resize(tokens, 11)
@@ -160,21 +160,21 @@ def verify(forward: Callable[..., TokenScores], policy: Policy, layout: Layout) 
         theirs_N = torch.cat([_plain_logprobs(policy, layout, one, images) for row in rows for one in row])
     gap = float((ours_N - theirs_N).abs().max())
     if not gap <= (1e-3 if policy.hf.dtype == torch.float32 else 0.2):
-        advice = ". If only packed rows are off, learner.shared_prefix=false helps" if layout.packed else ""
+        advice = ". If only packed rows differ, learner.shared_prefix=false helps" if layout.packed else ""
         raise BadInput(
-            f"model.path: {type(policy.hf).__name__} cannot be trained: the learner's log-probabilities of it are off by {gap:.3g} nats "
-            "from the model's own forward pass, which treats hidden states, logits, positions or masks in a way that is not known "
-            f"here{advice}"
+            f"model.path: {type(policy.hf).__name__} cannot be trained: the learner's log-probabilities differ by {gap:.3g} nats "
+            "from transformers' forward pass, which treats hidden states, logits, positions or masks in an unsupported way"
+            f"{advice}"
         )
 
 
 def _plain_logprobs(policy: Policy, layout: Layout, one: Continuation, images: Mapping[int, ImageFeatures]) -> Tensor:
-    """[T], by the model's own forward pass on this sequence alone."""
+    """Return log-probabilities [T] by transformers' forward pass on this sequence alone."""
     ids_1L = torch.from_numpy(np.concatenate([one.prompt_tokens, one.tokens]).astype(np.int64))[None].to(layout.device)
     inputs = {}
     if layout.vision is not None and one.prompt in images:
         inputs = {name: tensor.to(layout.device) for name, tensor in layout.vision.inputs([images[one.prompt]]).items()}
-        if layout.vision.has_own_positions:
+        if layout.vision.has_mrope:
             inputs["mm_token_type_ids"] = (ids_1L == layout.vision.image_token).int()
     logits_1LV = policy.hf(input_ids=ids_1L, use_cache=False, **inputs).logits.float()
     if policy.banned:
@@ -183,14 +183,14 @@ def _plain_logprobs(policy: Policy, layout: Layout, one: Continuation, images: M
     return logprobs_TV.gather(1, ids_1L[0, len(one.prompt_tokens) :, None]).squeeze(1)
 
 
-def score_sequences(
+def sequence_logprobs(
     forward: Callable[..., TokenScores],
     sequences: Sequence[Continuation],
     layout: Layout,
     images: Mapping[int, ImageFeatures],
     micro_batch_tokens: int,
 ) -> tuple[list[Logprobs], list[Logprobs]]:
-    """Log-probabilities (T = 1) and true entropies of the sequences' response tokens, without gradient."""
+    """Return log-probabilities (T = 1) and true entropies of the sequences' response tokens, without gradient."""
     sizes = [Length(one.prompt, len(one.prompt_tokens), len(one.tokens)) for one in sequences]
     [share] = plan(sizes, 1, micro_batch_tokens, 1, 0, layout.packed)
     logprobs: list[Logprobs] = [np.empty(0, np.float32)] * len(sequences)

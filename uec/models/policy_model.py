@@ -12,7 +12,7 @@ from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.models.deepspeed_engine import Named, gathered
 from uec.models.policy import Policy
-from uec.models.source import auto_class, load_config
+from uec.models.pretrained import auto_class, load_config
 from uec.models.vision import vision_tower
 
 Forward = Callable[..., TokenScores]

@@ -1,4 +1,4 @@
-"""A vision-language model's processor: how many tokens a picture takes, and what the model reads of it."""
+"""The processor of a vision-language model: the tokens of an image, and the tensors that the vision tower reads."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import xxhash
 
 from uec.config.schema import ImageConfig, ModelConfig
 from uec.errors import BadInput, RunFailed
-from uec.models.source import is_vision_language, load_config, locate_model
+from uec.models.pretrained import is_vision_language, load_config, locate_model
 from uec.types import ImageFeatures, Prompt, Tokens
 
 if TYPE_CHECKING:
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 FILES = ("processor_config.json", "preprocessor_config.json")
-OF_THE_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 VISION_NAME = re.compile(r"(image|img|video|vision|audio).*token_(ids?|index)$|row_col_ids$")
 VISION_TOKEN = re.compile(r"image|img|video|vision|audio|row_\d+_col_\d+", re.IGNORECASE)
-AROUND = (("vision_start_token_id", "vision_end_token_id"), ("image_start_token_id", "image_end_token_id"))
+MARKS = (("vision_start_token_id", "vision_end_token_id"), ("image_start_token_id", "image_end_token_id"))
 
 PROBE = (64, 64)
-"""(height, width) of the blank picture that a processor is tried with."""
+"""(height, width) of the blank image with which a processor is tested."""
 
 
 def load_processor(model: ModelConfig, image: ImageConfig, tokenizer: "PreTrainedTokenizerBase") -> "Processor | None":
-    """The model's processor around the `tokenizer` of `load_tokenizer`, with the limits of `data.image`; None for a text model.
+    """Return the model's processor with the `tokenizer` of `load_tokenizer` and the limits of `data.image`; None for a text model.
 
-    Raises BadInput for a vision-language model that has no processor, or none that can be used, and for limits that it cannot keep.
+    Raises BadInput for a vision-language model without a usable processor, and for limits that the processor does not support.
     """
     config = load_config(model)
     if not is_vision_language(config):
@@ -43,55 +43,55 @@ def load_processor(model: ModelConfig, image: ImageConfig, tokenizer: "PreTraine
     loaded = Processor(processor, tokenizer, config)
     try:
         ids = loaded.replacement(PROBE)
-    except Exception as error:  # code of the family, tried for the first time
-        raise BadInput(f"model.path: the {type(processor).__name__} of {model.path} fails on a blank picture: {error}") from error
+    except Exception as error:  # the first call of the model family's code
+        raise BadInput(f"model.path: the {type(processor).__name__} of {model.path} fails on a blank image: {error}") from error
     special = set(tokenizer.added_tokens_decoder)
     if ids[0] not in special or ids[-1] not in special or loaded.feature_id not in ids:
         raise BadInput(
-            f"model.path: the {type(processor).__name__} of {model.path} has no tokens of their own for a picture's begin, end and "
+            f"model.path: the {type(processor).__name__} of {model.path} has no separate tokens for an image's begin, end and "
             "features; this family is not supported"
         )
     return loaded
 
 
 class Processor:
-    """What data, engine and learner ask of the processor; one thread at a time."""
+    """A processor as data loading, engine and learner use it. Not thread-safe."""
 
     def __init__(self, processor: Any, tokenizer: "PreTrainedTokenizerBase", config: "PreTrainedConfig") -> None:
         self.processor = processor
         self.tokenizer = tokenizer
         self.config = config
         self.image_token: str = processor.image_token
-        """Stands for one picture in a templated text."""
+        """Stands for one image in a templated text."""
         self.image_token_id: int = tokenizer.get_vocab()[self.image_token]
         self.feature_id = int(getattr(config, "image_token_id", None) or self.image_token_id)
-        """The token that a feature takes the place of."""
+        """The token whose embedding is replaced by an image feature."""
         self._settings = json.dumps([type(processor).__name__, processor.image_processor.to_dict()], sort_keys=True, default=str).encode()
         self._replacements: dict[tuple[int, int], list[int]] = {}
 
     @property
     def chat_template(self) -> str | None:
-        """The processor's own, where it has one: beside a tokenizer's it is the one that knows pictures."""
+        """Return the processor's chat template, which supports images, or else the tokenizer's."""
         template = self.processor.chat_template or self.tokenizer.chat_template
         return template.get("default") if isinstance(template, dict) else template
 
     @property
     def placeholder(self) -> str:
-        """`image_token` with the marks that a chat template puts around it, for text without one."""
-        for names in AROUND:
+        """Return `image_token` with the begin and end marks that a chat template writes, for text without a chat template."""
+        for names in MARKS:
             start, end = (getattr(self.config, name, None) for name in names)
             if start is not None and end is not None and start not in self.replacement(PROBE):
                 return f"{self.tokenizer.convert_ids_to_tokens(start)}{self.image_token}{self.tokenizer.convert_ids_to_tokens(end)}"
         return self.image_token
 
     def expand(self, ids: list[int], sizes: list[tuple[int, int]]) -> tuple[list[int], tuple[tuple[int, int], ...]]:
-        """Token ids with one image token a picture -> with as many as the processor makes of it, and `Prompt.spans`.
+        """Replace each image token by the tokens of its image. Return the token ids and `Prompt.spans`.
 
-        `sizes` holds each picture's (height, width) in pixels. Raises ValueError for a picture that the processor refuses, as for its
-        shape, and where there are more or fewer image tokens than pictures.
+        `sizes`: each image's (height, width) in pixels. Raises ValueError for an image that the processor rejects, for example for its
+        shape, and if the numbers of image tokens and images differ.
         """
         if ids.count(self.image_token_id) != len(sizes):
-            raise ValueError(f"{ids.count(self.image_token_id)} image tokens for {len(sizes)} pictures")
+            raise ValueError(f"{ids.count(self.image_token_id)} image tokens for {len(sizes)} images")
         expanded: list[int] = []
         spans = []
         remaining = iter(sizes)
@@ -106,7 +106,7 @@ class Processor:
         return expanded, tuple(spans)
 
     def replacement(self, size: tuple[int, int]) -> list[int]:
-        """The tokens that the processor puts in place of a picture of (height, width) pixels: asked once a size, of a blank one."""
+        """Return the tokens of an image of (height, width) pixels. The processor makes them once per size, from a blank image."""
         if size not in self._replacements:
             from PIL import Image
 
@@ -114,20 +114,20 @@ class Processor:
             try:
                 ids = self.processor(images=[blank], text=[self.image_token], add_special_tokens=False)["input_ids"][0]
             except ValueError as error:
-                raise ValueError(f"the model's processor refuses a picture of {size[1]} x {size[0]} pixels: {error}") from error
+                raise ValueError(f"the model's processor rejects an image of {size[1]} x {size[0]} pixels: {error}") from error
             self._replacements[size] = [int(token) for token in ids]
         return self._replacements[size]
 
     def features(self, prompt: Prompt, images: "list[Image]") -> ImageFeatures:
-        """What the model reads of a prompt's opened `images`. Raises RunFailed, with its index, if the tokens are not the prompt's."""
+        """Return the vision tower's inputs for a prompt's opened `images`. Raises RunFailed if the prompt's tokens have changed."""
         made = self.processor(images=images, text=[prompt.text], add_special_tokens=False, return_tensors="pt")
         self._check_tokens(prompt, made["input_ids"][0].numpy())
-        inputs = {name: np.ascontiguousarray(value.numpy()) for name, value in made.items() if name not in OF_THE_TEXT}
+        inputs = {name: np.ascontiguousarray(value.numpy()) for name, value in made.items() if name not in TEXT_INPUTS}
         count = int((made["input_ids"][0] == self.feature_id).sum())
         return ImageFeatures(prompt.index, inputs, tuple(map(self._digest, images)), count)
 
     def blank(self) -> tuple[Tokens, ImageFeatures]:
-        """A prompt of nothing but a small blank picture, and its features."""
+        """Return the tokens of a prompt that consists of a small blank image, and its features."""
         from PIL import Image
 
         tokens = np.array(self.replacement(PROBE), np.int32)
@@ -135,7 +135,7 @@ class Processor:
         return tokens, self.features(prompt, [Image.new("RGB", (PROBE[1], PROBE[0]))])
 
     def vision_tokens(self) -> list[int]:
-        """Ids that stand for pictures, video or sound, or mark them: no policy may sample them. Sorted; without end of text and padding."""
+        """Return the sorted ids of tokens for images, video or sound, which no policy may sample; end of text and padding excluded."""
         named = {**self.config.to_dict(), **vars(self.processor)}
         found: set[Any] = {self.image_token_id, self.feature_id}
         for name, value in named.items():
@@ -146,11 +146,11 @@ class Processor:
         return sorted(token for token in found if isinstance(token, int) and token >= 0 and token not in kept)
 
     def _check_tokens(self, prompt: Prompt, ids: Tokens) -> None:
-        added = len(prompt.tokens) - len(ids)  # plain text: what the tokenizer puts before it
+        added = len(prompt.tokens) - len(ids)  # plain text: tokens that the tokenizer prepends
         if added < 0 or added > 1 or not np.array_equal(prompt.tokens[added:], ids):
             raise RunFailed(
-                f"prompt {prompt.index}: the model's processor makes other tokens of it, {len(ids)} of them, than the {len(prompt.tokens)} "
-                f"it was loaded with; was a picture changed since? ({', '.join(prompt.images)})"
+                f"prompt {prompt.index}: the model's processor now makes {len(ids)} tokens, which differ from the {len(prompt.tokens)} "
+                f"tokens at the start; was an image changed since? ({', '.join(prompt.images)})"
             )
 
     def _digest(self, image: "Image") -> str:
@@ -161,7 +161,7 @@ class Processor:
 
 
 def _load(model: ModelConfig, tokenizer: "PreTrainedTokenizerBase") -> Any:
-    """The family's processor with its own tokenizer replaced, which AutoProcessor may have built by other rules than ours."""
+    """Load the processor with our tokenizer, because AutoProcessor may build its tokenizer by different rules."""
     from transformers import AutoProcessor, ProcessorMixin
 
     path = locate_model(model)
@@ -171,7 +171,7 @@ def _load(model: ModelConfig, tokenizer: "PreTrainedTokenizerBase") -> Any:
     try:
         found = AutoProcessor.from_pretrained(path, trust_remote_code=model.trust_remote_code)
         if not isinstance(found, ProcessorMixin) or not hasattr(found, "image_processor"):
-            raise BadInput(f"model.path: {model.path} is a vision-language model, and its files give no processor of pictures; {advice}")
+            raise BadInput(f"model.path: {model.path} is a vision-language model, and its files define no image processor; {advice}")
         settings, _ = type(found).get_processor_dict(path)
         parts = [tokenizer if name == "tokenizer" else getattr(found, name) for name in found.get_attributes()]
         return type(found).from_args_and_dict(parts, settings)
@@ -180,20 +180,20 @@ def _load(model: ModelConfig, tokenizer: "PreTrainedTokenizerBase") -> Any:
 
 
 def _set_limits(processor: Any, image: ImageConfig, model: ModelConfig) -> None:
-    """data.image.min_pixels and max_pixels, in the families that know an area: there `size` holds areas, elsewhere lengths."""
+    """Set data.image.min_pixels and max_pixels, in model families whose `size` holds areas; elsewhere it holds lengths."""
     if image.min_pixels is None and image.max_pixels is None:
         return
-    images = processor.image_processor
-    size = dict(images.size)
-    knows_areas = {"min_pixels", "max_pixels"} <= images.valid_kwargs.__annotations__.keys()
+    image_processor = processor.image_processor
+    size = dict(image_processor.size)
+    knows_areas = {"min_pixels", "max_pixels"} <= image_processor.valid_kwargs.__annotations__.keys()
     if not knows_areas or not {"shortest_edge", "longest_edge"} <= size.keys():
         given = [f"data.image.{name}={value}" for name, value in vars(image).items() if name in ("min_pixels", "max_pixels") and value]
-        raise BadInput(f"{', '.join(given)}: the {type(images).__name__} of {model.path} has no such setting; leave it unset")
+        raise BadInput(f"{', '.join(given)}: the {type(image_processor).__name__} of {model.path} has no such setting; leave it unset")
     least = size["shortest_edge"] if image.min_pixels is None else image.min_pixels
     most = size["longest_edge"] if image.max_pixels is None else image.max_pixels
     if least > most:
         raise BadInput(
-            f"data.image.min_pixels={least} is more than data.image.max_pixels={most} (one that is not set is the model's); "
-            "set both, the first not above the second"
+            f"data.image.min_pixels={least} is more than data.image.max_pixels={most} (an unset one has the model's value); "
+            "set both, and the first not above the second"
         )
-    images.size = type(images.size)(**{**size, "shortest_edge": least, "longest_edge": most})
+    image_processor.size = type(image_processor.size)(**{**size, "shortest_edge": least, "longest_edge": most})

@@ -1,4 +1,4 @@
-"""What the forward pass of a vision-language model needs beside tokens: features of images, and positions of image tokens."""
+"""The vision side of a model's forward pass: its vision tower, inputs for images, and positions of image tokens."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,28 +21,28 @@ def vision_tower(hf: Any) -> nn.Module | None:
 class Vision:
     """The vision side of a transformers model `hf`.
 
-    `image_token` stands where a feature goes; `blank` is a small picture's features, `blank_tokens` a prompt of nothing else.
+    `image_token`: replaced by a feature; `blank`: the features of a small image; `blank_tokens`: a prompt of this image only.
     """
 
     def __init__(self, hf: Any, image_token: int, blank_tokens: Tokens, blank: ImageFeatures) -> None:
         self.image_token = image_token
         self.blank_tokens = blank_tokens
         self.blank = blank
-        self._rope_index = getattr(hf.base_model, "get_rope_index", None)  # M-RoPE, of the Qwen-VL models and their kin
+        self._rope_index = getattr(hf.base_model, "get_rope_index", None)  # M-RoPE of the Qwen-VL models and their relatives
 
     @property
-    def has_own_positions(self) -> bool:
-        """Whether image tokens have positions of their own (M-RoPE)."""
+    def has_mrope(self) -> bool:
+        """Return whether image tokens have 3-dimensional positions (M-RoPE)."""
         return self._rope_index is not None
 
     def check(self, row: Sequence[Any], features: ImageFeatures | None) -> None:
-        """Raise RunFailed, naming the prompt, unless a row of responses has as many image tokens as there are features for."""
+        """Raise RunFailed with the prompt unless a row of responses has as many image tokens as features."""
         prompt = row[0]
         count = int((prompt.prompt_tokens == self.image_token).sum())
         expected = 0 if features is None else features.tokens
         if count != expected:
             raise RunFailed(
-                f"prompt {prompt.prompt} has {count} image tokens and features for {expected}: its pictures are not those that it was "
+                f"prompt {prompt.prompt} has {count} image tokens and features for {expected}: its images are not those that it was "
                 "tokenised with; were files changed during the run?"
             )
         for response in row:
@@ -50,7 +50,7 @@ class Vision:
                 raise RunFailed(f"a response to prompt {prompt.prompt} holds an image token, which no engine may sample")
 
     def positions(self, tokens: Tokens, features: ImageFeatures | None) -> NDArray[np.int64] | None:
-        """[3, P] of a prompt, as transformers gives them; None where they are 0 .. P - 1."""
+        """Return a prompt's positions [3, P] as transformers computes them; None where they are 0 .. P - 1."""
         if self._rope_index is None or features is None:
             return None
         ids_1P = torch.from_numpy(tokens.astype(np.int64))[None]
@@ -59,7 +59,7 @@ class Vision:
         return positions_31P[:, 0].numpy()
 
     def inputs(self, features: Sequence[ImageFeatures]) -> dict[str, Tensor]:
-        """The images of all prompts, one after the other, by the names that the model's forward pass knows."""
+        """Concatenate the image inputs of all prompts, by the names of the forward pass's arguments."""
         names = features[0].inputs if features else {}
-        axis = 1 if "pixel_attention_mask" in names else 0  # [1, images, ...] of all arrays in Idefics3 and SmolVLM, which alone have one
+        axis = 1 if "pixel_attention_mask" in names else 0  # Idefics3 and SmolVLM, which alone have a mask, have arrays of shape [1, images, ...]
         return {name: torch.from_numpy(np.concatenate([found.inputs[name] for found in features], axis)) for name in names}

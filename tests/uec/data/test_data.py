@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from uec.config.schema import Config
 from uec.data.prompts import load_dataset
-from uec.data.source import load_rows
+from uec.data.tables import load_rows
 from uec.errors import BadInput
-from uec.models.source import load_tokenizer
+from uec.models.pretrained import load_tokenizer
 
 CHAT = (
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
@@ -132,8 +132,8 @@ def test_a_dataset_name_without_a_hub_says_what_to_pass_instead(monkeypatch: pyt
     assert "there is no file or folder nobody/nothing:main" in said and "HF_HUB_OFFLINE is set" in said
     assert "Pass a .jsonl or .parquet" in said
 
-    monkeypatch.setattr("uec.data.source.is_offline", lambda: False)
-    monkeypatch.setattr("uec.data.source.why_unreachable", lambda: "https://hub cannot be reached: no route")
+    monkeypatch.setattr("uec.data.tables.is_offline", lambda: False)
+    monkeypatch.setattr("uec.data.tables.why_unreachable", lambda: "https://hub cannot be reached: no route")
     said = complaint(lambda: load_rows("nobody/nothing", "train", "data.train"))
     assert "it needs the hub: https://hub cannot be reached: no route. Pass a .jsonl" in said
 
@@ -271,8 +271,8 @@ def test_a_bad_row_is_named(cfg: Config, write: Callable[..., str], rows: list[A
         ([], None, "the prompt is list []"),
         ([{"role": "user"}], None, "is no chat message; expected"),
         ([{"role": "user", "content": ["x"]}], None, "is no chat message"),
-        ([{"role": "assistant", "content": "x"}], None, "no message of the user"),
-        ([{"role": "system", "content": "x"}, {"role": "user", "content": "x"}], "y", "the row has a system message of its own"),
+        ([{"role": "assistant", "content": "x"}], None, "no user message"),
+        ([{"role": "system", "content": "x"}, {"role": "user", "content": "x"}], "y", "the row already has a system message"),
     ],
 )
 def test_bad_chat_messages_are_named(cfg: Config, write: Callable[..., str], prompt: Any, system: str | None, message: str) -> None:
@@ -287,7 +287,7 @@ def test_a_chat_template_that_refuses_a_row_is_named_with_it(cfg: Config, write:
     cfg.data.chat = True
     picky = "{% if messages|length > 1 %}{{ raise_exception('roles must alternate') }}{% endif %}x"
     said = complaint(lambda: load_dataset(cfg, byte_tokenizer(chat_template=picky)))
-    assert "row 2: the model's chat template refuses it: roles must alternate" in said
+    assert "row 2: the model's chat template rejects it: roles must alternate" in said
 
 
 def test_a_model_without_a_chat_template_is_an_error_that_names_the_way_out(cfg: Config, write: Callable[..., str]) -> None:

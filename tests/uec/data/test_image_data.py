@@ -1,4 +1,4 @@
-"""Data sets with pictures: where they stand in a prompt, where they come from, and what does not fit together."""
+"""Data sets with images: where they stand in a prompt, where they come from, and what does not fit together."""
 
 import json
 import shutil
@@ -19,15 +19,15 @@ from uec.config.file import load_config
 from uec.config.schema import Config
 from uec.config.validate import validate
 from uec.data.dataset import Dataset
-from uec.data.embedded import write_images
+from uec.data.embedded_images import write_images
 from uec.data.prompts import load_dataset
-from uec.data.source import load_rows
+from uec.data.tables import load_rows
 from uec.errors import BadInput
+from uec.models.pretrained import load_tokenizer
 from uec.models.processor import load_processor
-from uec.models.source import load_tokenizer
 from uec.run_folder import RunFolder
 from uec.tracking.rollouts import Page, write_rollouts
-from uec.types import Kind, Rollout, Score
+from uec.types import Kind, TrainingSample, Trajectory
 
 GOOD = {"prompt": "Find x.", "answer": "1"}
 
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cfg(make_config: Callable[..., Config], tmp_path: Path, model: Path) -> Config:
-    """Chats of at most 1000 tokens with the pictures of column `images`, from a file that a test writes; no evaluation."""
+    """Chats of at most 1000 tokens with the images of column `images`, from a file that a test writes; no evaluation."""
     cfg = make_config("data.max_prompt_tokens=1000", "data.chat=true")
     cfg.data.train, cfg.data.eval, cfg.model.path = str(tmp_path / "rows.jsonl"), None, str(model)
     return cfg
@@ -76,12 +76,12 @@ def complaint(action: Callable[[], Any]) -> str:
 
 
 def marked(text: str) -> str:
-    """<> for what Qwen's chat template writes for a picture, and nothing of the chat around it."""
+    """<> for what Qwen's chat template writes for an image, and nothing of the chat around it."""
     text = text.removeprefix("<|im_start|>user\n").removesuffix("<|im_end|>\n<|im_start|>assistant\n")
     return text.replace("<|vision_start|><|image_pad|><|vision_end|>", "<>")
 
 
-# --- where pictures stand
+# --- where images stand
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
@@ -101,7 +101,7 @@ def marked(text: str) -> str:
         ("", "Find x.", "Find x."),
     ],
 )
-def test_pictures_stand_where_the_text_says_or_before_it(
+def test_images_stand_where_the_text_says_or_before_it(
     cfg: Config, write: Callable[..., str], images: Any, prompt: str, expected: str, chat: bool
 ) -> None:
     write({"prompt": prompt, "answer": "1", "images": images})
@@ -120,12 +120,12 @@ def test_paths_are_absolute_and_in_the_order_of_their_places(cfg: Config, write:
     assert prompt.row["images"] == ["b.png", "a.png", "b.png"]
 
 
-def test_rows_with_and_without_pictures_mix(cfg: Config, write: Callable[..., str]) -> None:
+def test_rows_with_and_without_images_mix(cfg: Config, write: Callable[..., str]) -> None:
     write({**GOOD, "images": "a.png"}, GOOD, {**GOOD, "images": []}, {**GOOD, "images": ["b.png", "c.png"]})
     assert [marked(prompt.text) for prompt in load(cfg).train] == ["<>Find x.", "Find x.", "Find x.", "<><>Find x."]
 
 
-def test_the_template_may_say_where_the_picture_stands(cfg: Config, write: Callable[..., str]) -> None:
+def test_the_template_may_say_where_the_image_stands(cfg: Config, write: Callable[..., str]) -> None:
     write({**GOOD, "images": "a.png"})
     cfg.data.template = "Look: <image> {prompt} Think."
     assert marked(load(cfg).train[0].text) == "Look: <> Find x. Think."
@@ -141,7 +141,7 @@ def test_a_rows_own_messages_may_hold_parts(cfg: Config, write: Callable[..., st
     assert marked(shown) == "[system:Be brief.][user:Is <> square?][assistant:No.][user:Why? Think.][assistant:"
 
 
-def test_pictures_go_before_the_first_user_turn_of_messages_that_name_no_place(cfg: Config, write: Callable[..., str]) -> None:
+def test_images_go_before_the_first_user_turn_of_messages_that_name_no_place(cfg: Config, write: Callable[..., str]) -> None:
     turns = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "a"}]},
@@ -155,15 +155,15 @@ def test_pictures_go_before_the_first_user_turn_of_messages_that_name_no_place(c
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "<image> and <image>", "images": "a.png"}, "2 x <image> in the text, and 1 pictures; expected one for each"),
-        ({"prompt": "<image>", "images": ["a.png", "b.png"]}, "1 x <image> in the text, and 2 pictures"),
-        ({"prompt": "<image>"}, "1 x <image> in the text, and 0 pictures"),
-        ({"prompt": "What is <|image_pad|>?", "images": "a.png"}, "the text holds '<|image_pad|>', which the model takes for"),
+        ({"prompt": "<image> and <image>", "images": "a.png"}, "2 x <image> in the text, and 1 images; expected one for each"),
+        ({"prompt": "<image>", "images": ["a.png", "b.png"]}, "1 x <image> in the text, and 2 images"),
+        ({"prompt": "<image>"}, "1 x <image> in the text, and 0 images"),
+        ({"prompt": "What is <|image_pad|>?", "images": "a.png"}, "the text holds '<|image_pad|>', which the model reads as"),
         ({"prompt": "What is <|image_pad|>?"}, "the text holds '<|image_pad|>'"),
         ({"prompt": "<|vision_start|>", "images": "a.png"}, "the text holds '<|vision_start|>'"),
         ({"prompt": "x<|video_pad|>", "images": "a.png"}, "the text holds '<|video_pad|>'"),
         ({"prompt": "x", "images": "missing.png"}, "missing.png is no file"),
-        ({"prompt": "x", "images": ["a.png", 7]}, "the picture is int 7"),
+        ({"prompt": "x", "images": ["a.png", 7]}, "the image is int 7"),
         ({"prompt": "x", "images": "https://x.org/a.png"}, "download it"),
         ({"prompt": " ", "images": "a.png"}, "the prompt is empty"),
         (
@@ -172,7 +172,7 @@ def test_pictures_go_before_the_first_user_turn_of_messages_that_name_no_place(c
         ),
         ({"prompt": [{"role": "user", "content": [{"type": "video"}]}], "images": "a.png"}, "is no chat message's part"),
         ({"prompt": [{"role": "user", "content": []}], "images": "a.png"}, "is no chat message"),
-        ({"prompt": [{"role": "assistant", "content": "x"}], "images": "a.png"}, "0 x <image> in the text, and 1 pictures"),
+        ({"prompt": [{"role": "assistant", "content": "x"}], "images": "a.png"}, "0 x <image> in the text, and 1 images"),
     ],
 )
 def test_what_does_not_fit_together_is_named_with_its_row(
@@ -213,23 +213,23 @@ def test_a_chat_template_that_needs_parts_gets_them_for_text_too(
     assert [prompt.text for prompt in load(cfg).train] == ["<|image_pad|>Find x.", "Find x."]
 
 
-def test_a_chat_template_that_loses_a_picture_is_named(cfg: Config, write: Callable[..., str], model: Path, tmp_path: Path) -> None:
+def test_a_chat_template_that_loses_an_image_is_named(cfg: Config, write: Callable[..., str], model: Path, tmp_path: Path) -> None:
     cfg.model.path = str(shutil.copytree(model, tmp_path / "model"))
     (tmp_path / "model/chat_template.jinja").write_text("{{ 'Solve it.' }}")
     write({**GOOD, "images": "a.png"})
     said = complaint(lambda: load(cfg))
-    assert "row 1: the model's chat template writes 0 image tokens for 1 pictures; set data.chat=false" in said
+    assert "row 1: the model's chat template writes 0 image tokens for 1 images; set data.chat=false" in said
 
 
 # --- model and data
 
 
-def test_a_text_model_refuses_rows_with_pictures(cfg: Config, write: Callable[..., str], project: Path) -> None:
+def test_a_text_model_refuses_rows_with_images(cfg: Config, write: Callable[..., str], project: Path) -> None:
     cfg.model.path, cfg.data.chat = str(project / "assets/countdown"), False
     row = {"prompt": "1 2 3 : 6 =", "answer": "6"}
     write(row, {**row, "images": ["a.png"]})
     said = complaint(lambda: load(cfg))
-    assert "row 2: there is a picture in 'images' (data.image_key), and the model reads text only" in said and "data.image_key=null" in said
+    assert "row 2: there is an image in 'images' (data.image_key), and the model reads text only" in said and "data.image_key=null" in said
     cfg.data.image_key = None
     assert len(load(cfg).train) == 2
     write(row, {**row, "images": []}, {**row, "images": None}, {**row, "images": {"bytes": None, "path": None}})
@@ -237,7 +237,7 @@ def test_a_text_model_refuses_rows_with_pictures(cfg: Config, write: Callable[..
     assert len(load(cfg).train) == 4
 
 
-def test_a_text_model_refuses_messages_with_pictures(cfg: Config, write: Callable[..., str], project: Path) -> None:
+def test_a_text_model_refuses_messages_with_images(cfg: Config, write: Callable[..., str], project: Path) -> None:
     cfg.model.path = str(project / "assets/countdown")
     tokenizer = load_tokenizer(cfg.model)
     tokenizer.chat_template = "{{ messages[0]['content'] }}"
@@ -247,10 +247,10 @@ def test_a_text_model_refuses_messages_with_pictures(cfg: Config, write: Callabl
     assert "the model reads text only" in complaint(lambda: load_dataset(cfg, tokenizer))
 
 
-def test_a_column_of_pictures_that_no_row_has_is_named(cfg: Config, write: Callable[..., str]) -> None:
+def test_a_column_of_images_that_no_row_has_is_named(cfg: Config, write: Callable[..., str]) -> None:
     write({**GOOD, "image": "a.png"}, GOOD)
     said = complaint(lambda: load(cfg))
-    assert "no row has a column 'images' (data.image_key) of pictures; there are 'prompt', 'answer', 'image'" in said
+    assert "no row has an image column 'images' (data.image_key); there are 'prompt', 'answer', 'image'" in said
     cfg.data.image_key = None
     assert [prompt.images for prompt in load(cfg).train] == [(), ()]
     cfg.data.image_key = "image"
@@ -277,10 +277,10 @@ def test_long_prompts_are_dropped_with_their_image_tokens_counted(cfg: Config, w
     assert [prompt.index for prompt in dataset.train + dataset.eval] == [0, 1, 2, 3]
     cfg.data.eval, cfg.data.max_prompt_tokens = None, 5
     said = complaint(lambda: load(cfg))
-    assert f"the shortest has {lengths[3]} tokens" in said and "data.image.max_pixels bounds what a picture takes" in said
+    assert f"the shortest has {lengths[3]} tokens" in said and "data.image.max_pixels limits the tokens of an image" in said
 
 
-# --- where pictures come from
+# --- where images come from
 
 
 def test_relative_paths_begin_at_the_data_files_folder_or_the_root(
@@ -307,7 +307,7 @@ def test_each_file_of_a_folder_is_where_its_paths_begin(cfg: Config, write: Call
     assert [prompt.images[0] for prompt in load(cfg).train] == [str(tmp_path / "data" / part / "a.png") for part in "12"]
 
 
-def test_parquet_with_bytes_has_its_pictures_written_into_the_run_folder(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:
+def test_parquet_with_bytes_has_its_images_written_into_the_run_folder(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:
     write(GOOD)
     red, blue = png(60, 60), png(80, 60, "blue")
     rows = [
@@ -328,7 +328,7 @@ def test_parquet_with_bytes_has_its_pictures_written_into_the_run_folder(cfg: Co
     assert len(list((tmp_path / "run/images").iterdir())) == 2
 
 
-def test_a_column_of_bytes_and_one_of_single_pictures_are_read(cfg: Config, tmp_path: Path) -> None:
+def test_a_column_of_bytes_and_one_of_single_images_are_read(cfg: Config, tmp_path: Path) -> None:
     cfg.data.train, cfg.data.image_key = str(tmp_path / "rows.parquet"), "image"
     for value in (png(60, 60), {"bytes": png(60, 60), "path": None}):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{**GOOD, "image": value}]), tmp_path / "rows.parquet")
@@ -336,7 +336,7 @@ def test_a_column_of_bytes_and_one_of_single_pictures_are_read(cfg: Config, tmp_
         assert list(dataset.embedded.values()) == [png(60, 60)] and list(dataset.embedded) == list(dataset.train[0].images)
 
 
-def test_pictures_of_dropped_prompts_are_not_kept(cfg: Config, tmp_path: Path) -> None:
+def test_images_of_dropped_prompts_are_not_kept(cfg: Config, tmp_path: Path) -> None:
     rows = [{**GOOD, "images": [png(60, 60)]}, {**GOOD, "images": [png(140, 140)] * 9}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
     cfg.data.train, cfg.data.max_prompt_tokens = str(tmp_path / "rows.parquet"), 100
@@ -344,11 +344,11 @@ def test_pictures_of_dropped_prompts_are_not_kept(cfg: Config, tmp_path: Path) -
     assert dataset.dropped_train == 1 and list(dataset.embedded.values()) == [png(60, 60)]
 
 
-def test_a_saved_dataset_has_its_pictures_undecoded(cfg: Config, tmp_path: Path) -> None:
+def test_a_saved_dataset_has_its_images_undecoded(cfg: Config, tmp_path: Path) -> None:
     import datasets
 
-    picture = Image.new("RGB", (60, 60), "red")
-    columns = {"prompt": ["Find x.", "Find y."], "answer": ["1", "2"], "image": [picture, None], "images": [[picture, picture], []]}
+    image = Image.new("RGB", (60, 60), "red")
+    columns = {"prompt": ["Find x.", "Find y."], "answer": ["1", "2"], "image": [image, None], "images": [[image, image], []]}
     kinds = {"prompt": datasets.Value("string"), "answer": datasets.Value("string"), "image": datasets.Image()}
     features = datasets.Features({**kinds, "images": datasets.List(datasets.Image())})
     datasets.DatasetDict({"train": datasets.Dataset.from_dict(columns, features)}).save_to_disk(str(tmp_path / "saved"))
@@ -362,17 +362,17 @@ def test_a_saved_dataset_has_its_pictures_undecoded(cfg: Config, tmp_path: Path)
         assert key not in dataset.train[0].row
 
 
-def test_a_dataset_of_the_hub_has_its_pictures_undecoded(cfg: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_of_the_hub_has_its_images_undecoded(cfg: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    picture = Image.new("RGB", (60, 60), "red")
+    image = Image.new("RGB", (60, 60), "red")
     features = datasets.Features({"prompt": datasets.Value("string"), "answer": datasets.Value("string"), "images": datasets.Image()})
-    held = datasets.Dataset.from_dict({"prompt": ["Find x."], "answer": ["1"], "images": [picture]}, features)
+    held = datasets.Dataset.from_dict({"prompt": ["Find x."], "answer": ["1"], "images": [image]}, features)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: held)
-    cfg.data.train = "someone/pictures"
+    cfg.data.train = "someone/images"
     assert len(load(cfg).embedded) == 1
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list([{**GOOD, "images": "a.png"}]))
-    assert "row 1: the picture's path a.png is relative, and a dataset of the hub" in complaint(lambda: load(cfg))
+    assert "row 1: the image's path a.png is relative, and a dataset of the hub" in complaint(lambda: load(cfg))
 
 
 def test_geometry3k_goes_through_with_two_settings(cfg: Config, project: Path) -> None:
@@ -388,7 +388,7 @@ def test_geometry3k_goes_through_with_two_settings(cfg: Config, project: Path) -
 # --- the run
 
 
-def test_bad_pictures_end_with_status_2_before_anything_starts(
+def test_bad_images_end_with_status_2_before_anything_starts(
     project: Path,
     tmp_path: Path,
     write: Callable[..., str],
@@ -397,7 +397,7 @@ def test_bad_pictures_end_with_status_2_before_anything_starts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.setattr("actors.programs.train.connect", lambda *_: pytest.fail("a cluster was asked for"))
+    monkeypatch.setattr("actors.programs.preflight.connect", lambda *_: pytest.fail("a cluster was asked for"))
     (tmp_path / "cut.png").write_bytes(png(60, 60)[:60])
     data = write({**GOOD, "images": "a.png"}, {**GOOD, "images": "cut.png"})
 
@@ -408,7 +408,7 @@ def test_bad_pictures_end_with_status_2_before_anything_starts(
         assert not list(tmp_path.glob("runs/*"))
         return said
 
-    assert "row 1: there is a picture in 'images' (data.image_key)" in refused()
+    assert "row 1: there is an image in 'images' (data.image_key)" in refused()
     pictured = [f"model.path={model}", "data.chat=true", "reward.fn=exact"]
     assert "row 2: " in (said := refused(*pictured)) and "cut.png is damaged" in said
     assert "data.image.max_file_pixels=100" in refused(*pictured, "data.image.max_file_pixels=100")
@@ -422,29 +422,29 @@ def test_bad_pictures_end_with_status_2_before_anything_starts(
         (["data.image.min_pixels=500", "data.image.max_pixels=400"], ["data.image.min_pixels=500", "data.image.max_pixels=400"]),
         (["data.image_key=prompt"], ["data.image_key=prompt", "data.prompt_key=prompt"]),
         (["data.image_key=answer"], ["data.image_key=answer", "data.answer_key=answer"]),
-        (["data.image_key=null", "data.image.root=pictures"], ["data.image.root=pictures", "data.image_key"]),
+        (["data.image_key=null", "data.image.root=images"], ["data.image.root=images", "data.image_key"]),
         (["data.image.max_file_pixels=0"], ["data.image.max_file_pixels=0", "at least 1"]),
     ],
 )
-def test_settings_of_pictures_that_exclude_each_other_are_named(project: Path, overrides: list[str], fragments: list[str]) -> None:
+def test_settings_of_images_that_exclude_each_other_are_named(project: Path, overrides: list[str], fragments: list[str]) -> None:
     said = complaint(lambda: validate(load_config(project / "configs/llm.yaml", overrides)))
     assert all(fragment in said for fragment in fragments)
 
 
-def test_rollouts_name_the_pictures_from_the_run_folder(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:
+def test_rollouts_name_the_images_from_the_run_folder(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:
     write(GOOD)
     run = RunFolder(tmp_path / "run")
     rows = [{**GOOD, "images": [{"bytes": png(60, 60), "path": None}, {"bytes": None, "path": "a.png"}]}, {**GOOD, "images": []}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
     cfg.data.train = str(tmp_path / "rows.parquet")
     prompts = write_images(load(cfg), run.images).train
-    rollouts = [
-        Rollout(i, 0, i, Kind.REGULAR, 1.0, prompt.tokens, np.array([5], np.int32), np.array([-1.0], np.float32), False, 0)
+    trajectories = [
+        Trajectory(i, 0, i, Kind.REGULAR, 1.0, prompt.tokens, np.array([5], np.int32), np.array([-1.0], np.float32), False, (0,))
         for i, prompt in enumerate(prompts)
     ]
-    scores = [Score(i, 0, i, 1.0, 1.0, {}, None, False, 3, 1, False, 0) for i in range(2)]
+    samples = [TrainingSample(i, i, 3, 1, group=i, reward=1.0, accuracy=1.0) for i in range(2)]
     path = run.rollouts / "step_000001.jsonl"
-    write_rollouts(path, 1, [Page([0, 1], {})], [rollouts], [scores], {p.index: p for p in prompts}, lambda texts: ["r"] * len(texts))
+    write_rollouts(path, 1, [Page([0, 1], {})], [trajectories], [samples], {p.index: p for p in prompts}, lambda texts: ["r"] * len(texts))
     first, second = map(json.loads, path.read_text().splitlines())
     inside, outside = first["images"]
     assert (run.path / inside).read_bytes() == png(60, 60) and inside.startswith("images/") and outside == str(tmp_path / "a.png")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uec.data.order import PromptOrder
+from uec.data.prompt_order import PromptOrder
 from uec.errors import BadInput
 
 

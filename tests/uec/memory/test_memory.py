@@ -10,14 +10,14 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.support.model_folders import model_folder
 from uec.config.schema import Config, ModelConfig
-from uec.memory.engine import engine_parts
+from uec.memory.allocations import GIB, MIB, Allocation
+from uec.memory.engine_memory import engine_memory
 from uec.memory.gpus import gpu_estimates, smallest_gpu
 from uec.memory.host import host_estimate
-from uec.memory.learner import learner_parts, micro_batch_tokens
-from uec.memory.load import most, usual
-from uec.memory.parts import GIB, MIB, Part
-from uec.memory.report import memory_report
-from uec.memory.shape import Blocks, Shape, shape_of
+from uec.memory.learner_memory import learner_memory, micro_batch_tokens
+from uec.memory.memory_report import memory_report
+from uec.memory.shape import Layers, Shape, shape_of
+from uec.memory.workload import typical, worst_case
 from uec.models.policy import Policy
 from uec.models.rows import Layout
 from uec.system.platform import detect
@@ -28,17 +28,17 @@ SEVEN = 7_615_616_512
 which is 233,057,792; 28 of them, two embeddings of 152,064 x 3584, and the last norm's 3584."""
 
 
-WORST = most(16)
+WORST = worst_case(16)
 PROMPTS = [8, 16]
 
 
 def shape(parameters: int = SEVEN, **changes: int | bool) -> Shape:
     given = dict(trained=parameters, head=152_064 * 3584, vocabulary=152_064, patches=1, pixels=1, trains_vision=False) | changes
-    return Shape(parameters=parameters, text=Blocks(28, 3584, 18944, 3584, 512, 4), vision=None, **given)  # type: ignore[arg-type]
+    return Shape(parameters=parameters, text=Layers(28, 3584, 18944, 3584, 512, 4), vision=None, **given)  # type: ignore[arg-type]
 
 
-def sizes(parts: list[Part]) -> dict[str, float]:
-    return {part.name: part.bytes for part in parts}
+def sizes(allocations: list[Allocation]) -> dict[str, float]:
+    return {allocation.name: allocation.bytes for allocation in allocations}
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_zero_divides_more_with_each_stage(
     seven: Callable[..., Config], stage: int, weights: float, master: float, moments: float, gradients: float
 ) -> None:
     cfg = seven("learner.ranks=4", f"learner.zero_stage={stage}", "loss.kl_coef=0.01", "learner.micro_batch_tokens=65536")
-    found = sizes(learner_parts(cfg, shape(), detect(cfg, "cuda"), WORST, GIB))
+    found = sizes(learner_memory(cfg, shape(), detect(cfg, "cuda"), WORST, GIB))
     assert found["weights"] == found["reference model"] == weights * SEVEN
     assert found["float32 weights of the optimizer"] == master * SEVEN
     assert found["AdamW's two moments"] == moments * SEVEN
@@ -89,10 +89,10 @@ def test_zero_divides_more_with_each_stage(
 
 def test_in_float32_stage_0_keeps_16_bytes_a_parameter_and_the_steps_copy(make_config: Callable[..., Config]) -> None:
     cfg = make_config("learner.zero_stage=0", "algorithm=grpo", "learner.micro_batch_tokens=35")  # the step is the peak
-    found = sizes(learner_parts(cfg, shape(), detect(cfg, "cpu"), WORST, 0))
+    found = sizes(learner_memory(cfg, shape(), detect(cfg, "cpu"), WORST, 0))
     kept = ("weights", "AdamW's two moments", "gradients", "the optimizer step's copies of gradients")
     assert [found[name] / SEVEN for name in kept] == [4, 8, 4, 4]
-    assert "float32 weights of the optimizer" not in found and "gradients under way" not in found
+    assert "float32 weights of the optimizer" not in found and "gradient bucket" not in found
 
 
 def test_a_micro_batch_has_no_more_tokens_than_a_step(make_config: Callable[..., Config]) -> None:
@@ -108,12 +108,12 @@ def test_a_micro_batch_has_no_more_tokens_than_a_step(make_config: Callable[...,
 
 def test_as_a_rule_half_is_kept_and_little_of_what_exploration_finds(make_config: Callable[..., Config]) -> None:
     cfg = make_config()  # 8 responses a prompt, 16 more if it is difficult
-    assert micro_batch_tokens(cfg, most(16)) == 32 * (16 + 24 * 19)
-    assert micro_batch_tokens(cfg, usual(8)) == 32 * (8 + 4.25 * 19)
+    assert micro_batch_tokens(cfg, worst_case(16)) == 32 * (16 + 24 * 19)
+    assert micro_batch_tokens(cfg, typical(8)) == 32 * (8 + 4.25 * 19)
     cfg.retention.min_abs_advantage = None  # every regular response is kept
-    assert micro_batch_tokens(cfg, usual(8)) == 32 * (8 + 8.25 * 19)
+    assert micro_batch_tokens(cfg, typical(8)) == 32 * (8 + 8.25 * 19)
     cfg.learner.ranks = cfg.learner.optimizer_steps = 2
-    assert micro_batch_tokens(cfg, usual(8)) == 8 * (8 + 8.25 * 19)
+    assert micro_batch_tokens(cfg, typical(8)) == 8 * (8 + 8.25 * 19)
 
 
 def test_activations_are_what_autograd_keeps() -> None:
@@ -136,15 +136,15 @@ def test_activations_are_what_autograd_keeps() -> None:
         scores = policy(rows)
     measured = sum(storage.nbytes() for storage in kept.values())
     assert scores.logprobs_N.requires_grad and rows.tokens == 2 * (20 + 8 * 60)
-    blocks = Blocks(layers=3, hidden=128, intermediate=384, query=128, key=64, key_heads=2)
-    assert blocks.kept(4, keys=1 + 20 / 60) == 2 * 12 * 128 + 4 * (3 * 128 + 2 * 4 / 3 * 64 + 4 * 384)
-    assert 3 * rows.tokens * blocks.kept(4, keys=1 + 20 / 60) == pytest.approx(measured, rel=0.1)
+    layers = Layers(count=3, hidden=128, intermediate=384, query=128, key=64, key_heads=2)
+    assert layers.kept_bytes(4, keys=1 + 20 / 60) == 2 * 12 * 128 + 4 * (3 * 128 + 2 * 4 / 3 * 64 + 4 * 384)
+    assert 3 * rows.tokens * layers.kept_bytes(4, keys=1 + 20 / 60) == pytest.approx(measured, rel=0.1)
 
 
 def test_gradient_checkpointing_and_smaller_micro_batches_take_less(seven: Callable[..., Config]) -> None:
     def activations(*overrides: str) -> float:
         cfg = seven("train.prompts_per_step=1024", "learner.zero_stage=3", "learner.ranks=4", *overrides)
-        found = sizes(learner_parts(cfg, shape_of(cfg.model), detect(cfg, "cuda"), WORST, GIB))
+        found = sizes(learner_memory(cfg, shape_of(cfg.model), detect(cfg, "cuda"), WORST, GIB))
         return next(size for name, size in found.items() if name.startswith("activations"))
 
     layer = 2 * (4 * 3584 + 4 * 3584) + 2 * (3 * 3584 + 2 * (1 + 16 / 19) * 512 + 4 * 18944)
@@ -155,17 +155,17 @@ def test_gradient_checkpointing_and_smaller_micro_batches_take_less(seven: Calla
 
 def test_an_engine_takes_its_share_of_a_gpu_and_divides_weights_over_tensor_parallel_ranks(seven: Callable[..., Config]) -> None:
     cfg = seven("rollout.tensor_parallel=2", "rollout.gpu_memory=0.5", "rollout.kv_cache_mb=null")
-    found = sizes(engine_parts(cfg, shape(), detect(cfg, "cuda"), GIB, 80 * GIB))
-    exchange = found.pop("buffers of the weight exchange")
+    found = sizes(engine_memory(cfg, shape(), detect(cfg, "cuda"), GIB, 80 * GIB))
+    exchange = found.pop("buffers of the weight sync")
     assert found["weights"] == SEVEN and exchange == 2 * GIB
     assert sum(found.values()) == pytest.approx(40 * GIB)
     cfg.rollout.kv_cache_mb = 1024
-    assert sizes(engine_parts(cfg, shape(), detect(cfg, "cuda"), GIB, 80 * GIB))["KV cache"] == GIB
+    assert sizes(engine_memory(cfg, shape(), detect(cfg, "cuda"), GIB, 80 * GIB))["KV cache"] == GIB
 
 
 def test_on_cpu_an_engine_has_its_weights_twice_and_the_cache_that_was_asked_for(make_config: Callable[..., Config]) -> None:
     cfg = make_config("rollout.kv_cache_mb=null")
-    found = sizes(engine_parts(cfg, shape_of(cfg.model), detect(cfg, "cpu"), 0))
+    found = sizes(engine_memory(cfg, shape_of(cfg.model), detect(cfg, "cpu"), 0))
     assert found["weights"] == found["weights packed for vLLM's CPU kernels"] == 4 * 802_816
     assert found["KV cache"] == 512 * MIB
 
@@ -177,8 +177,8 @@ def test_colocated_engine_and_learner_add_up_on_one_gpu(seven: Callable[..., Con
     together = seven("learner.ranks=4", "rollout.engines=4", "learner.zero_stage=3", "cluster.placement=colocated")
     [shared] = gpu_estimates(together, shape(), detect(together, "cuda"), WORST, 80 * GIB)
     assert shared.device == "4 shared GPUs" and [holder.name for holder in shared.holders] == ["learner", "engine"]
-    names = {part.name for holder in shared.holders for part in holder.parts}
-    assert "weights handed to the engine" in names and "buffers of the weight exchange" not in names
+    names = {allocation.name for holder in shared.holders for allocation in holder.allocations}
+    assert "weights handed to the engine" in names and "buffers of the weight sync" not in names
 
 
 def test_the_machine_holds_every_actor(make_config: Callable[..., Config]) -> None:
@@ -186,7 +186,7 @@ def test_the_machine_holds_every_actor(make_config: Callable[..., Config]) -> No
     estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), WORST, store=0)
     counts = {holder.name: holder.count for holder in estimate.holders}
     assert (counts["engine"], counts["learner"], counts["grader"]) == (2, 2, 3)
-    assert estimate.bytes == sum(holder.count * sum(part.bytes for part in holder.parts) for holder in estimate.holders)
+    assert estimate.bytes == sum(holder.count * sum(allocation.bytes for allocation in holder.allocations) for holder in estimate.holders)
 
 
 def test_the_smallest_gpu_that_is_large_enough_is_named(seven: Callable[..., Config]) -> None:

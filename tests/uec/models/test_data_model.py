@@ -15,8 +15,8 @@ from transformers import AutoTokenizer
 from launch import smollm2
 from uec.config.schema import ModelConfig
 from uec.errors import EXIT_BAD_INPUT, BadInput
-from uec.models import source
-from uec.models.source import absolute_path, context_length, load_decoder, load_tokenizer, resolve_model
+from uec.models import pretrained
+from uec.models.pretrained import absolute_path, context_length, load_decoder, load_tokenizer, resolve_model
 from uec.system.hub import why_unreachable
 
 
@@ -61,7 +61,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_hub_name_without_a_hub_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     said = complaint(lambda: resolve_model(ModelConfig(path="nobody/nothing")))
     assert "there is no folder nobody/nothing, and as a hub name it is not in the cache" in said and "HF_HUB_OFFLINE is set" in said
-    monkeypatch.setattr(source, "why_unreachable", lambda: "https://hub cannot be reached: no route")
+    monkeypatch.setattr(pretrained, "why_unreachable", lambda: "https://hub cannot be reached: no route")
     assert "https://hub cannot be reached: no route" in complaint(lambda: resolve_model(ModelConfig(path="nobody/nothing")))
 
 
@@ -114,8 +114,8 @@ def test_a_decoder_gives_the_tokenizers_texts_without_special_tokens(folder: Pat
 
 def test_decoding_needs_neither_transformers_nor_torch(folder: Path) -> None:
     program = (
-        "import sys; from uec.config.schema import Model; from uec.models.source import load_decoder; "
-        f"load_decoder(Model(path={str(folder)!r})); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+        "import sys; from uec.config.schema import ModelConfig; from uec.models.pretrained import load_decoder; "
+        f"load_decoder(ModelConfig(path={str(folder)!r})); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
@@ -124,7 +124,7 @@ def test_a_folder_without_a_tokenizer_or_its_end_of_text_is_named(folder: Path) 
     edit(folder / "tokenizer_config.json", eos_token=None)
     assert "has no eos_token to end a response" in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))
     (folder / "tokenizer_config.json").write_text("{")
-    assert "tokenizer_config.json is not JSON" in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))
+    assert "tokenizer_config.json is not valid JSON" in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))
     (folder / "tokenizer_config.json").unlink()
     (folder / "tokenizer.json").unlink()
     assert f"{folder} has no tokenizer (tokenizer.json" in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))

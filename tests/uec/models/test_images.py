@@ -1,4 +1,4 @@
-"""Pictures: what a value of the image column may be, and what comes of every kind of file."""
+"""Images: what a value of the image column may be, and what comes of every kind of file."""
 
 import os
 import struct
@@ -17,9 +17,9 @@ from PIL import Image
 
 from uec.config.schema import ImageConfig
 from uec.data.dataset import Dataset
-from uec.data.decode import decode
-from uec.data.embedded import file_name, write_images
-from uec.data.image import find_pictures, holds_bytes, open_image
+from uec.data.embedded_images import file_name, write_images
+from uec.data.image_file import find_images, holds_bytes, open_image
+from uec.data.image_sizes import measure_images
 from uec.errors import BadInput
 from uec.types import Prompt
 
@@ -39,7 +39,7 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 def only_pixel(content: bytes) -> tuple[int, ...]:
-    """The colour of a picture of one colour."""
+    """The colour of an image of one colour."""
     image = open_image(content, LIMITS, "row 1")
     assert image.mode == "RGB"
     [(_, colour)] = image.getcolors()
@@ -60,22 +60,22 @@ def png_that_claims(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
 
 
-# --- every kind of picture becomes RGB
+# --- every kind of image becomes RGB
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_is_read(format: str, tmp_path: Path) -> None:
-    picture = Image.new("RGB", (30, 20), "white")
-    (tmp_path / "picture").write_bytes(encoded(picture, format))
-    image = open_image(tmp_path / "picture", LIMITS, "row 1")
+    original = Image.new("RGB", (30, 20), "white")
+    (tmp_path / "image").write_bytes(encoded(original, format))
+    image = open_image(tmp_path / "image", LIMITS, "row 1")
     assert image.size == (30, 20) and image.mode == "RGB" and np.asarray(image).min() > 250
-    assert open_image(str(tmp_path / "picture"), LIMITS, "row 1").tobytes() == image.tobytes()
+    assert open_image(str(tmp_path / "image"), LIMITS, "row 1").tobytes() == image.tobytes()
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
 def test_pixels_of_a_lossless_format_stay_as_they_are(format: str) -> None:
-    picture = noise(17, 9)
-    assert open_image(encoded(picture, format), LIMITS, "row 1").tobytes() == picture.tobytes()
+    original = noise(17, 9)
+    assert open_image(encoded(original, format), LIMITS, "row 1").tobytes() == original.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -127,21 +127,21 @@ def test_palettes_with_and_without_transparency_keep_their_colours() -> None:
     [(1, (3, 2), (0, 0)), (2, (3, 2), (2, 0)), (3, (3, 2), (2, 1)), (4, (3, 2), (0, 1))]
     + [(5, (2, 3), (0, 0)), (6, (2, 3), (1, 0)), (7, (2, 3), (1, 2)), (8, (2, 3), (0, 2))],
 )
-def test_a_picture_is_turned_as_its_exif_orientation_says(orientation: int, size: tuple[int, int], corner: tuple[int, int]) -> None:
-    picture = Image.new("RGB", (3, 2))
-    picture.putpixel((0, 0), RED)
-    exif = picture.getexif()
+def test_an_image_is_turned_as_its_exif_orientation_says(orientation: int, size: tuple[int, int], corner: tuple[int, int]) -> None:
+    original = Image.new("RGB", (3, 2))
+    original.putpixel((0, 0), RED)
+    exif = original.getexif()
     exif[0x0112] = orientation
-    turned = open_image(encoded(picture, exif=exif), LIMITS, "row 1")
+    turned = open_image(encoded(original, exif=exif), LIMITS, "row 1")
     assert turned.size == size and turned.getpixel(corner) == RED
-    assert decode({encoded(picture, exif=exif): "row 1"}, LIMITS) == {encoded(picture, exif=exif): size[::-1]}
+    assert measure_images({encoded(original, exif=exif): "row 1"}, LIMITS) == {encoded(original, exif=exif): size[::-1]}
 
 
 def test_broken_exif_data_do_not_matter() -> None:
-    picture = Image.new("RGB", (40, 20), RED)
-    exif = picture.getexif()
+    original = Image.new("RGB", (40, 20), RED)
+    exif = original.getexif()
     exif[0x0112] = 6
-    content = bytearray(encoded(picture, "JPEG", exif=exif))
+    content = bytearray(encoded(original, "JPEG", exif=exif))
     content[content.index(b"Exif") + 12] ^= 0xFF
     assert open_image(bytes(content), LIMITS, "row 1").size == (40, 20)
 
@@ -154,7 +154,7 @@ def test_of_an_animation_the_first_frame_is_taken(format: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (3, 3), (2, 1)])
-def test_the_smallest_pictures_are_read(size: tuple[int, int]) -> None:
+def test_the_smallest_images_are_read(size: tuple[int, int]) -> None:
     assert open_image(encoded(Image.new("RGB", size)), LIMITS, "row 1").size == size
 
 
@@ -178,21 +178,21 @@ def test_the_limit_of_pixels_is_ours_below_and_above_that_of_pillow() -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_that_is_cut_off_is_found(format: str, tmp_path: Path) -> None:
-    path = tmp_path / "cut.picture"
+    path = tmp_path / "cut.image"
     content = encoded(noise(64, 64), format)
     path.write_bytes(content[: len(content) // 2])
     said = complaint(lambda: open_image(path, LIMITS, "data.train: x, row 7"))
-    assert said.startswith(f"data.train: x, row 7: {path} is ") and ("damaged" in said or "no picture that can be read" in said)
+    assert said.startswith(f"data.train: x, row 7: {path} is ") and ("damaged" in said or "no image that can be read" in said)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"no picture at all", b"<svg xmlns='http://www.w3.org/2000/svg'/>", encoded(noise(9, 9), "PPM"), encoded(noise(16, 16), "ICO")],
+    [b"", b"no image at all", b"<svg xmlns='http://www.w3.org/2000/svg'/>", encoded(noise(9, 9), "PPM"), encoded(noise(16, 16), "ICO")],
     ids=["empty", "text", "svg", "ppm", "ico"],
 )
-def test_what_is_no_picture_of_a_known_format_is_refused_with_the_list(content: bytes) -> None:
+def test_what_is_no_image_of_a_known_format_is_refused_with_the_list(content: bytes) -> None:
     said = complaint(lambda: open_image(content, LIMITS, "row 1"))
-    assert "row 1: the picture in the data is no picture that can be read; expected PNG, JPEG, WEBP, GIF, BMP, TIFF" in said
+    assert "row 1: the image in the data is no image that can be read; expected PNG, JPEG, WEBP, GIF, BMP, TIFF" in said
 
 
 def test_pixels_of_32_bits_are_refused() -> None:
@@ -221,11 +221,11 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def found(value: Any, folder: Path | None = Path("/data"), **limits: Any) -> list[Any]:
-    return find_pictures(value, folder, ImageConfig(**limits), "row 1")
+    return find_images(value, folder, ImageConfig(**limits), "row 1")
 
 
 @pytest.mark.parametrize("value", [None, "", [], {"bytes": None, "path": None}, {"bytes": None}, {"bytes": b"", "path": ""}])
-def test_a_row_may_have_no_picture(value: Any) -> None:
+def test_a_row_may_have_no_image(value: Any) -> None:
     assert found(value) == [] and not (holds_bytes(value) and value["bytes"])
 
 
@@ -249,13 +249,13 @@ def test_paths_bytes_and_lists_of_them_are_found(value: Any, expected: list[Any]
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (5, "the picture is int 5; expected a path, the bytes of a picture file"),
-        ({"url": "x"}, "the picture is dict {'url': 'x'}"),
-        ({"path": 5}, "the picture is dict"),
-        ({"bytes": "aGk=", "path": None}, "the picture is dict"),
-        ([["a.png"]], "the picture is list"),
-        (["a.png", None], "picture 2 of 2 is empty"),
-        (["a.png", ""], "picture 2 of 2 is empty"),
+        (5, "the image is int 5; expected a path, the bytes of an image file"),
+        ({"url": "x"}, "the image is dict {'url': 'x'}"),
+        ({"path": 5}, "the image is dict"),
+        ({"bytes": "aGk=", "path": None}, "the image is dict"),
+        ([["a.png"]], "the image is list"),
+        (["a.png", None], "image 2 of 2 is empty"),
+        (["a.png", ""], "image 2 of 2 is empty"),
         ("a\0.png", "cannot be a path"),
     ],
 )
@@ -298,28 +298,28 @@ def test_a_root_that_is_not_there_is_named() -> None:
 # --- side by side, and into the run folder
 
 
-def test_pictures_are_decoded_side_by_side_and_the_first_bad_one_is_named(tmp_path: Path) -> None:
-    pictures: dict[Any, str] = {encoded(noise(5 + i, 7, i)): f"row {i}" for i in range(40)}
-    assert list(decode(pictures, LIMITS).values()) == [(7, 5 + i) for i in range(40)]
-    pictures = {**pictures, tmp_path / "missing.png": "row 41", b"text": "row 42"}
-    assert complaint(lambda: decode(pictures, LIMITS)).startswith("row 41: ")
-    assert decode({}, LIMITS) == {}
+def test_images_are_decoded_side_by_side_and_the_first_bad_one_is_named(tmp_path: Path) -> None:
+    images: dict[Any, str] = {encoded(noise(5 + i, 7, i)): f"row {i}" for i in range(40)}
+    assert list(measure_images(images, LIMITS).values()) == [(7, 5 + i) for i in range(40)]
+    images = {**images, tmp_path / "missing.png": "row 41", b"text": "row 42"}
+    assert complaint(lambda: measure_images(images, LIMITS)).startswith("row 41: ")
+    assert measure_images({}, LIMITS) == {}
 
 
 def test_a_long_decoding_is_said_once_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures = {encoded(noise(5, 7, i)): "row" for i in range(5)}
-    decode(pictures, LIMITS)
+    images = {encoded(noise(5, 7, i)): "row" for i in range(5)}
+    measure_images(images, LIMITS)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("uec.data.decode.QUIET_S", 0.0)
-    decode(pictures, LIMITS)
-    assert capsys.readouterr() == ("", "uec: decoding 5 pictures\n")
+    monkeypatch.setattr("uec.data.image_sizes.QUIET_S", 0.0)
+    measure_images(images, LIMITS)
+    assert capsys.readouterr() == ("", "uec: decoding 5 images\n")
 
 
 def prompt(index: int, *images: str) -> Prompt:
     return Prompt(index, "text", np.array([1], np.int32), "a", {}, images, ((0, 1),) * len(images))
 
 
-def test_embedded_pictures_become_files_named_after_their_content(tmp_path: Path) -> None:
+def test_embedded_images_become_files_named_after_their_content(tmp_path: Path) -> None:
     png, jpeg = encoded(noise(5, 5)), encoded(noise(5, 5), "JPEG")
     names = [file_name(png), file_name(jpeg)]
     assert names[0].endswith(".png") and names[1].endswith(".jpg") and len(names[0]) == 20
@@ -345,13 +345,13 @@ def test_a_file_that_is_there_stays_and_a_spoiled_one_is_written_again(tmp_path:
     assert path.read_bytes() == content
 
 
-def test_without_embedded_pictures_no_folder_is_made(tmp_path: Path) -> None:
+def test_without_embedded_images_no_folder_is_made(tmp_path: Path) -> None:
     dataset = Dataset([prompt(0, "/there/a.png")], [], 0, 0)
     assert write_images(dataset, tmp_path / "images") is dataset and not (tmp_path / "images").exists()
 
 
-def test_a_disk_that_refuses_the_pictures_is_bad_input(tmp_path: Path) -> None:
+def test_a_disk_that_refuses_the_images_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     content = encoded(noise(5, 5))
     dataset = Dataset([prompt(0, file_name(content))], [], 0, 0, {file_name(content): content})
-    assert "run.dir: the data's pictures cannot be written to" in complaint(lambda: write_images(dataset, tmp_path / "file" / "images"))
+    assert "run.dir: the data's images cannot be written to" in complaint(lambda: write_images(dataset, tmp_path / "file" / "images"))

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uec.models.packing import Length, Share, plan, rows_of
+from uec.models.packing import Length, plan, rows_of
+from uec.types import UpdatePlan
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 60)), max_size=80)
 
@@ -16,7 +17,7 @@ def apart(lengths: list[int], responses: list[int]) -> list[Length]:
     return [Length(number, length - response, response) for number, (length, response) in enumerate(zip(lengths, responses, strict=True))]
 
 
-def batches(share: Share) -> list[list[int]]:
+def batches(share: UpdatePlan) -> list[list[int]]:
     """Responses of the whole batch in each of a rank's micro-batches."""
     return [[share.responses[i] for row in batch for i in row] for step in share.steps for batch in step]
 
@@ -85,7 +86,7 @@ def test_a_rank_without_rows_gets_an_empty_micro_batch():
 
 
 def test_no_rows_give_a_plan_without_steps():
-    assert plan([], ranks=2, micro_batch_tokens=10, optimizer_steps=3, seed=0) == [Share([], [], [], []), Share([], [], [], [])]
+    assert plan([], ranks=2, micro_batch_tokens=10, optimizer_steps=3, seed=0) == [UpdatePlan([], [], [], []), UpdatePlan([], [], [], [])]
 
 
 def test_ranks_carry_about_equal_loads():

@@ -23,10 +23,10 @@ from transformers import (
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.models.microbatch import collate
-from uec.models.policy import Policy, load_model, score_sequences, verify, without_dropout
+from uec.models.policy import Policy, load_model, sequence_logprobs, verify, without_dropout
+from uec.models.pretrained import full_attention
 from uec.models.rows import Layout, Rows
-from uec.models.source import full_attention
-from uec.types import Continuation, Kind, Rollout, Sample
+from uec.types import Continuation, Kind, Trajectory, UpdatePlan
 
 LAYOUT = Layout(torch.device("cpu"), packed=False)
 PACKED = Layout(torch.device("cpu"), packed=True)
@@ -64,12 +64,16 @@ def plain_logits(hf: torch.nn.Module, prompt: np.ndarray, response: np.ndarray) 
     return hf(input_ids=ids).logits[0, len(prompt) - 1 : -1].double()
 
 
-def rollout(**changes) -> Rollout:
+def trajectory(**changes) -> Trajectory:
     fields = {
         "group": 0, "index": 0, "prompt": 0, "kind": Kind.REGULAR, "temperature": 1.0, "prompt_tokens": np.array([5, 6], np.int32),
-        "tokens": np.array([7, 8, 9], np.int32), "logprobs": np.array([-1, -2, -3], np.float32), "truncated": False, "version": 0,
+        "tokens": np.array([7, 8, 9], np.int32), "logprobs": np.array([-1, -2, -3], np.float32), "truncated": False, "versions": (0,),
     }  # fmt: skip
-    return Rollout(**{**fields, **changes})
+    return Trajectory(**{**fields, **changes})
+
+
+def share(advantages: list[float], right: list[bool]) -> UpdatePlan:
+    return UpdatePlan([], [], [], [], advantages=advantages, right=right)
 
 
 def test_scores_are_those_of_plain_transformers_row_by_row():
@@ -114,7 +118,7 @@ def test_a_uniform_policy_has_the_entropy_of_its_vocabulary():
     hf = qwen2(tie_word_embeddings=False)
     torch.nn.init.zeros_(hf.lm_head.weight)
     rows = continuations([(np.array([3, 4]), np.array([5, 6, 7]))])
-    [logprobs], [entropies] = score_sequences(Policy(hf, 256, VOCAB), rows, LAYOUT, {}, 100)
+    [logprobs], [entropies] = sequence_logprobs(Policy(hf, 256, VOCAB), rows, LAYOUT, {}, 100)
     np.testing.assert_allclose(entropies, math.log(VOCAB), rtol=1e-6)
     np.testing.assert_allclose(logprobs, -math.log(VOCAB), rtol=1e-6)
 
@@ -122,7 +126,7 @@ def test_a_uniform_policy_has_the_entropy_of_its_vocabulary():
 def test_ids_beyond_the_tokenizer_get_no_probability():
     hf = qwen2(tie_word_embeddings=False)
     torch.nn.init.zeros_(hf.lm_head.weight)
-    [logprobs], [entropies] = score_sequences(Policy(hf, 256, 30), continuations([(np.array([3]), np.array([5, 6]))]), LAYOUT, {}, 100)
+    [logprobs], [entropies] = sequence_logprobs(Policy(hf, 256, 30), continuations([(np.array([3]), np.array([5, 6]))]), LAYOUT, {}, 100)
     np.testing.assert_allclose(logprobs, -math.log(30), rtol=1e-6)
     np.testing.assert_allclose(entropies, math.log(30), rtol=1e-6)
 
@@ -172,8 +176,8 @@ def test_a_model_in_training_mode_drops_nothing_and_keeps_its_config(hf):
     without_dropout(model)
     policy = Policy(model, 256, VOCAB).train()
     rows = continuations(sequences(3))
-    training, _ = score_sequences(policy, rows, LAYOUT, {}, 100)
-    evaluating, _ = score_sequences(policy.eval(), rows, LAYOUT, {}, 100)
+    training, _ = sequence_logprobs(policy, rows, LAYOUT, {}, 100)
+    evaluating, _ = sequence_logprobs(policy.eval(), rows, LAYOUT, {}, 100)
     for a, b in zip(training, evaluating, strict=True):
         np.testing.assert_array_equal(a, b)
     assert model.config.to_dict() == config
@@ -195,8 +199,8 @@ def test_gradient_checkpointing_changes_no_gradient():
 def test_sequences_come_back_in_their_order_whatever_the_budget():
     policy = Policy(qwen2(), 256, VOCAB)
     rows = [*sequences(9), (np.array([3, 4]), np.empty(0, np.int32))]
-    together = score_sequences(policy, continuations(rows), LAYOUT, {}, 10_000)
-    apart = score_sequences(policy, continuations(rows), LAYOUT, {}, 1)
+    together = sequence_logprobs(policy, continuations(rows), LAYOUT, {}, 10_000)
+    apart = sequence_logprobs(policy, continuations(rows), LAYOUT, {}, 1)
     for one, other in zip(together, apart, strict=True):
         assert [len(values) for values in one] == [len(response) for _, response in rows]
         for a, b in zip(one, other, strict=True):
@@ -226,9 +230,10 @@ def test_a_prompt_without_tokens_is_refused():
         laid_out([(np.array([3]), np.array([4])), (np.empty(0, np.int32), np.array([5]))])
 
 
-def test_a_micro_batch_spreads_each_rows_figures_over_its_tokens():
-    hot = rollout(kind=Kind.EXPLORATION, tokens=np.array([7], np.int32), logprobs=np.array([-4], np.float32), temperature=1.2, version=3)
-    batch = collate([[0], [1]], [rollout(), hot], [Sample(0, 0, 0.5), Sample(0, 1, -1.0, right=True)], LAYOUT, {})
+def test_a_micro_batch_spreads_each_rows_values_over_its_tokens():
+    tokens, logprobs = np.array([7], np.int32), np.array([-4], np.float32)
+    hot = trajectory(kind=Kind.EXPLORATION, tokens=tokens, logprobs=logprobs, temperature=1.2, versions=(3,))
+    batch = collate([[0], [1]], [trajectory(), hot], share([0.5, -1.0], [False, True]), LAYOUT, {})
     assert batch.advantages_N.tolist() == [0.5, 0.5, 0.5, -1.0]
     assert batch.temperatures_N is not None and batch.temperatures_N.tolist() == pytest.approx([1, 1, 1, 1.2])
     assert batch.behaviour_N.tolist() == [-1, -2, -3, -4]
@@ -238,8 +243,8 @@ def test_a_micro_batch_spreads_each_rows_figures_over_its_tokens():
 
 
 def test_rows_without_stored_logprobs_are_marked_beside_those_with():
-    rows = [rollout(), rollout(old_logprobs=np.array([-7, -8, -9], np.float32))]
-    batch = collate([[0], [1]], rows, [Sample(0, 0, 1.0), Sample(0, 1, 1.0)], LAYOUT, {})
+    rows = [trajectory(), trajectory(old_logprobs=np.array([-7, -8, -9], np.float32))]
+    batch = collate([[0], [1]], rows, share([1.0, 1.0], [False, False]), LAYOUT, {})
     assert batch.stored_N is not None
     assert batch.stored_N.isnan().tolist() == [True] * 3 + [False] * 3
     assert batch.stored_N[3:].tolist() == [-7, -8, -9]
@@ -331,7 +336,7 @@ SHORT, JOINED = [(6, 4, 5), (3, 1, 7), (9, 8, 3), (2, 2, 9)], [(6, 4, 150), (3, 
 
 
 @pytest.mark.parametrize("groups", (SHORT, JOINED), ids=("short", "joined"))
-def test_responses_that_share_a_row_are_scored_as_if_each_stood_alone_and_get_the_same_gradients(groups: list[tuple[int, int, int]]):
+def test_responses_that_share_a_row_have_the_logprobs_and_gradients_of_separate_rows(groups: list[tuple[int, int, int]]):
     rows = shared(groups)
     flat = [one for row in rows for one in row]
     together, apart = Policy(qwen2(), 256, VOCAB), Policy(qwen2(), 256, VOCAB)
@@ -349,7 +354,7 @@ def test_banned_tokens_get_no_probability_and_entropy_stays_finite():
     hf = qwen2(tie_word_embeddings=False)
     torch.nn.init.zeros_(hf.lm_head.weight)
     policy = Policy(hf, 256, VOCAB, banned=[4, 9, 30])
-    [logprobs], [entropies] = score_sequences(policy, continuations([(np.array([3]), np.array([5, 9]))]), LAYOUT, {}, 100)
+    [logprobs], [entropies] = sequence_logprobs(policy, continuations([(np.array([3]), np.array([5, 9]))]), LAYOUT, {}, 100)
     assert logprobs[0] == pytest.approx(-math.log(VOCAB - 3), rel=1e-6)
     assert logprobs[1] < -1e8
     np.testing.assert_allclose(entropies, math.log(VOCAB - 3), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""A vision-language model's processor: the tokens of pictures are those that transformers makes of them."""
+"""A vision-language model's processor: the tokens of images are those that transformers makes of them."""
 
 import json
 import random
@@ -14,11 +14,11 @@ from transformers import AutoProcessor
 
 from tests.support import tiny_vlm
 from uec.config.schema import Config, ImageConfig, ModelConfig
-from uec.data.image import open_image
+from uec.data.image_file import open_image
 from uec.data.prompts import load_dataset
 from uec.errors import BadInput, RunFailed
+from uec.models.pretrained import load_tokenizer
 from uec.models.processor import Processor, load_processor
-from uec.models.source import load_tokenizer
 from uec.types import Prompt
 
 LIMITS = ImageConfig()
@@ -57,7 +57,7 @@ def complaint(action: Callable[[], Any]) -> str:
     return str(raised.value)
 
 
-def picture(rng: random.Random, kind: str) -> Image.Image:
+def random_image(rng: random.Random, kind: str) -> Image.Image:
     """Of an odd size; some are one pixel, some as long as the processors take."""
     size = rng.choice([(rng.randint(1, 200), rng.randint(1, 200)), (rng.randint(1, 60), rng.randint(1, 60)), (1, 1), (1, 190), (380, 2)])
     noise = np.frombuffer(rng.randbytes(size[0] * size[1] * 3), np.uint8).reshape(size[1], size[0], 3)
@@ -66,14 +66,14 @@ def picture(rng: random.Random, kind: str) -> Image.Image:
 
 
 def write_rows(folder: Path, per_prompt: list[int], seed: int = 0) -> tuple[list[dict[str, Any]], list[list[Image.Image]]]:
-    """Rows of train.jsonl with so many pictures each, of every kind, and the pictures as transformers is to be given them."""
+    """Rows of train.jsonl with so many images each, of every kind, and the images as transformers is to be given them."""
     rng = random.Random(seed)
     rows, upright = [], []
     for number, count in enumerate(per_prompt):
         names, images = [], []
         for i in range(count):
             kind = KINDS[(number + i) % len(KINDS)]
-            image = picture(rng, kind)
+            image = random_image(rng, kind)
             exif = image.getexif()
             if kind == "exif":
                 exif[0x0112] = rng.choice([3, 6, 8])
@@ -94,7 +94,7 @@ def cfg(make_config: Callable[..., Config], tmp_path: Path) -> Config:
     return cfg
 
 
-# --- the tokens of pictures
+# --- the tokens of images
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
@@ -102,7 +102,7 @@ def cfg(make_config: Callable[..., Config], tmp_path: Path) -> Config:
 def test_a_prompts_tokens_are_those_of_the_plain_processor(
     family: str, chat: bool, folders: Callable[[str], Path], cfg: Config, tmp_path: Path
 ) -> None:
-    rows, upright = write_rows(tmp_path, [1, 2, 3, 0, 6] * 16 + [8])  # 200 pictures
+    rows, upright = write_rows(tmp_path, [1, 2, 3, 0, 6] * 16 + [8])  # 200 images
     cfg.data.chat = chat
     processor = load(folders(family))
     prompts = load_dataset(cfg, processor.tokenizer, processor).train
@@ -159,21 +159,21 @@ def test_a_size_is_asked_for_once(folders: Callable[[str], Path], monkeypatch: p
     assert processor.expand([processor.image_token_id], [(61, 83)]) == before
 
 
-def test_more_image_tokens_than_pictures_are_an_error(folders: Callable[[str], Path]) -> None:
+def test_more_image_tokens_than_images_are_an_error(folders: Callable[[str], Path]) -> None:
     processor = load(folders("qwen2_vl"))
-    with pytest.raises(ValueError, match="2 image tokens for 1 pictures"):
+    with pytest.raises(ValueError, match="2 image tokens for 1 images"):
         processor.expand([processor.image_token_id] * 2, [(50, 50)])
 
 
 @pytest.mark.parametrize("size", [(201, 1), (1, 201), (1000, 4)])
-def test_a_picture_too_long_for_the_processor_is_named_with_its_row(
+def test_an_image_too_long_for_the_processor_is_named_with_its_row(
     size: tuple[int, int], folders: Callable[[str], Path], cfg: Config, tmp_path: Path
 ) -> None:
     rows, _ = write_rows(tmp_path, [1, 1])
     Image.new("RGB", size).save(tmp_path / "1_0.png")
     processor = load(folders("qwen2_5_vl"))
     said = complaint(lambda: load_dataset(cfg, processor.tokenizer, processor))
-    assert "row 2: " in said and f"refuses a picture of {size[0]} x {size[1]} pixels" in said and "aspect ratio" in said
+    assert "row 2: " in said and f"rejects an image of {size[0]} x {size[1]} pixels" in said and "aspect ratio" in said
 
 
 # --- features
@@ -200,7 +200,7 @@ def test_features_are_those_of_the_plain_processor(family: str, folders: Callabl
         assert features.tokens == (prompt.tokens == processor.feature_id).sum()
 
 
-def test_digests_tell_pictures_and_settings_apart(folders: Callable[[str], Path]) -> None:
+def test_digests_tell_images_and_settings_apart(folders: Callable[[str], Path]) -> None:
     processor, smaller = load(folders("qwen2_vl")), load(folders("qwen2_vl"), ImageConfig(max_pixels=10_000))
     black, white = Image.new("RGB", (60, 80)), Image.new("RGB", (60, 80), "white")
     turned = Image.new("RGB", (80, 60))
@@ -216,11 +216,11 @@ def test_digests_tell_pictures_and_settings_apart(folders: Callable[[str], Path]
     assert digests(smaller, black) != first[:1]
 
 
-def test_a_picture_that_was_changed_since_is_found(folders: Callable[[str], Path], cfg: Config, tmp_path: Path) -> None:
+def test_an_image_that_was_changed_since_is_found(folders: Callable[[str], Path], cfg: Config, tmp_path: Path) -> None:
     write_rows(tmp_path, [0, 1])
     processor = load(folders("qwen2_vl"))
     prompt = load_dataset(cfg, processor.tokenizer, processor).train[1]
-    with pytest.raises(RunFailed, match="prompt 1: the model's processor makes other tokens of it"):
+    with pytest.raises(RunFailed, match="prompt 1: the model's processor now makes"):
         processor.features(prompt, [Image.new("RGB", (140, 140))])
 
 
@@ -242,7 +242,7 @@ def test_a_plain_prompt_with_a_begin_token_of_the_tokenizer_has_features(copy: C
     processor.features(prompt, [open_image(prompt.images[0], LIMITS, "row 1")])
 
 
-def test_a_blank_picture_stands_for_ranks_that_have_none(folders: Callable[[str], Path]) -> None:
+def test_a_blank_image_stands_for_ranks_that_have_none(folders: Callable[[str], Path]) -> None:
     for family in tiny_vlm.FAMILIES:
         processor = load(folders(family))
         tokens, features = processor.blank()
@@ -290,7 +290,7 @@ def test_an_older_models_preprocessor_config_does_as_well(copy: Callable[[str], 
     assert load(folder).expand([load(folder).image_token_id], [(60, 80)]) == before
 
 
-def test_a_family_whose_pictures_have_no_tokens_of_their_own_is_refused(
+def test_a_family_whose_images_have_no_tokens_of_their_own_is_refused(
     folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Processor, "replacement", lambda self, size: [200, self.image_token_id, 200])
@@ -298,7 +298,7 @@ def test_a_family_whose_pictures_have_no_tokens_of_their_own_is_refused(
 
 
 @pytest.mark.parametrize("family", tiny_vlm.QWEN)
-def test_limits_of_the_area_bound_a_pictures_tokens(family: str, folders: Callable[[str], Path]) -> None:
+def test_limits_of_the_area_bound_an_images_tokens(family: str, folders: Callable[[str], Path]) -> None:
     side = 32 if family == "qwen3_vl" else 28
     processor = load(folders(family), ImageConfig(min_pixels=(3 * side) ** 2, max_pixels=(4 * side) ** 2))
     assert len(processor.replacement((1, 1))) == 9

@@ -1,128 +1,25 @@
 """Vision-language models of five families as policies, against their own forward pass on one sequence at a time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.support import tiny_vlm
-from uec.config.schema import ImageConfig, LearnerConfig, ModelConfig
+from tests.support.image_prompts import SIZES, Family, tower_names
+from uec.config.schema import LearnerConfig, ModelConfig
 from uec.errors import BadInput, RunFailed
 from uec.models.deepspeed_engine import parameter_groups
-from uec.models.policy import Policy, load_model, score_sequences, verify
+from uec.models.policy import Policy, sequence_logprobs, verify
 from uec.models.policy_model import make_policy_model
-from uec.models.processor import Processor, load_processor
 from uec.models.rows import Layout, Rows
-from uec.models.source import load_tokenizer
 from uec.models.vision import Vision, vision_tower
-from uec.models.vocabulary import vocabulary_size
-from uec.types import Continuation, ImageFeatures, Prompt
-
-CPU = torch.device("cpu")
-TEXT = "Find the measure of angle {}. \\boxed{{}}"
-SIZES = [[(60, 80)], [(140, 56), (57, 90)], [], [(30, 30)]]
-"""Width and height of each prompt's pictures: one; two of different sizes; none; one."""
-
-
-@dataclass(frozen=True)
-class Pictured:
-    """A prompt and what the project and plain transformers read of it."""
-
-    prompt: Prompt
-    features: ImageFeatures | None
-    plain: dict[str, Tensor]  # of plain AutoProcessor: input_ids [1, P], pixel_values, ...
-
-
-def load(folder: Path) -> Processor:
-    model = ModelConfig(path=str(folder))
-    processor = load_processor(model, ImageConfig(), load_tokenizer(model))
-    assert processor is not None
-    return processor
-
-
-def noise(sizes: list[tuple[int, int]], seed: int) -> list[Image.Image]:
-    rng = np.random.default_rng(seed)
-    return [Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in sizes]
-
-
-def pictured(folder: Path, sizes: list[list[tuple[int, int]]] = SIZES, files: Path = Path()) -> list[Pictured]:
-    """A prompt with pictures of noise for each entry of `sizes`; they are written to `files` if that is a folder of a test."""
-    processor, plain = load(folder), AutoProcessor.from_pretrained(folder)
-    made = []
-    for index, wanted in enumerate(sizes):
-        images = noise(wanted, seed=index)
-        paths = [files / f"{index}-{number}.png" for number in range(len(images))]
-        if files.is_absolute():
-            for image, path in zip(images, paths, strict=True):
-                image.save(path)
-        text = processor.placeholder * len(images) + TEXT.format(index)
-        places = [(image.height, image.width) for image in images]
-        tokens, spans = processor.expand(processor.tokenizer(text, add_special_tokens=False)["input_ids"], places)
-        prompt = Prompt(index, text, np.array(tokens, np.int32), "", {}, tuple(map(str, paths)), spans)
-        features = processor.features(prompt, images) if images else None
-        made.append(Pictured(prompt, features, dict(plain(text=[text], images=images or None, return_tensors="pt"))))
-    return made
-
-
-def responses(prompts: list[Pictured], banned: list[int], vocabulary: int, n: int = 3, seed: int = 0) -> list[list[Continuation]]:
-    """A row of n random responses to each prompt."""
-    rng = np.random.default_rng(seed)
-    allowed = np.setdiff1d(np.arange(vocabulary, dtype=np.int32), banned)
-    return [
-        [Continuation(one.prompt.index, one.prompt.tokens, rng.choice(allowed, rng.integers(1, 9))) for _ in range(n)] for one in prompts
-    ]
-
-
-def plain_logprobs(hf: Any, one: Pictured, tokens: np.ndarray, banned: list[int], vocabulary: int, temperature: float = 1.0) -> Tensor:
-    """[T], of a response: the model's own forward pass on what its own processor made, one sequence, no padding."""
-    [prompt] = one.plain["input_ids"]
-    inputs = {name: value for name, value in one.plain.items() if name not in ("attention_mask", "input_ids")}
-    if "mm_token_type_ids" in inputs:
-        inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, len(tokens)))
-    tokens_T = torch.tensor(tokens, dtype=torch.int64)
-    ids_1L = torch.cat([prompt, tokens_T])[None]
-    logits_TV = hf(input_ids=ids_1L, **inputs).logits[0, len(prompt) - 1 : -1] / temperature
-    exists_V = torch.zeros(logits_TV.shape[1], dtype=torch.bool)
-    exists_V[:vocabulary] = True
-    exists_V[banned] = False
-    return logits_TV.masked_fill(~exists_V, -torch.inf).log_softmax(-1).gather(1, tokens_T[:, None])[:, 0]
-
-
-class Family:
-    """A tiny model of a family with prompts and responses."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
-        self.folder = tiny_vlm.build(name, folder)
-        self.processor = load(self.folder)
-        self.banned = self.processor.vision_tokens()
-        self.vocabulary = vocabulary_size(self.processor.tokenizer)
-        self.prompts = pictured(self.folder)
-        self.images = {one.prompt.index: one.features for one in self.prompts if one.features is not None}
-        self.rows = responses(self.prompts, self.banned, self.vocabulary)
-
-    def policy(self, packed: bool = True) -> tuple[Policy, Layout]:
-        hf = load_model(ModelConfig(path=str(self.folder)), str(self.folder), "float32")
-        vision = Vision(hf, self.processor.feature_id, *self.processor.blank())
-        return Policy(hf, 256, self.vocabulary, banned=self.banned), Layout(CPU, packed, vision)
-
-    def plain(self, hf: Any) -> list[Tensor]:
-        """Log-probabilities of every response, by the model's own forward pass."""
-        return [
-            plain_logprobs(hf, one, response.tokens, self.banned, self.vocabulary)
-            for one, row in zip(self.prompts, self.rows, strict=True)
-            for response in row
-        ]
-
-    def plain_model(self) -> Any:
-        return AutoModelForImageTextToText.from_pretrained(self.folder, dtype=torch.float32).eval()
+from uec.types import Continuation, ImageFeatures
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +66,7 @@ def same(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | None]) -> No
 # --- scores and gradients
 
 
-def test_responses_that_share_a_row_with_pictures_are_scored_as_by_the_models_own_forward(family: Family) -> None:
+def test_responses_that_share_a_row_with_images_are_scored_as_by_the_models_own_forward(family: Family) -> None:
     policy, layout = family.policy()
     rows = layout.rows(family.rows, family.images)
     with torch.no_grad():
@@ -184,12 +81,12 @@ def test_micro_batches_of_every_budget_score_alike(family: Family) -> None:
     theirs = family.plain(family.plain_model())
     for budget, packed in ((10_000, True), (150, True), (150, False), (1, False)):
         policy, layout = family.policy(packed)
-        ours, _ = score_sequences(policy, sequences, layout, family.images, budget)
+        ours, _ = sequence_logprobs(policy, sequences, layout, family.images, budget)
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(mine, other.detach(), atol=1e-4)
 
 
-def test_the_tower_sees_each_prompts_pictures_once_for_all_its_responses(family: Family) -> None:
+def test_the_tower_sees_each_prompts_images_once_for_all_its_responses(family: Family) -> None:
     _, layout = family.policy()
     pixels = layout.rows(family.rows, family.images).images["pixel_values"]
     assert pixels.numel() == sum(features.inputs["pixel_values"].size for features in family.images.values())
@@ -225,16 +122,16 @@ def test_gradient_checkpointing_changes_no_gradient(family: Family) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1], ids=["no-rows", "text-only"])
-def test_without_pictures_every_trained_parameter_has_a_gradient_and_the_towers_is_zero(family: Family, count: int) -> None:
+def test_without_images_every_trained_parameter_has_a_gradient_and_the_towers_is_zero(family: Family, count: int) -> None:
     policy, layout = family.policy()
     weighted(policy(layout.rows(family.rows, family.images)).logprobs_N).backward()
-    with_pictures = {name for name, gradient in grads(policy.hf).items() if gradient is not None}
+    with_images = {name for name, gradient in grads(policy.hf).items() if gradient is not None}
     policy, layout = family.policy()
     text = [row for row in family.rows if row[0].prompt not in family.images][:count]
     rows = layout.rows(text, family.images)
     weighted(policy(rows).logprobs_N).backward()
     found = grads(policy.hf)
-    assert {name for name, gradient in found.items() if gradient is not None} == with_pictures
+    assert {name for name, gradient in found.items() if gradient is not None} == with_images
     tower = {id(parameter) for parameter in vision_tower(policy.hf).parameters()}
     for name, parameter in policy.hf.named_parameters():
         if parameter.grad is not None and (id(parameter) in tower or not count):
@@ -287,11 +184,11 @@ def forbidden(*_: Any) -> Any:
 
 def refusal(layout: Layout, sequences: list[Continuation], images: dict[int, ImageFeatures]) -> str:
     with pytest.raises(RunFailed) as raised:
-        score_sequences(forbidden, sequences, layout, images, 10_000)
+        sequence_logprobs(forbidden, sequences, layout, images, 10_000)
     return str(raised.value)
 
 
-def test_features_that_do_not_fit_the_image_tokens_are_refused_with_the_prompt_before_the_model_runs(family: Family) -> None:
+def test_features_that_do_not_fit_the_image_tokens_are_refused_before_the_model_runs(family: Family) -> None:
     _, layout = family.policy()
     images = family.images
     sequences = [one for row in family.rows for one in row]
@@ -313,7 +210,7 @@ def test_vision_tokens_have_no_probability_and_the_others_have_all_of_it(family:
     [prompt, *_] = family.prompts
     singles = [token for token in range(family.vocabulary) if token != family.processor.feature_id]
     sequences = [Continuation(0, prompt.prompt.tokens, np.array([token], np.int32)) for token in singles]
-    logprobs, entropies = score_sequences(policy, sequences, layout, family.images, 10_000)
+    logprobs, entropies = sequence_logprobs(policy, sequences, layout, family.images, 10_000)
     assert len(family.banned) > 2
     assert all(float(logprobs[i]) < -1e8 for i, token in enumerate(singles) if token in family.banned)
     assert sum(float(np.exp(found[0], dtype=np.float64)) for found in logprobs) == pytest.approx(1, abs=1e-5)
@@ -336,7 +233,7 @@ def test_wrong_positions_fail_the_check_at_the_start(qwen: Family, monkeypatch: 
         verify(policy, policy, layout)
 
 
-def test_a_policy_that_does_not_see_its_pictures_fails_the_check_at_the_start(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_that_does_not_see_its_images_fails_the_check_at_the_start(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, layout = family.policy()
     monkeypatch.setattr(policy, "_images", lambda rows: {})
     with pytest.raises(BadInput, match="cannot be trained"):
@@ -344,11 +241,6 @@ def test_a_policy_that_does_not_see_its_pictures_fails_the_check_at_the_start(fa
 
 
 # --- what is trained
-
-
-def tower_names(hf: Any) -> set[str]:
-    tower = {id(parameter) for parameter in vision_tower(hf).parameters()}
-    return {name for name, parameter in hf.named_parameters() if id(parameter) in tower}
 
 
 def test_a_frozen_tower_is_not_among_what_is_trained(family: Family) -> None:
@@ -392,7 +284,7 @@ def test_the_tower_has_its_own_share_of_the_learning_rate(family: Family) -> Non
     assert groups(0.1, frozen=True) == [(1.0, everything - tower)]
 
 
-def test_pictures_take_the_dtype_of_the_model(family: Family) -> None:
+def test_images_take_the_dtype_of_the_model(family: Family) -> None:
     policy, layout = family.policy()
     policy.hf.to(torch.bfloat16)
     rows: Rows = layout.rows(family.rows, family.images)

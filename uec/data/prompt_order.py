@@ -1,4 +1,4 @@
-"""In which order prompts are taken: epoch by epoch, and exactly resumable."""
+"""The order in which prompts are drawn: epoch by epoch, and exactly resumable."""
 
 import copy
 from typing import Any
@@ -9,9 +9,9 @@ from uec.errors import BadInput
 
 
 class PromptOrder:
-    """Walks over prompts 0 .. n-1 without end; each epoch holds every prompt once.
+    """An endless iteration over prompts 0 .. n-1; each epoch contains every prompt once.
 
-    An epoch's order depends on the seed and the epoch alone, so the state is a few numbers and no permutation.
+    An epoch's order depends only on the seed and the epoch, so the state is a few numbers and no permutation.
     """
 
     def __init__(self, n: int, seed: int, shuffle: bool) -> None:
@@ -23,7 +23,7 @@ class PromptOrder:
         self._permutation = self._permute()
 
     def take(self, count: int) -> list[int]:
-        """The next prompts; goes on into the next epoch, so a prompt comes twice only around an epoch's end or if count > n."""
+        """Return the next prompts, across epochs: a prompt occurs twice only around the end of an epoch or if count > n."""
         taken: list[int] = []
         while len(taken) < count:
             if self._cursor == self._n:
@@ -36,15 +36,15 @@ class PromptOrder:
         return taken
 
     def peek(self, count: int) -> list[int]:
-        """What `take` will return, without taking it."""
-        return copy.copy(self).take(count)  # a permutation is never changed, only replaced
+        """Return what `take` will return, without advancing."""
+        return copy.copy(self).take(count)  # shallow, because a permutation is replaced and never changed
 
     def state(self) -> dict[str, Any]:
-        """JSON-able; `load` of it goes on with the same prompts."""
+        """Return the state, as JSON types, for `load`."""
         return {"prompts": self._n, "seed": self._seed, "shuffle": self._shuffle, "epoch": self._epoch, "cursor": self._cursor}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from `state`, with its seed. Raises BadInput if it was taken over another number of prompts."""
+        """Continue from `state` with its seed. Raises BadInput if it was saved with another number of prompts."""
         if state["prompts"] != self._n:
             raise BadInput(
                 f"data.train: the checkpoint was made with {state['prompts']} training prompts, now there are {self._n}; "

@@ -1,4 +1,4 @@
-"""A checkpoint that plain transformers loads: safetensors, config, generation config, tokenizer or processor with its chat template."""
+"""Checkpoints that plain transformers loads: safetensors, config, generation config, tokenizer or processor with its chat template."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def save_pretrained(folder: Path, hf: Any, processing: Any, parameters: Iterator[tuple[str, Tensor]], writes: bool) -> None:
-    """Write the model to `folder`, and its tokenizer or processor, `processing`. All ranks go through `parameters`, only the one that
-    `writes` keeps and saves them.
+    """Write the model and its tokenizer or processor (`processing`) to `folder`.
 
-    Parameters come one by one (see uec.models.deepspeed_engine.gathered) and are collected in host memory.
+    All ranks iterate over `parameters` (see uec.models.deepspeed_engine.gathered). The rank that `writes` collects them in host memory and
+    saves them.
     """
     collected = {}
     for name, tensor in parameters:

@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder in Hugging Face format or a hub name, checked before anything is started."""
+"""Find and check a model (a folder in Hugging Face format or a hub name), and load its config and tokenizer."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 def resolve_model(model: ModelConfig) -> str:
-    """What `from_pretrained` and vLLM take: as `locate_model`, with weights. Raises BadInput."""
+    """Return the argument for `from_pretrained` and vLLM, as `locate_model` does, and check the weights. Raises BadInput."""
     path = locate_model(model)
     if Path(path).is_dir():
         _check_weights(Path(path), model)
@@ -28,9 +28,9 @@ def resolve_model(model: ModelConfig) -> str:
 
 
 def locate_model(model: ModelConfig) -> str:
-    """Where config.json, tokenizer and processor are, weights or not: the absolute path of a folder, or a name that the hub knows.
+    """Return the location of config.json, tokenizer and processor: the absolute path of a folder, or a hub name. Ignores weights.
 
-    Where the hub cannot be asked, a model of its cache is taken by its folder. Raises BadInput.
+    If the hub is unreachable, this is the model's folder in the local cache. Raises BadInput.
     """
     folder = Path(model.path).expanduser()
     if folder.is_dir():
@@ -43,49 +43,49 @@ def locate_model(model: ModelConfig) -> str:
 
 
 def absolute_path(model: ModelConfig) -> str:
-    """`model.path` for a process that runs in another folder: absolute if it is a folder, and a hub name as it is."""
+    """Return `model.path` for a process with another working directory: the absolute path of a folder, or the hub name."""
     folder = Path(model.path).expanduser()
     return str(folder.absolute()) if folder.is_dir() else model.path
 
 
 def load_config(model: ModelConfig) -> "PreTrainedConfig":
-    """config.json. Raises BadInput for what transformers cannot read or does not know."""
+    """Return config.json. Raises BadInput if transformers cannot read it or does not know the architecture."""
     return _read_config(locate_model(model), model)
 
 
 def context_length(model: ModelConfig) -> int:
-    """Most tokens that prompt and response may have together; sys.maxsize where the model sets no limit."""
+    """Return the maximum tokens of prompt and response together; sys.maxsize if the model sets no limit."""
     text_config = load_config(model).get_text_config()
     length = text_config.to_dict().get(text_config.attribute_map.get("max_position_embeddings", "max_position_embeddings"))
     return sys.maxsize if length is None else int(length)
 
 
 def is_vision_language(config: "PreTrainedConfig") -> bool:
-    """Whether it is of a model that takes images and text and answers in text."""
+    """Return whether the model reads images and text and writes text."""
     from transformers import AutoModelForImageTextToText
 
     return hasattr(config, "vision_config") and type(config) in AutoModelForImageTextToText._model_mapping
 
 
 def auto_class(config: "PreTrainedConfig") -> Any:
-    """transformers' class that makes the model of a config: for images and text, or for text."""
+    """Return transformers' class that builds the model of a config: for images and text, or for text."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     return AutoModelForImageTextToText if is_vision_language(config) else AutoModelForCausalLM
 
 
 def full_attention(config: "PreTrainedConfig") -> bool:
-    """Whether each layer looks back without bounds, so that one mask serves all layers."""
+    """Return whether every layer attends to all previous tokens, so that one mask serves all layers."""
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None)
     return set(kinds) == {"full_attention"} if kinds else not getattr(text, "sliding_window", None)
 
 
 def load_tokenizer(model: ModelConfig) -> "PreTrainedTokenizerBase":
-    """The tokenizer with its chat template. Raises BadInput if there is none.
+    """Return the tokenizer with its chat template. Raises BadInput if there is none.
 
-    A tokenizer that says it is of no special class is loaded as it was saved: for some architectures, Qwen2 among them, AutoTokenizer would
-    rebuild it by the rules of the architecture's own tokenizer.
+    A tokenizer of a generic class is loaded as it was saved: for some architectures, such as Qwen2, AutoTokenizer would rebuild it by the
+    rules of the architecture's tokenizer.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -96,7 +96,7 @@ def load_tokenizer(model: ModelConfig) -> "PreTrainedTokenizerBase":
         tokenizer = loader.from_pretrained(path, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise BadInput(f"model.path: {model.path} has no tokenizer that can be loaded: {_advise_on_code(error, model)}") from error
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes where no file of it is there
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes such a tokenizer if no file exists
         raise BadInput(f"model.path: {model.path} has no tokenizer (tokenizer.json and tokenizer_config.json); save one beside the model")
     if tokenizer.eos_token_id is None:
         raise BadInput(f"model.path: the tokenizer of {model.path} has no eos_token to end a response; set it in tokenizer_config.json")
@@ -104,10 +104,10 @@ def load_tokenizer(model: ModelConfig) -> "PreTrainedTokenizerBase":
 
 
 def load_decoder(model: ModelConfig) -> Callable[[list[Tokens]], list[str]]:
-    """Responses [T] to texts without special tokens, as `load_tokenizer` would decode them.
+    """Return a function that decodes responses [T] to texts without special tokens, as the tokenizer of `load_tokenizer` does.
 
-    Where the tokenizer is loaded as it was saved, by the `tokenizers` package alone: transformers and torch are seconds of import
-    and hundreds of MB that a process which only decodes can do without.
+    A generic tokenizer is loaded by the `tokenizers` package alone: importing transformers and torch takes seconds and hundreds of MB,
+    which a process that only decodes does not need.
     """
     path = locate_model(model)
     settings = _tokenizer_config(path)
@@ -128,7 +128,7 @@ def _check_config(folder: Path) -> Path:
 
 
 def _check_weights(folder: Path, model: ModelConfig) -> None:
-    """Files are whole by their headers, and the embedding has the sizes that config.json says."""
+    """Check that files are complete by their headers, and that the embedding has the sizes of config.json."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(folder.glob("*.safetensors"))
@@ -150,7 +150,7 @@ def _check_weights(folder: Path, model: ModelConfig) -> None:
 
 
 def may_be_hub_name(path: str) -> bool:
-    """By its form alone."""
+    """Return whether `path` has the form of a hub name."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -198,12 +198,12 @@ def _read_config(path: str, model: ModelConfig) -> "PreTrainedConfig":
 def _advise_on_code(error: Exception, model: ModelConfig) -> str:
     text = str(error).strip()
     if "trust_remote_code" in text and not model.trust_remote_code:
-        return "it comes with Python code of its own; if you trust its source, set model.trust_remote_code=true"
+        return "it contains Python code; if you trust its source, set model.trust_remote_code=true"
     return text
 
 
 def _tokenizer_config(path: str) -> dict[str, Any]:
-    """tokenizer_config.json; empty where there is none."""
+    """Return tokenizer_config.json, or {} if there is none."""
     file = Path(path) / "tokenizer_config.json"
     if not Path(path).is_dir():
         from huggingface_hub import hf_hub_download
@@ -218,4 +218,4 @@ def _tokenizer_config(path: str) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise BadInput(f"model.path: {file} is not JSON that can be read: {error}") from error
+        raise BadInput(f"model.path: {file} is not valid JSON: {error}") from error

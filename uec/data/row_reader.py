@@ -1,11 +1,11 @@
-"""A row's prompt as the model reads it: templated, with one image token where each picture stands."""
+"""Render a row's prompt as the model reads it: templated, with one image token per image."""
 
 import re
 from typing import TYPE_CHECKING
 
 from uec.config.schema import DataConfig
-from uec.data.source import Row
-from uec.data.template import IMAGE, Messages, place_pictures, split_at_pictures, to_messages, to_text
+from uec.data.tables import Row
+from uec.data.template import IMAGE, Messages, place_images, split_at_images, to_messages, to_text
 from uec.errors import BadInput
 
 if TYPE_CHECKING:
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from uec.models.processor import Processor
 
 
-class Reader:
-    """Reads rows for one model; without a processor it is a text model."""
+class RowReader:
+    """Renders rows for one model; a model without a processor is a text model."""
 
     def __init__(self, data: DataConfig, tokenizer: "PreTrainedTokenizerBase", processor: "Processor | None") -> None:
-        """Raises BadInput if `data` asks for a chat template that the model has not."""
+        """Raise BadInput if `data` needs a chat template that the model lacks."""
         self.data = data
         self.tokenizer = tokenizer
         self.processor = processor
@@ -35,39 +35,39 @@ class Reader:
             marks = tokenizer.convert_ids_to_tokens(processor.vision_tokens())
             self._mark = re.compile("|".join(map(re.escape, marks)))
 
-    def read(self, row: Row, pictures: int, where: str) -> str:
-        """The text of a row that has so many pictures. Raises BadInput, with `where`, for what cannot be a prompt."""
+    def read(self, row: Row, images: int, where: str) -> str:
+        """Return the text of a row with `images` images. Raises BadInput, with `where`, for a value that cannot be a prompt."""
         value = row[self.data.prompt_key]
         if isinstance(value, str) and not value.strip():
             raise BadInput(f"{where}: the prompt is empty; fill it, or remove the row")
         if not self.data.chat:
             text = to_text(value, row, self.data, where)
-            return text if self.processor is None else self._place([{"role": "user", "content": text}], pictures, where)[0]["content"]
-        messages = to_messages(value, row, self.data, where, with_pictures=self.processor is not None)
+            return text if self.processor is None else self._place([{"role": "user", "content": text}], images, where)[0]["content"]
+        messages = to_messages(value, row, self.data, where, with_images=self.processor is not None)
         if self.processor is not None:
-            messages = self._place(messages, pictures, where)
+            messages = self._place(messages, images, where)
         try:
             text = self._render(messages)
-        except Exception as error:  # a template is a program of the model's author and raises what it likes
-            raise BadInput(f"{where}: the model's chat template refuses it: {error}") from error
-        if self.processor is not None and (written := text.count(self.processor.image_token)) != pictures:
+        except Exception as error:  # a template is the model author's code and may raise any exception
+            raise BadInput(f"{where}: the model's chat template rejects it: {error}") from error
+        if self.processor is not None and (written := text.count(self.processor.image_token)) != images:
             raise BadInput(
-                f"{where}: the model's chat template writes {written} image tokens for {pictures} pictures; "
+                f"{where}: the model's chat template writes {written} image tokens for {images} images; "
                 "set data.chat=false and put the whole prompt into data.template"
             )
         return text
 
-    def _place(self, messages: Messages, pictures: int, where: str) -> Messages:
+    def _place(self, messages: Messages, images: int, where: str) -> Messages:
         for message in messages:
             for text in message["content"].split(IMAGE):
                 if found := self._mark.search(text):
                     raise BadInput(
-                        f"{where}: the text holds {found[0]!r}, which the model takes for the mark of a picture; "
-                        f"remove it, or write {IMAGE} where a picture of the row stands"
+                        f"{where}: the text holds {found[0]!r}, which the model reads as the mark of an image; "
+                        f"remove it, or write {IMAGE} where an image of the row belongs"
                     )
-        messages = place_pictures(messages, pictures, where)
+        messages = place_images(messages, images, where)
         if self._takes_parts:
-            return split_at_pictures(messages)
+            return split_at_images(messages)
         return [{**message, "content": message["content"].replace(IMAGE, self._placeholder)} for message in messages]
 
     def _render(self, messages: Messages) -> str:
@@ -76,9 +76,9 @@ class Reader:
         )
 
     def _renders_parts(self, image_token: str) -> bool:
-        """Whether the chat template knows content in parts, as that of nearly every vision-language model; others know text only."""
+        """Return whether the chat template accepts content in parts, as nearly all vision-language models do; others accept text only."""
         try:
-            text = self._render(split_at_pictures([{"role": "user", "content": f"{IMAGE}probe"}]))
-        except Exception:  # what refuses parts does not know them
+            text = self._render(split_at_images([{"role": "user", "content": f"{IMAGE}probe"}]))
+        except Exception:  # it rejects parts
             return False
         return text.count(image_token) == 1 and "probe" in text and "{'type'" not in text

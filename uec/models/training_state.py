@@ -1,12 +1,12 @@
-"""Exact training state as safetensors and JSON: float32 weights, AdamW's moments, step count, random states.
+"""The exact training state as safetensors and JSON: float32 weights, AdamW's moments, step count, random states.
 
-    learner.json               what is in the folder, and in which file each parameter is
+    learner.json               contents of the folder, and the file of each parameter
     state-00000.safetensors    weight/NAME, exp_avg/NAME, exp_avg_sq/NAME, each flat float32
     random-00000.safetensors   random state of rank 0
 
-DeepSpeed's own checkpoints are pickles, read without weights_only: whoever writes one can run code when it is loaded.
-These hold whole parameters, whatever the ZeRO stage and the number of ranks, so both may be others on resume.
-Rank r writes every R-th file, so the folder has to be one that all ranks see.
+DeepSpeed's own checkpoints are pickles, which can run code when they are loaded.
+These files hold whole parameters, independent of the ZeRO stage and the number of ranks, so both may change on resume.
+Each of R ranks writes every R-th file, so all ranks must see the folder.
 """
 
 import json
@@ -28,7 +28,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_state(folder: Path, engine: Any, named: list[Named], steps_done: int, version: int) -> None:
-    """Write the state; all ranks call it with the model's parameters in the same order."""
+    """Write the state. All ranks call this, with the trainable parameters in the same order."""
     rank, world = dist.get_rank(), dist.get_world_size()
     folder.mkdir(parents=True, exist_ok=True)
     kinds = ("weight", *MOMENTS) if steps_done else ("weight",)
@@ -53,13 +53,13 @@ def save_state(folder: Path, engine: Any, named: list[Named], steps_done: int, v
             "parameters": {name: {"file": number, "shape": _shape(p)} for number, file in enumerate(files) for name, p in file},
         }
         (folder / "learner.json").write_text(json.dumps(contents, indent=1))
-    dist.barrier()  # no rank returns before all is written
+    dist.barrier()  # no rank returns before all files are written
 
 
 def load_state(folder: Path, engine: Any, named: list[Named]) -> tuple[int, int]:
-    """Bring engine and parameters to a saved state. Returns the optimizer steps taken and the version of the weights.
+    """Restore engine and parameters from a saved state. Returns the number of optimizer steps and the version of the weights.
 
-    Raises BadInput where the folder holds no state, or one of another model.
+    Raises BadInput if the folder holds no state, or the state of another model.
     """
     try:
         contents = json.loads((folder / "learner.json").read_text())
@@ -72,7 +72,7 @@ def load_state(folder: Path, engine: Any, named: list[Named]) -> tuple[int, int]
     different = sorted(name for name in saved.keys() | ours.keys() if name not in saved or saved[name]["shape"] != ours.get(name))
     if different:
         raise BadInput(
-            f"{folder} is of another model than model.path: {len(different)} parameters are not in both alike, {different[0]} for one"
+            f"{folder} is of another model than model.path: {len(different)} parameters differ, for example {different[0]}"
         )
     steps_done = int(contents["optimizer_steps"])
     if steps_done:
@@ -92,7 +92,7 @@ def load_state(folder: Path, engine: Any, named: list[Named]) -> tuple[int, int]
 
 
 def _files(named: list[Named], kinds: int) -> list[list[Named]]:
-    """Parameters into files of about FILE_BYTES."""
+    """Distribute parameters over files of about FILE_BYTES."""
     files: list[list[Named]] = [[]]
     nbytes = 0
     for name, parameter in named:
@@ -110,7 +110,7 @@ def _shape(parameter: Any) -> list[int]:
 
 
 def _full(engine: Any, parameter: Any, kind: str) -> Tensor:
-    """A whole float32 weight or moment; under ZeRO a collective call."""
+    """Return a whole float32 weight or moment. This is a collective call under ZeRO."""
     if engine.zero_optimization_stage() == 0:
         return parameter.detach() if kind == "weight" else engine.optimizer.state[parameter][kind]
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
@@ -119,7 +119,7 @@ def _full(engine: Any, parameter: Any, kind: str) -> Tensor:
 
 
 def _make_moments(engine: Any, steps_done: int) -> None:
-    """AdamW makes its moments in its first step; here that step is in the past. DeepSpeed links its fragments to them."""
+    """Create AdamW's moments, which it would create in its first step, and let DeepSpeed link its fragments to them."""
     optimizer, stage = engine.optimizer, engine.zero_optimization_stage()
     adamw = engine.basic_optimizer
     masters = optimizer.fp32_partitioned_groups_flat if stage == 3 else [p for group in adamw.param_groups for p in group["params"]]
@@ -132,21 +132,21 @@ def _make_moments(engine: Any, steps_done: int) -> None:
 
 
 def _link_moments(engine: Any) -> None:
-    """ZeRO 1 and 2: let each parameter find its moments. DeepSpeed does so after the step of the first group, when others have none yet."""
+    """Link each parameter to its moments (ZeRO 1 and 2). DeepSpeed does so after the first group's step, when other groups have none yet."""
     if engine.zero_optimization_stage() in (1, 2):
         engine.optimizer._hp_optimizer_states_linked = False
         engine.optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def _restore(engine: Any, parameter: Any, kind: str, saved: Any) -> None:
-    """Copy this rank's part of a saved flat tensor to where the optimizer has it, and the whole weight to the model."""
+    """Copy this rank's part of a saved flat tensor to the optimizer, and the whole weight to the model."""
     stage = engine.zero_optimization_stage()
     if stage == 0:
         target = parameter.data if kind == "weight" else engine.optimizer.state[parameter][kind]
         target.copy_(saved[:].view_as(target))
     elif stage < 3:
         mapping = parameter._hp_mapping
-        if mapping is not None:  # else another rank has all of it
+        if mapping is not None:  # None: other ranks hold the whole parameter
             part = mapping.lp_fragment_address
             mapping.get_hp_fragment(None if kind == "weight" else kind).data.copy_(saved[part.start : part.start + part.numel])
     else:
@@ -167,7 +167,7 @@ def _restore(engine: Any, parameter: Any, kind: str, saved: Any) -> None:
 
 
 def _spread_weights(engine: Any) -> None:
-    """ZeRO 1 and 2: from each rank's float32 part to the weights of all ranks."""
+    """Copy each rank's float32 part to the weights of all ranks (ZeRO 1 and 2)."""
     if engine.zero_optimization_stage() in (1, 2):
         engine.optimizer.update_lp_params()
 
@@ -180,7 +180,7 @@ def _random_state() -> dict[str, Tensor]:
 
 
 def _load_random_state(file: Path) -> None:
-    """A rank that the saved run did not have keeps the state that it was seeded with."""
+    """Load the random state. A rank that the saved run did not have keeps its seeded state."""
     if not file.exists():
         return
     with safe_open(file, "pt") as state:

@@ -1,4 +1,4 @@
-"""One picture: from a value of the image column to its file or bytes, and from those to RGB pixels, with every check on the way."""
+"""Find the images of a row (files or bytes), check them, and decode them to RGB pixels."""
 
 import re
 import warnings
@@ -14,38 +14,38 @@ from uec.errors import BadInput
 from uec.types import Prompt
 
 Source = Path | bytes
-"""A picture's file, absolute, or what is in it."""
+"""An image: the absolute path of its file, or the bytes of the file."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 
-FORMS = 'a path, the bytes of a picture file, {"bytes": ..., "path": ...}, or a list of those'
+FORMS = 'a path, the bytes of an image file, {"bytes": ..., "path": ...}, or a list of those'
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 
-Image.MAX_IMAGE_PIXELS = None  # data.image.max_file_pixels takes its place: checked before decoding as well, and the user's to raise
-warnings.filterwarnings("ignore", module="PIL", category=UserWarning)  # broken EXIF data and the like, said without the file's name
+Image.MAX_IMAGE_PIXELS = None  # data.image.max_file_pixels replaces it: also checked before decoding, and configurable
+warnings.filterwarnings("ignore", module="PIL", category=UserWarning)  # such as broken EXIF data; Pillow does not name the file
 
 
-def find_pictures(value: Any, folder: Path | None, cfg: ImageConfig, where: str) -> list[Source]:
-    """The pictures of a row, none for None, "" and []. No file is opened.
+def find_images(value: Any, folder: Path | None, cfg: ImageConfig, where: str) -> list[Source]:
+    """Return the images of a row, none for None, "" and []. Opens no file.
 
-    Relative paths begin at `data.image.root`, else at `folder`: the data file's, None for a dataset of the hub. Raises BadInput with
-    `where`, the row, for what is neither a path nor bytes, for a URL, and for a path that leaves the root.
+    Relative paths start at `data.image.root`, or else at `folder`: the data file's folder, None for a dataset of the hub. Raises BadInput
+    with `where` (the row) for a value that is neither path nor bytes, for a URL, and for a path outside the root.
     """
     if not isinstance(value, list):
-        source = _find_picture(value, folder, cfg, where)
+        source = _find_image(value, folder, cfg, where)
         return [] if source is None else [source]
-    pictures = []
+    images = []
     for number, each in enumerate(value, 1):
-        source = _find_picture(each, folder, cfg, where)
+        source = _find_image(each, folder, cfg, where)
         if source is None:
-            raise BadInput(f"{where}: picture {number} of {len(value)} is empty; expected {FORMS}")
-        pictures.append(source)
-    return pictures
+            raise BadInput(f"{where}: image {number} of {len(value)} is empty; expected {FORMS}")
+        images.append(source)
+    return images
 
 
 def holds_bytes(value: Any) -> bool:
-    """Whether a value of the image column has a picture in itself, and not only the name of its file."""
+    """Return whether a value of the image column holds an image itself, and not only a path."""
     match value:
         case bytes() | {"bytes": bytes()}:
             return True
@@ -55,15 +55,15 @@ def holds_bytes(value: Any) -> bool:
 
 
 def open_image(source: Source | str, cfg: ImageConfig, where: str) -> Image.Image:
-    """The whole picture as RGB: turned as its EXIF orientation says, on white where it is transparent, of an animation the first frame.
+    """Return the image as RGB, rotated by its EXIF orientation, on white where transparent; of an animation the first frame.
 
-    `where` is the row. Raises BadInput for a file that is not there, is of none of FORMATS, has more pixels than
-    `data.image.max_file_pixels` (before it is decoded), or is damaged.
+    `where`: the row. Raises BadInput for a file that does not exist, has none of FORMATS, has more pixels than
+    `data.image.max_file_pixels` (before decoding), or is damaged.
     """
-    name = f"{where}: {'the picture in the data' if isinstance(source, bytes) else source}"
+    name = f"{where}: {'the image in the data' if isinstance(source, bytes) else source}"
     try:
         if not isinstance(source, bytes) and not Path(source).is_file():
-            raise BadInput(f"{name} is no file; correct the path, which data.image.root goes before if it is relative")
+            raise BadInput(f"{name} is no file; correct the path (a relative one starts at data.image.root)")
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             _check(image, cfg, name)
             image.load()
@@ -71,24 +71,24 @@ def open_image(source: Source | str, cfg: ImageConfig, where: str) -> Image.Imag
     except BadInput:
         raise
     except UnidentifiedImageError:
-        raise BadInput(f"{name} is no picture that can be read; expected {', '.join(FORMATS)}") from None
-    except Exception as error:  # on damaged data a decoder raises nearly anything
+        raise BadInput(f"{name} is no image that can be read; expected {', '.join(FORMATS)}") from None
+    except Exception as error:  # a decoder may raise any exception on damaged data
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise BadInput(f"{name} is damaged or cannot be read: {reason}; replace the file, or remove the row") from error
 
 
 def open_images(prompt: Prompt, cfg: ImageConfig) -> list[Image.Image]:
-    """A prompt's pictures, in their order, as `open_image` gives them."""
+    """Return a prompt's images, in order, as RGB."""
     return [open_image(path, cfg, f"prompt {prompt.index}") for path in prompt.images]
 
 
 def suffix(content: bytes) -> str:
-    """The ending of a picture file with this content, such as .png."""
+    """Return the file suffix for this image content, such as .png."""
     with Image.open(BytesIO(content), formats=FORMATS) as image:
         return SUFFIXES[str(image.format)]
 
 
-def _find_picture(value: Any, folder: Path | None, cfg: ImageConfig, where: str) -> Source | None:
+def _find_image(value: Any, folder: Path | None, cfg: ImageConfig, where: str) -> Source | None:
     match value:
         case None | "":
             return None
@@ -100,47 +100,47 @@ def _find_picture(value: Any, folder: Path | None, cfg: ImageConfig, where: str)
             return content
         case {"path": path, **rest} if rest.keys() <= {"bytes"} and not rest.get("bytes"):
             if path is None or isinstance(path, str):
-                return _find_picture(path, folder, cfg, where)
+                return _find_image(path, folder, cfg, where)
         case {"bytes": None, **rest} if not rest:
             return None
     text = repr(value)
-    raise BadInput(f"{where}: the picture is {type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}; expected {FORMS}")
+    raise BadInput(f"{where}: the image is {type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}; expected {FORMS}")
 
 
 def _resolve(path: str, folder: Path | None, cfg: ImageConfig, where: str) -> Path:
-    """Absolute, links and .. followed."""
+    """Return the absolute path, with links and .. resolved."""
     if URL.match(path):
-        raise BadInput(f"{where}: the picture is the URL {path[:80]}, and nothing is fetched during a run; download it and give its path")
+        raise BadInput(f"{where}: the image is the URL {path[:80]}, and a run downloads nothing; download it and give its path")
     root = None if cfg.root is None else Path(cfg.root).expanduser()
     if root is not None and not root.is_dir():
-        raise BadInput(f"data.image.root: there is no folder {root.absolute()}; give the folder that the pictures are in")
+        raise BadInput(f"data.image.root: there is no folder {root.absolute()}; give the folder that holds the images")
     begin = folder if root is None else root
     if begin is None and not Path(path).is_absolute():
         raise BadInput(
-            f"{where}: the picture's path {path} is relative, and a dataset of the hub has no folder where it could begin; "
+            f"{where}: the image's path {path} is relative, and a dataset of the hub has no folder to start from; "
             "set data.image.root"
         )
     try:
         resolved = (Path(path) if begin is None else begin / path).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a zero byte, a circle of links
+    except (OSError, ValueError, RuntimeError) as error:  # a zero byte, a loop of links
         raise BadInput(f"{where}: {path!r} cannot be a path: {error}; correct it, or remove the row") from error
     if root is not None and not resolved.is_relative_to(root.resolve()):
-        raise BadInput(f"{where}: the picture {resolved} is not in data.image.root={cfg.root}; move it there, or give another root")
+        raise BadInput(f"{where}: the image {resolved} is not in data.image.root={cfg.root}; move it there, or give another root")
     return resolved
 
 
 def _check(image: Image.Image, cfg: ImageConfig, name: str) -> None:
-    """What the head of the file already tells."""
+    """Check what the file header shows, before decoding."""
     width, height = image.size
     if width * height > cfg.max_file_pixels:
         limit = f"data.image.max_file_pixels={cfg.max_file_pixels}"
         raise BadInput(f"{name} has {width} x {height} pixels, more than {limit}; make it smaller, or raise the limit")
     if image.mode in ("I", "F"):
-        raise BadInput(f"{name} has pixels of 32 bits, and nothing says which number is white; save it with 8 or 16 bits")
+        raise BadInput(f"{name} has pixels of 32 bits without a known white level; save it with 8 or 16 bits")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would cut levels above 255 off
+    if image.mode.startswith("I;16"):  # Pillow would clip levels above 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")

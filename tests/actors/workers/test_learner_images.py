@@ -1,6 +1,7 @@
-"""The learner with pictures on real DeepSpeed: one and two ranks, ZeRO 0 to 3, against plain torch on a tiny Qwen2.5-VL."""
+"""The learner with images on real DeepSpeed: one and two ranks, ZeRO 0 to 3, against plain torch on a tiny Qwen2.5-VL."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +13,13 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from actors.workers.learner import LearnerActor
-from tests.actors.workers.test_learner import Ranks, _ranks, close, equal, gradients, loading_fails, saved_tensors, weights
-from tests.uec.models.test_vision import Family, Pictured, pictured, plain_logprobs, tower_names
+from tests.support.image_prompts import Family, ImagePrompt, make_image_prompts, plain_logprobs, tower_names
+from tests.support.learner_ranks import assert_close, assert_equal, gradients, loading_fails, saved_tensors, weights
 from uec.config.file import load_config
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.models.packing import Length, plan
-from uec.types import Continuation, ImageFeatures, Kind, Plan, Rollout, Sample
+from uec.types import Continuation, ImageFeatures, Kind, Trajectory, UpdatePlan
 
 pytestmark = pytest.mark.e2e
 
@@ -29,15 +30,15 @@ ADVANTAGES = np.random.default_rng(1).normal(size=4 * N).tolist()
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
-    """Prompts with one picture, two, none, and one."""
+    """Prompts with one image, two, none, and one."""
     return Family("qwen2_5_vl", tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
-def rows(family: Family) -> list[Rollout]:
+def rows(family: Family) -> list[Trajectory]:
     return [
-        Rollout(
-            one.prompt, k, one.prompt, Kind.REGULAR, 1.0, one.prompt_tokens, one.tokens, np.zeros(len(one.tokens), np.float32), False, 0
+        Trajectory(
+            one.prompt, k, one.prompt, Kind.REGULAR, 1.0, one.prompt_tokens, one.tokens, np.zeros(len(one.tokens), np.float32), False, (0,)
         )
         for row in family.rows
         for k, one in enumerate(row)
@@ -45,19 +46,9 @@ def rows(family: Family) -> list[Rollout]:
 
 
 @pytest.fixture(scope="module")
-def data(family: Family, rows: list[Rollout]) -> list[Any]:
-    """What `LearnerActor.update` is given beside a plan."""
+def data(family: Family, rows: list[Trajectory]) -> list[Any]:
+    """Return the data that `LearnerActor.update` receives beside a plan."""
     return [rows, *family.images.values()]
-
-
-@pytest.fixture(scope="module")
-def one() -> Iterator[Ranks]:
-    yield from _ranks(1)
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Ranks]:
-    yield from _ranks(2)
 
 
 @pytest.fixture
@@ -69,27 +60,33 @@ def cfg(family: Family, project: Path) -> Callable[..., Config]:
     return make
 
 
-def plans(rows: list[Rollout], ranks: int = 1, budget: int = 10_000, steps: int = 1, seed: int = 0) -> list[Plan]:
-    """Packed; another seed permutes the advantages."""
+def plans(rows: list[Trajectory], ranks: int = 1, budget: int = 10_000, steps: int = 1, seed: int = 0) -> list[UpdatePlan]:
+    """Return each rank's packed plan. Another seed permutes the advantages."""
     advantages = np.random.default_rng(seed).permutation(ADVANTAGES) if seed else ADVANTAGES
     batch = [Length(row.prompt, len(row.prompt_tokens), len(row.tokens)) for row in rows]
     shares = plan(batch, ranks, budget, steps, 0, packed=True)
-    samples = [[Sample(0, i, float(advantages[i])) for i in share.responses] for share in shares]
-    return [Plan(mine, share.steps, share.tokens, share.counts) for mine, share in zip(samples, shares, strict=True)]
+    return [columns(share, advantages) for share in shares]
 
 
-def apart(rows: list[Rollout], images: dict[int, ImageFeatures]) -> list[Plan]:
-    """Rank 0 has all prompts with pictures, rank 1 those without."""
+def columns(share: UpdatePlan, advantages: np.ndarray | list[float]) -> UpdatePlan:
+    numbers = share.responses
+    return replace(
+        share, places=[(0, i) for i in numbers], advantages=[float(advantages[i]) for i in numbers], right=[False] * len(numbers)
+    )
+
+
+def apart(rows: list[Trajectory], images: dict[int, ImageFeatures]) -> list[UpdatePlan]:
+    """Rank 0 has all prompts with images, rank 1 those without."""
     tokens, made = sum(len(row.tokens) for row in rows), []
-    for with_pictures in (True, False):
-        numbers = [i for i, row in enumerate(rows) if (row.prompt in images) is with_pictures]
+    for with_images in (True, False):
+        numbers = [i for i, row in enumerate(rows) if (row.prompt in images) is with_images]
         batch = [list(range(begin, begin + N)) for begin in range(0, len(numbers), N)]
-        made.append(Plan([Sample(0, i, ADVANTAGES[i]) for i in numbers], [[batch]], [tokens], [len(rows)]))
+        made.append(columns(UpdatePlan(numbers, [[batch]], [tokens], [len(rows)]), ADVANTAGES))
     return made
 
 
 class Plain:
-    """The same training in plain torch: one sequence at a time, the vision tower at its own rate, or not at all."""
+    """The same training in plain torch: one sequence at a time, and the vision tower at a separate learning rate or frozen."""
 
     def __init__(self, family: Family, frozen: bool = False) -> None:
         self.family = family
@@ -102,7 +99,7 @@ class Plain:
         self.adamw = torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.95), weight_decay=0.0)
 
     def step(self) -> float:
-        """By the policy gradient: -A logp, a mean over all tokens. Returns the norm."""
+        """Step by the policy gradient, -A logp averaged over all tokens. Returns the gradient norm."""
         self.adamw.zero_grad()
         logprobs = self.family.plain(self.hf)
         total = sum(-a * values.sum() for values, a in zip(logprobs, ADVANTAGES, strict=True))
@@ -119,10 +116,10 @@ class Plain:
         return {name: parameter.detach().clone() for name, parameter in self.hf.named_parameters()}
 
 
-# Scenarios: what a rank does. They run in the processes of `Ranks`.
+# Scenarios, which run in the processes of `Ranks`.
 
 
-def trained(learner: LearnerActor, batches: list[list[Plan]], data: list[Any], folder: str = "") -> SimpleNamespace:
+def trained(learner: LearnerActor, batches: list[list[UpdatePlan]], data: list[Any], folder: str = "") -> SimpleNamespace:
     metrics = [learner.update(shares[learner.rank], *data)[0] for shares in batches]
     if folder:
         learner.save(folder)
@@ -140,18 +137,18 @@ def loaded_and_continued(learner: LearnerActor, after: Any, data: list[Any], fol
     return SimpleNamespace(start=start, weights=trained(learner, after, data).weights)
 
 
-def measured(learner: LearnerActor, share: Plan, sequences: list[Continuation], data: list[Any]) -> tuple[Any, float]:
+def measured(learner: LearnerActor, share: UpdatePlan, sequences: list[Continuation], data: list[Any]) -> tuple[Any, float]:
     features = [item for item in data if isinstance(item, ImageFeatures)]
-    return learner.score(sequences, *features), learner.entropy(share, *data)
+    return learner.logprobs(sequences, *features), learner.entropy(share, *data)
 
 
-def exported(learner: LearnerActor, shares: list[Plan], sequences: list[Continuation], data: list[Any], folder: str) -> Any:
+def exported(learner: LearnerActor, shares: list[UpdatePlan], sequences: list[Continuation], data: list[Any], folder: str) -> Any:
     learner.update(shares[learner.rank], *data)
     learner.save_hf(folder)
-    return learner.score(sequences, *data[1:])[0]
+    return learner.logprobs(sequences, *data[1:])[0]
 
 
-def failure(learner: LearnerActor, shares: list[Plan], data: list[Any]) -> str:
+def failure(learner: LearnerActor, shares: list[UpdatePlan], data: list[Any]) -> str:
     try:
         learner.update(shares[learner.rank], *data)
     except RunFailed as error:
@@ -166,12 +163,12 @@ def check_first_step(family: Family, ranks: list[SimpleNamespace], folder: Path)
     plain = Plain(family)
     start = plain.weights()
     norm = plain.step()
-    close(gradients(folder), plain.gradients(), atol=2e-6)
+    assert_close(gradients(folder), plain.gradients(), atol=2e-6)
     for ours in ranks:
         assert ours.metrics[0]["policy/grad_norm"] == pytest.approx(norm, rel=1e-4)
         assert ours.metrics[0]["policy/ratio_mean"] == pytest.approx(1, abs=1e-6)
         assert ours.metrics[0]["learner/rows"] == 4 * N
-        close(ours.weights, plain.weights(), atol=0.05 * LR)
+        assert_close(ours.weights, plain.weights(), atol=0.05 * LR)
         moved = {name: float((tensor - start[name]).abs().max()) for name, tensor in ours.weights.items()}
         tower = tower_names(plain.hf)
         assert max(moved[name] for name in tower) == pytest.approx(SCALE * LR, rel=0.01)
@@ -188,7 +185,7 @@ def test_the_first_step_is_the_plain_policy_gradient_at_two_learning_rates(one, 
 def test_so_it_is_where_one_rank_has_text_only(two, cfg, family, rows, data, tmp_path, stage):
     ours = two.run(trained, cfg(f"learner.zero_stage={stage}"), [apart(rows, family.images)], data, str(tmp_path))
     check_first_step(family, ours, tmp_path)
-    equal(ours[0].weights, ours[1].weights)
+    assert_equal(ours[0].weights, ours[1].weights)
 
 
 @pytest.mark.parametrize("stage", [1, 3])
@@ -213,8 +210,8 @@ def test_a_frozen_tower_does_not_move_and_is_not_published(one, two, cfg, family
     )
     tower = tower_names(plain.hf)
     for ours in found:
-        equal({name: ours.weights[name] for name in tower}, {name: start[name] for name in tower})
-        close(ours.weights, plain.weights(), atol=0.1 * LR)
+        assert_equal({name: ours.weights[name] for name in tower}, {name: start[name] for name in tower})
+        assert_close(ours.weights, plain.weights(), atol=0.1 * LR)
         assert [metrics["policy/grad_norm"] for metrics in ours.metrics] == pytest.approx(norms, rel=1e-3)
     names = found[0].publication.names
     assert set(names) == start.keys() - tower and not any("visual" in name for name in names)
@@ -235,7 +232,7 @@ def test_a_resumed_learner_goes_on_bit_for_bit(two, cfg, rows, data, tmp_path, s
     straight = two.run(saved_and_continued, cfg(*make), before, after, data, str(tmp_path))
     assert any(".visual." in name for name in saved_tensors(tmp_path, "exp_avg")) is not frozen
     for ours, theirs in zip(two.run(loaded_and_continued, cfg(*make, "run.seed=9"), after, data, str(tmp_path)), straight, strict=True):
-        equal(ours.weights, theirs)
+        assert_equal(ours.weights, theirs)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -247,8 +244,8 @@ def test_a_checkpoint_resumes_on_other_ranks_and_stages(one, two, cfg, rows, dat
     for ranks, stage in ((one, 0), (one, 2), (two, 1)):
         shares = [plans(rows, ranks=len(ranks.pools), seed=1)]
         resumed = ranks.run(loaded_and_continued, cfg(f"learner.zero_stage={stage}", freezing), shares, data, str(tmp_path))[0]
-        equal({name: resumed.start[name].flatten() for name in saved}, saved)
-        close(resumed.weights, straight, atol=0.1 * LR)
+        assert_equal({name: resumed.start[name].flatten() for name in saved}, saved)
+        assert_close(resumed.weights, straight, atol=0.1 * LR)
 
 
 def test_a_checkpoint_of_a_frozen_tower_is_refused_where_the_tower_is_trained(one, cfg, rows, data, tmp_path):
@@ -263,7 +260,7 @@ def test_an_exported_policy_gives_the_same_logprobs_in_plain_transformers(two, c
     sequences = [one for row in family.rows for one in row]
     ours, _ = two.run(exported, settings, plans(rows, ranks=2), sequences, data, str(tmp_path))
     hf = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32)
-    again = {one.prompt.index: one for one in pictured(tmp_path)}  # by the exported AutoProcessor
+    again = {one.prompt.index: one for one in make_image_prompts(tmp_path)}  # by the exported AutoProcessor
     before = {one.prompt.index: one for one in family.prompts}
     moved = []
     for one, found in zip(sequences, ours, strict=True):
@@ -274,12 +271,12 @@ def test_an_exported_policy_gives_the_same_logprobs_in_plain_transformers(two, c
     assert not list(tmp_path.glob("*.bin")) and (tmp_path / "chat_template.jinja").is_file()
 
 
-def logprobs(hf: Any, one: Pictured, sequence: Continuation, family: Family) -> np.ndarray:
+def logprobs(hf: Any, one: ImagePrompt, sequence: Continuation, family: Family) -> np.ndarray:
     with torch.no_grad():
         return plain_logprobs(hf, one, sequence.tokens, family.banned, family.vocabulary).numpy()
 
 
-# Figures.
+# Metrics.
 
 
 def test_scores_and_entropy_are_those_of_plain_transformers(one, cfg, family, rows, data):
@@ -295,7 +292,7 @@ def test_scores_and_entropy_are_those_of_plain_transformers(one, cfg, family, ro
 
 
 def plain_entropies(family: Family, one: Continuation) -> np.ndarray:
-    """[T], from the log-probability of every token that may be sampled, at each position."""
+    """Return entropies [T] from the log-probabilities of all tokens that may be sampled, at each position."""
     hf = family.plain_model()
     [found] = [each for each in family.prompts if each.prompt.index == one.prompt]
     inputs = {name: value for name, value in found.plain.items() if name not in ("attention_mask", "input_ids", "mm_token_type_ids")}
@@ -308,7 +305,7 @@ def plain_entropies(family: Family, one: Continuation) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stage", [1, 3])
-def test_the_kl_to_the_start_model_is_zero_at_first_with_pictures(two, cfg, family, rows, data, stage):
+def test_the_kl_to_the_start_model_is_zero_at_first_with_images(two, cfg, family, rows, data, stage):
     shares = apart(rows, family.images)
     ours = two.run(trained, cfg(f"learner.zero_stage={stage}", "loss.kl_coef=1", "model.freeze_vision_tower=true"), [shares] * 2, data)
     for found in ours:

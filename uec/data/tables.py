@@ -1,4 +1,4 @@
-"""Rows of a data set: from a .jsonl or .parquet file, a folder, or a Hugging Face dataset name."""
+"""Read the rows of a data set from a .jsonl or .parquet file, a folder, or a Hugging Face dataset name."""
 
 import json
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ FORMS = "a .jsonl or .parquet file, a folder of those or of Dataset.save_to_disk
 
 @dataclass(frozen=True)
 class Table:
-    """What one file, saved folder or dataset of the hub holds. Pictures are as they were stored: `to_list` of `datasets` decodes none."""
+    """The rows of one file, saved folder or hub dataset. Images are as stored, because `to_list` of `datasets` decodes none."""
 
     rows: list[Row]
-    folder: Path | None  # where relative paths in the rows begin; none: it is of the hub
+    folder: Path | None  # start of relative paths in the rows; None for a hub dataset
 
 
 def load_rows(source: str, split: str, field: str) -> list[Row]:
-    """The rows of `load_tables`, one list."""
+    """Return the rows of `load_tables` as one list."""
     return [row for table in load_tables(source, split, field) for row in table.rows]
 
 
 def load_tables(source: str, split: str, field: str) -> list[Table]:
-    """All rows, at least one. `split` counts for folders and dataset names; `field` is the config field that messages name.
+    """Return all tables, with at least one row. `split` applies to folders and dataset names; `field`: config field that messages name.
 
     A dataset name is `owner/name`, or `owner/name:configuration`. Raises BadInput.
     """
@@ -46,7 +46,7 @@ def load_tables(source: str, split: str, field: str) -> list[Table]:
 
 
 def _is_path(source: str) -> bool:
-    """Whether it can be meant as a file only, and not as `owner/name`."""
+    """Return whether `source` can only be a path, and not `owner/name`."""
     return source.endswith((".jsonl", ".parquet", ".json", ".csv")) or source.startswith((".", "~", "/")) or source.count("/") > 1
 
 
@@ -94,7 +94,7 @@ def _read_parquet(path: Path, field: str) -> list[Row]:
 
 
 def _read_folder(path: Path, split: str, field: str) -> list[Table]:
-    """Dataset.save_to_disk, or data files, of which `split` is chosen by their names (train.parquet, train-00000-of-00002.parquet, ...)."""
+    """Read a folder of Dataset.save_to_disk, or its data files with the name of the split (train.parquet, train-00000-of-00002.parquet)."""
     import datasets
 
     if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
@@ -118,7 +118,7 @@ def _read_folder(path: Path, split: str, field: str) -> list[Table]:
 
 
 def _download(source: str, split: str, field: str) -> list[Row]:
-    """A dataset of the hub; with HF_HUB_OFFLINE, of its cache on this machine."""
+    """Load a hub dataset; with HF_HUB_OFFLINE, from the local cache."""
     name, _, configuration = source.partition(":")
     nothing = f"{field}: there is no file or folder {source}, and as a dataset name"
     instead = "Pass a .jsonl or .parquet file instead"
@@ -129,7 +129,7 @@ def _download(source: str, split: str, field: str) -> list[Row]:
 
     try:
         return datasets.load_dataset(name, configuration or None, split=split).to_list()
-    except Exception as error:  # the library, and the dataset's own files, raise nearly anything
+    except Exception as error:  # the library and the dataset's files may raise any exception
         if is_offline():
             raise BadInput(f"{nothing} it is not in the cache, and HF_HUB_OFFLINE is set. {instead}, or unset HF_HUB_OFFLINE") from error
         raise BadInput(f"{nothing}, split {split}, it cannot be loaded: {error}. {instead}, or correct the name or the split") from error
