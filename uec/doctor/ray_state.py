@@ -30,7 +30,7 @@ def cluster(cfg: Config) -> Check:
     name = "ray cluster"
     address, source = would_join(cfg)
     if address is None:
-        return ok(name, f"{source}: a run starts its own")
+        return ok(name, f"{source}: a run starts a local one")
     host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()

@@ -46,7 +46,7 @@ class RunData:
 
     @property
     def solved_at(self) -> float:
-        """Accuracy from which a response counts as right."""
+        """Return the accuracy from which a response counts as right."""
         value = self.settings.get("difficulty.solved_at")
         return float(value) if isinstance(value, int | float) else DifficultyConfig().solved_at
 

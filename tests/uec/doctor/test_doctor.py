@@ -262,7 +262,7 @@ def test_injected_the_address_of_a_dead_cluster_is_red_at_once(surroundings, mon
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         dead = f"127.0.0.1:{free.getsockname()[1]}"
-    assert ray_state.cluster(make_config()) == ok("ray cluster", "none is running here: a run starts its own")
+    assert ray_state.cluster(make_config()) == ok("ray cluster", "none is running here: a run starts a local one")
     left = surroundings / "ray" / "ray_current_cluster"
     left.write_text(dead)
     fault(ray_state.cluster(make_config()), str(left), dead, "cluster.address=local")

@@ -1,4 +1,4 @@
-"""The statistics of `uec eval`: numbers worked out by hand, or by counting every case."""
+"""The statistics of `uec eval`: values computed by hand or by enumeration."""
 
 from itertools import combinations
 
@@ -12,7 +12,7 @@ from uec.eval.pass_at_k import majority_at_k
 
 
 def counted(right: list[bool], votes: list[str | None], k: int) -> float:
-    """majority@k by the rules' words: every choice of k, its vote, and ties in equal parts."""
+    """Return majority@k by enumeration: the vote of every choice of k, with ties shared equally."""
     won = []
     for chosen in combinations(range(len(votes)), k):
         cast = ["REFERENCE" if right[i] else votes[i] for i in chosen]

@@ -1,4 +1,4 @@
-"""pass@k against pencil, enumeration and simulation."""
+"""pass@k against hand-computed values, enumeration and simulation."""
 
 from itertools import combinations
 
