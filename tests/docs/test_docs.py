@@ -1,4 +1,4 @@
-"""The instructions of README.md and docs/ work: links lead to files, and every command runs or is listed with the reason why no test runs it."""
+"""The instructions of README.md and docs/ work: links lead to files, and a test runs every command or says why none does."""
 
 import ast
 import json
