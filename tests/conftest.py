@@ -18,7 +18,7 @@ from hypothesis import settings
 
 from uec.config.file import load_config
 from uec.config.schema import Config
-from uec.system.process_env import compiler_caches, end_quietly
+from uec.system.process_env import compiler_caches, discard_stderr_at_exit
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -28,7 +28,7 @@ os.environ.update(compiler_caches())  # what set-up compiled
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-end_quietly()
+discard_stderr_at_exit()
 settings.register_profile("uec", deadline=None, derandomize=True)  # a slow machine is no failure, and CI's inputs are everyone's
 settings.load_profile("uec")
 

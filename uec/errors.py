@@ -1,4 +1,4 @@
-"""The two ways in which a run ends that are not success, and their exit statuses."""
+"""The two errors that end a command with a message, and the exit statuses."""
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
@@ -8,11 +8,11 @@ EXIT_SIGTERM = 143
 
 
 class BadInput(Exception):
-    """What the user gave cannot work: exit status 2, raised before any actor starts.
+    """Input that cannot work: exit status 2, raised before any actor starts.
 
-    The message names the field, file or line, says what was expected, and how to fix it.
+    The message names the field, file or line, the expected value, and the fix.
     """
 
 
 class RunFailed(Exception):
-    """A failure that was named while the run was going on: exit status 1, checkpoints stay."""
+    """A failure during the run that the message explains: exit status 1; checkpoints are kept."""

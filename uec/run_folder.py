@@ -1,11 +1,11 @@
-"""The folder of a run: its name, its parts, who may use it, and checkpoints that are either whole or not there.
+"""The folder of a run: its name, its files, its lock, and checkpoints that are either complete or absent.
 
     runs/NAME/config.yaml              all settings
-              metrics.jsonl            a line a step
+              metrics.jsonl            a line per step
               rollouts/step_000123.jsonl     every response of the step
-                       replayed_000125.jsonl which earlier ones a replay update drew
+                       replayed_000125.jsonl the earlier responses that a replay update drew
               checkpoints/step_000100/
-              images/0123456789abcdef.png    pictures that the data held as bytes
+              images/0123456789abcdef.png    images that the data contains as bytes
               logs/
 """
 
@@ -29,10 +29,10 @@ REPLACED = ".replaced-"
 
 @dataclass
 class RunFolder:
-    """Paths of a run. `prepare` finds the folder and refuses what cannot be; nothing is written before `open`."""
+    """Paths of a run. `prepare` finds and checks the folder; only `open` and later methods write."""
 
     path: Path
-    resume_from: Path | None = None  # the checkpoint that `run.resume` asks for; for `auto` it is known once opened
+    resume_from: Path | None = None  # the checkpoint of `run.resume`; `open` sets it for `auto`
     _lock: IO[str] | None = field(default=None, repr=False)
 
     @property
@@ -61,18 +61,18 @@ class RunFolder:
 
     @classmethod
     def prepare(cls, cfg: Config, config_path: Path) -> "RunFolder":
-        """Find the folder that the config means. Gives `run.name` its value where it has none.
+        """Return the folder that the config names, and set `run.name` if it is unset.
 
-        BadInput: the folder exists and neither resume nor overwrite was asked for, or it is no run's folder, or what
-        `run.resume` names is no checkpoint, or is followed by newer ones.
+        Raises BadInput if the folder exists without `run.resume` or `run.overwrite`, if it is not a run folder, if `run.resume` is not a
+        checkpoint, or if the run has newer checkpoints.
         """
         run = cfg.run
         checkpoint = None if run.resume in ("never", "auto") else _named_checkpoint(run.resume)
-        own = cls(config_path.resolve().parent)
+        config_folder = cls(config_path.resolve().parent)
         if run.name is None and checkpoint is not None and checkpoint.parent.name == "checkpoints":
             folder = cls(checkpoint.parent.parent, checkpoint)
-        elif run.resume == "auto" and own.name == run.name and own.config == config_path.resolve() and own._is_ours():
-            folder = own  # started from its own config.yaml: wherever it lies by now, and from whichever working directory
+        elif run.resume == "auto" and config_folder._is_run_of(config_path, run.name):
+            folder = config_folder  # resumed by its config.yaml: the folder may have moved, and any working directory works
         else:
             folder = cls(Path(run.dir).resolve() / (run.name or _new_name(cfg, config_path)), checkpoint)
         run.name = folder.name
@@ -82,19 +82,19 @@ class RunFolder:
             folder._refuse_foreign()
         elif folder.path.exists():
             raise BadInput(
-                f"the run folder {folder.path} exists; go on with it by run.resume=auto, replace it by run.overwrite=true, "
+                f"the run folder {folder.path} exists; resume it with run.resume=auto, replace it with run.overwrite=true, "
                 "or choose another run.name"
             )
         return folder
 
     def open(self, cfg: Config) -> Path | None:
-        """Make the folder, write config.yaml, and keep other processes out; returns the checkpoint to resume from, if any.
+        """Make and lock the folder and write config.yaml; return the checkpoint to resume from, or None.
 
-        With `run.overwrite` the old folder is deleted. BadInput where it cannot be written or another process uses it.
+        `run.overwrite` deletes the old contents. Raises BadInput if the folder is not writable or another process uses it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._take()
+            self._lock_folder()
             if cfg.run.overwrite:
                 self._empty()
             save_config(cfg, self.config)
@@ -103,24 +103,24 @@ class RunFolder:
             self._clear_unfinished()
             if cfg.run.resume == "auto":
                 self.resume_from = self.latest_checkpoint()
-            self._cut_rollouts(step_of(self.resume_from) if self.resume_from else 0)
+            self._drop_rollouts_after(step_of(self.resume_from) if self.resume_from else 0)
         except OSError as error:
             raise BadInput(f"the run folder {self.path} cannot be written ({error.strerror}); give a run.dir that is writable") from error
         return self.resume_from
 
     def latest_checkpoint(self) -> Path | None:
-        """The newest whole one."""
-        return max(self._whole(), key=step_of, default=None)
+        """Return the newest complete checkpoint, or None."""
+        return max(self._complete_checkpoints(), key=step_of, default=None)
 
     def begin_checkpoint(self, step: int) -> Path:
-        """An empty folder to write the checkpoint into; it counts only once it is committed."""
+        """Return an empty folder for a checkpoint, which counts only after `commit_checkpoint`."""
         unfinished = self.checkpoints / f"{UNFINISHED}{_step_name(step)}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         return unfinished
 
     def commit_checkpoint(self, unfinished: Path, step: int, keep: int) -> Path:
-        """Make it safe on disk, give it its name, and drop the oldest beyond `keep`."""
+        """Flush a checkpoint to disk, rename it to its final name, and delete the oldest ones beyond `keep`; return the final folder."""
         for folder, _, names in os.walk(unfinished):
             for name in names:
                 with open(Path(folder, name), "rb") as file:
@@ -133,16 +133,16 @@ class RunFolder:
         unfinished.rename(final)
         sync_folder(self.checkpoints)
         shutil.rmtree(replaced, ignore_errors=True)
-        for old in sorted(self._whole(), key=step_of)[:-keep]:
-            gone = old.rename(self.checkpoints / f"{UNFINISHED}{old.name}")  # a half-deleted folder must not look whole
-            shutil.rmtree(gone)
+        for old in sorted(self._complete_checkpoints(), key=step_of)[:-keep]:
+            renamed = old.rename(self.checkpoints / f"{UNFINISHED}{old.name}")  # a half-deleted folder must not look complete
+            shutil.rmtree(renamed)
         return final
 
-    def _whole(self) -> list[Path]:
+    def _complete_checkpoints(self) -> list[Path]:
         return [path for path in self.checkpoints.glob("step_*") if re.fullmatch(r"step_\d+", path.name) and path.is_dir()]
 
-    def _take(self) -> None:
-        """Hold the folder until this process ends."""
+    def _lock_folder(self) -> None:
+        """Lock the folder until this process ends. Raises BadInput if another process holds the lock."""
         self._lock = open(self.path / ".lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,6 +150,7 @@ class RunFolder:
             raise BadInput(f"another process is writing to the run folder {self.path}; wait for it, or choose another run.name") from None
 
     def _empty(self) -> None:
+        """Delete the contents of the folder except its lock."""
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -157,7 +158,7 @@ class RunFolder:
                 path.unlink()
 
     def _clear_unfinished(self) -> None:
-        """Remove what a crash left; a checkpoint that it caught between two renames gets its name back."""
+        """Delete what a crash left behind, and restore a checkpoint that the crash left between two renames."""
         for path in self.checkpoints.glob(f"{REPLACED}*"):
             final = self.checkpoints / path.name.removeprefix(REPLACED)
             if not final.exists():
@@ -165,38 +166,44 @@ class RunFolder:
         for path in [*self.checkpoints.glob(f"{UNFINISHED}*"), *self.checkpoints.glob(f"{REPLACED}*")]:
             shutil.rmtree(path)
 
-    def _cut_rollouts(self, step: int) -> None:
-        """Drop the files of steps that the resumed run makes again."""
+    def _drop_rollouts_after(self, step: int) -> None:
+        """Delete the rollout files of later steps, which the resumed run repeats."""
         for path in [*self.rollouts.glob("step_*.jsonl"), *self.rollouts.glob("replayed_*.jsonl")]:
             if int(path.stem.rpartition("_")[2]) > step:
                 path.unlink()
 
     def _refuse_newer_than(self, checkpoint: Path) -> None:
-        newer = [path for path in self._whole() if step_of(path) > step_of(checkpoint)]
+        """Raise BadInput if the run has checkpoints after this one."""
+        newer = [path for path in self._complete_checkpoints() if step_of(path) > step_of(checkpoint)]
         if newer:
             names = ", ".join(sorted(path.name for path in newer))
             raise BadInput(
                 f"run.resume={checkpoint}: the same run has newer checkpoints ({names}); "
-                "delete them to go back, or branch off into a new folder with run.name=..."
+                "delete them to go back, or start a new run folder from it with run.name=..."
             )
 
-    def _is_ours(self) -> bool:
+    def _is_run_of(self, config_path: Path, name: str | None) -> bool:
+        """Return whether this is the folder of the run `name`, and `config_path` is its config.yaml."""
+        return self.name == name and self.config == config_path.resolve() and self._has_saved_config()
+
+    def _has_saved_config(self) -> bool:
+        """Return whether a run wrote the config.yaml of the folder."""
         return self.config.is_file() and self.config.read_text(errors="replace").startswith(SAVED_HEADER)
 
     def _refuse_foreign(self) -> None:
-        """Only a folder that a run of ours made is written to or deleted."""
-        folder = self.path.is_dir() and not self.path.is_symlink()
-        if not folder or not (self._is_ours() or {path.name for path in self.path.iterdir()} <= {".lock"}):
-            raise BadInput(f"{self.path} was not made by a run (no config.yaml of one); delete it by hand, or choose another run.name")
+        """Raise BadInput if no run made this folder, before it is written to or deleted."""
+        is_folder = self.path.is_dir() and not self.path.is_symlink()
+        if not is_folder or not (self._has_saved_config() or {path.name for path in self.path.iterdir()} <= {".lock"}):
+            raise BadInput(f"{self.path} is not a run folder (no config.yaml of a run in it); delete it, or choose another run.name")
 
 
 def save_config(cfg: Config, path: str | Path) -> None:
-    """Write every setting, atomically, so that `load_config` gives the same again."""
+    """Write all settings atomically; `load_config` of the file returns the same settings."""
     atomic_write(path, config_text(cfg, path))
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number in step_000100."""
+    """Return the step of a checkpoint: the number in step_000100."""
     return int(checkpoint.name.removeprefix("step_"))
 
 
@@ -205,21 +212,22 @@ def _step_name(step: int) -> str:
 
 
 def _named_checkpoint(path: str) -> Path:
+    """Return the checkpoint that `run.resume` names. Raises BadInput if it is not one."""
     checkpoint = Path(path).resolve()
     if not checkpoint.is_dir():
         raise BadInput(f"run.resume={path} does not exist; give `auto`, or a folder such as runs/NAME/checkpoints/step_000100")
     if not re.fullmatch(r"step_\d+", checkpoint.name):
         newest = RunFolder(checkpoint).latest_checkpoint()
         hint = f"; did you mean {newest}?" if newest else "; give `auto`, or a folder such as runs/NAME/checkpoints/step_000100"
-        raise BadInput(f"run.resume={path} is no checkpoint{hint}")
+        raise BadInput(f"run.resume={path} is not a checkpoint{hint}")
     return checkpoint
 
 
 def _new_name(cfg: Config, config_path: Path) -> str:
-    """CONFIG-ALGORITHM-DATE-TIME, with a number behind it if that is taken."""
-    words = f"{config_path.stem}-{Path(cfg.algorithm).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    name = re.sub(r"[^\w.+=@-]+", "_", words).lstrip(".-")
-    taken = 1
-    while (Path(cfg.run.dir) / (name if taken == 1 else f"{name}-{taken}")).exists():
-        taken += 1
-    return name if taken == 1 else f"{name}-{taken}"
+    """Return CONFIG-ALGORITHM-DATE-TIME, followed by a number if this name is taken."""
+    full_name = f"{config_path.stem}-{Path(cfg.algorithm).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = re.sub(r"[^\w.+=@-]+", "_", full_name).lstrip(".-")
+    number = 1
+    while (Path(cfg.run.dir) / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return name if number == 1 else f"{name}-{number}"

@@ -130,7 +130,7 @@ def test_the_kuberay_job_is_a_valid_run_on_that_cluster_and_goes_on_when_applied
     workers = [(group["replicas"], pod(group)[1]["resources"]) for group in groups[1:]]
     gpus = sum(n * int(resources["limits"]["nvidia.com/gpu"]) for n, resources in workers)
     cpus = sum(n * int(resources["limits"]["cpu"]) for n, resources in workers)
-    check_cluster(cfg, cpus, gpus, pictures=True)
+    check_cluster(cfg, cpus, gpus, images=True)
     assert gpus == cfg.rollout.engines * cfg.rollout.tensor_parallel + cfg.learner.ranks  # none idle
 
 

@@ -98,7 +98,7 @@ def test_a_folder_that_no_run_made_is_neither_deleted_nor_continued(make, tmp_pa
     thesis.parent.mkdir(parents=True)
     thesis.write_text("years of work")
     (thesis.parent / "config.yaml").write_text("mine: true\n")
-    with pytest.raises(BadInput, match="was not made by a run"):
+    with pytest.raises(BadInput, match="is not a run folder"):
         RunFolder.prepare(make("run.name=a", how), CONFIG)
     assert thesis.read_text() == "years of work"
 
@@ -106,7 +106,7 @@ def test_a_folder_that_no_run_made_is_neither_deleted_nor_continued(make, tmp_pa
 def test_overwrite_does_not_follow_a_link(make, tmp_path: Path) -> None:
     folder = opened(make("run.name=real"))
     (tmp_path / "runs" / "a").symlink_to(folder.path)
-    with pytest.raises(BadInput, match="was not made by a run"):
+    with pytest.raises(BadInput, match="is not a run folder"):
         RunFolder.prepare(make("run.name=a", "run.overwrite=true"), CONFIG)
     assert folder.config.exists()
 

@@ -1,5 +1,5 @@
-"""The commands of `uec`, a file each.
+"""The commands of `uec`, one file per command.
 
 A file has NAME, HELP, DESCRIPTION and EXAMPLES for `--help`, `arguments(parser)`, and `run(arguments)`, which returns the exit status and
-raises BadInput and RunFailed. Nothing heavy is imported before `run`: `uec --help` is immediate.
+raises BadInput and RunFailed. Only `run` imports heavy modules, so that `uec --help` is immediate.
 """

@@ -7,8 +7,8 @@ import uec
 from uec.errors import BadInput
 
 NAME = "bench"
-HELP = "measure the parts against their bounds"
-DESCRIPTION = "Measure rollout, learner, exchange and the step against bare vLLM and bare torch, as ratios of one run."
+HELP = "measure the speed of each part"
+DESCRIPTION = "Measure rollout, learner, weight sync and the whole step, as ratios to plain vLLM and plain torch on the same machine."
 EXAMPLES = """examples:
   uec bench
   uec bench rollout learner
@@ -17,27 +17,29 @@ EXAMPLES = """examples:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What follows `uec bench`."""
-    parser.add_argument("names", nargs="*", metavar="BENCH", help="which to run; none: all")
+    """Add the arguments of `uec bench`."""
+    parser.add_argument("names", nargs="*", metavar="BENCH", help="name of a bench; default: all")
     parser.add_argument(
-        "--quick", action="store_true", help="a few minutes: ratios to the last committed results, status 1 if one fell by 15 %%"
+        "--quick",
+        action="store_true",
+        help="run a few minutes and compare with the last committed results; exit status 1 if a ratio fell by 15 %%",
     )
-    parser.add_argument("--record", action="store_true", help="with --quick: write these ratios as the results to commit")
+    parser.add_argument("--record", action="store_true", help="with --quick: write the measured ratios as the new results to commit")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure what was asked for."""
+    """Run the benches."""
     if not has_benches():
         raise BadInput(
             "uec bench measures a checkout, and this is an installed wheel, which has no folder bench/; "
             "clone the repository, run `make setup` there, and call its .venv/bin/uec bench"
         )
     if arguments.record and not arguments.quick:
-        raise BadInput("--record goes with --quick: it writes the ratios of the quick benches as the results to commit")
+        raise BadInput("--record needs --quick, whose ratios it writes as the results to commit")
     if arguments.quick:
         if arguments.names:
             raise BadInput(
-                f"--quick runs benches of its own; leave out {' '.join(arguments.names)}, or leave out --quick to run just these"
+                f"--quick runs a fixed set of benches; leave out {' '.join(arguments.names)}, or leave out --quick to run only these"
             )
         from bench import quick
 

@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command line: finds the command, and turns its outcome into an exit status. A command is a file of `uec/commands`."""
+"""The command line: run a command, and turn its result into an exit status. Each command is a file in `uec/commands`."""
 
 import argparse
 import os
@@ -9,71 +9,71 @@ from typing import Any
 
 from uec.commands import bench, config, doctor, eval, export, report, train
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM, BadInput, RunFailed
-from uec.system.process_env import end_quietly
+from uec.system.process_env import discard_stderr_at_exit
 
 COMPLETING = "_ARGCOMPLETE"
-"""Set by the shell that asks what may stand at the cursor."""
+"""Environment variable that a shell sets to ask for completions."""
 
 COMMANDS = (train, eval, report, export, doctor, bench, config)
 STATUSES = {
-    0: "done",
-    EXIT_FAILURE: "a failure that was named; checkpoints stay",
-    EXIT_BAD_INPUT: "bad input: nothing was started",
-    EXIT_SIGHUP: "its terminal was closed; a training writes a checkpoint first",
-    EXIT_SIGINT: "stopped by Ctrl-C; a training writes a checkpoint first",
-    EXIT_SIGTERM: "stopped by SIGTERM; a training writes a checkpoint first",
+    0: "success",
+    EXIT_FAILURE: "failure, explained by a message; checkpoints are kept",
+    EXIT_BAD_INPUT: "bad input; nothing was started",
+    EXIT_SIGHUP: "the terminal was closed; training writes a checkpoint first",
+    EXIT_SIGINT: "stopped by Ctrl-C; training writes a checkpoint first",
+    EXIT_SIGTERM: "stopped by SIGTERM; training writes a checkpoint first",
 }
 EXIT_STATUS = "\n".join(["exit status:", *(f"  {status:<4} {meaning}" for status, meaning in STATUSES.items())])
 EXAMPLES = """examples:
   uec train configs/llm.yaml
   uec COMMAND --help
 
-tab completion in this shell, bash or zsh (for every shell: the same line in ~/.bashrc or ~/.zshrc, with the whole path):
+tab completion in this shell, bash or zsh (for all shells, add this line with the absolute path to ~/.bashrc or ~/.zshrc):
   eval "$(.venv/bin/register-python-argcomplete uec)"
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    whole = parser()
+    """Run a command; return its exit status."""
+    main_parser = parser()
     if COMPLETING in os.environ:
         from uec.commands.completion import complete
 
-        complete(whole)
-    arguments = whole.parse_args(argv)
+        complete(main_parser)
+    arguments = main_parser.parse_args(argv)
     try:
         return arguments.run(arguments)
     except BadInput as error:
-        return _complain(error, EXIT_BAD_INPUT)
+        return _report(error, EXIT_BAD_INPUT)
     except RunFailed as error:
-        return _complain(error, EXIT_FAILURE)
+        return _report(error, EXIT_FAILURE)
     except KeyboardInterrupt:
         print("uec: stopped before training began; nothing was changed", file=sys.stderr)
         return EXIT_SIGINT
 
 
-class Intermixed(argparse.ArgumentParser):
-    """A command's arguments: options may stand before, between and behind the others."""
+class IntermixedParser(argparse.ArgumentParser):
+    """A parser that takes options before, between and after the positional arguments."""
 
-    _within = False
+    _nested = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Twice, as `parse_known_intermixed_args` does: the options first, and what they left then."""
+        """Parse twice, as `parse_known_intermixed_args` does: first the options, then the remaining arguments."""
         if COMPLETING in os.environ:
             from uec.commands.completion import flags_first
 
             return super().parse_known_args(flags_first(args, self), namespace)
-        if self._within:
+        if self._nested:
             return super().parse_known_args(args, namespace)
-        self._within = True
+        self._nested = True
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
-            self._within = False
+            self._nested = False
 
 
 class Version(argparse.Action):
-    """argparse's own wants the number at each start, and the package installed."""
+    """The action of `--version`. Unlike argparse's, it looks up the version only when asked, so that an uninstalled package works."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         print(f"uec-rl {version('uec-rl')}")
@@ -81,35 +81,36 @@ class Version(argparse.Action):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of all commands."""
-    whole = argparse.ArgumentParser(
+    """Return the parser of all commands."""
+    main_parser = argparse.ArgumentParser(
         prog="uec",
         description="RL for reasoning models with unified entropy control",
         epilog=f"{EXAMPLES}\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    whole.add_argument("--version", action=Version, nargs=0, help="show program's version number and exit")
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Intermixed)
+    main_parser.add_argument("--version", action=Version, nargs=0, help="show program's version number and exit")
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=IntermixedParser)
     for command in COMMANDS:
-        one = commands.add_parser(
+        command_parser = commands.add_parser(
             command.NAME,
             help=command.HELP,
             description=command.DESCRIPTION,
             epilog=f"{command.EXAMPLES}\n{EXIT_STATUS}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.arguments(one)
-        one.set_defaults(run=command.run)
-    return whole
+        command.arguments(command_parser)
+        command_parser.set_defaults(run=command.run)
+    return main_parser
 
 
 def script(argv: list[str] | None = None) -> int:
-    """What the command `uec` calls: `main` in a process of its own."""
-    end_quietly()
+    """Run `main` as the program `uec`."""
+    discard_stderr_at_exit()
     return main(argv)
 
 
-def _complain(error: Exception, status: int) -> int:
+def _report(error: Exception, status: int) -> int:
+    """Print an error to stderr; return the exit status."""
     lines = str(error).splitlines() or [type(error).__name__]
     print("\n".join([f"uec: {lines[0]}", *(f"     {line}" for line in lines[1:])]), file=sys.stderr)
     return status

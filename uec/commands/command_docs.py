@@ -1,4 +1,4 @@
-"""docs/command-line.md, made of what `--help` says: `python -m uec.commands.command_docs` prints it."""
+"""Generate docs/command-line.md from the commands' help: `python -m uec.commands.command_docs` prints it."""
 
 import os
 from argparse import ArgumentParser
@@ -10,9 +10,10 @@ WIDTH = "100"
 
 HEAD = """# Command line
 
-Made by `python -m uec.commands.command_docs > docs/command-line.md`; `uec COMMAND --help` says the same of one
-command. `uec` is `.venv/bin/uec`, or `uec` once `source .venv/bin/activate` was said. Settings (`section.field=value`) are explained in
-[config.md](config.md)."""
+`python -m uec.commands.command_docs > docs/command-line.md` generates this page. `uec COMMAND --help` prints the same for one command.
+
+The program is `.venv/bin/uec`, or `uec` after `source .venv/bin/activate`. [config.md](config.md) explains the settings
+(`section.field=value`)."""
 
 COMPLETION = """## Tab completion
 
@@ -21,14 +22,15 @@ eval "$(.venv/bin/register-python-argcomplete uec)"                   # bash and
 .venv/bin/register-python-argcomplete --shell fish uec | source       # fish
 ```
 
-That is for one shell. For all of them the line goes into ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish, with the whole path of `.venv`.
+This enables it in one shell. For all shells, add the line with the absolute path of `.venv` to ~/.bashrc, ~/.zshrc or
+~/.config/fish/config.fish.
 
-It knows commands, options, config files, run folders, sections, fields (`rollout.te` + Tab), the words that a field takes
+It completes commands, options, config files, run folders, sections, fields (`rollout.te` + Tab), the values of a field
 (`loss.aggregation=` + Tab) and the algorithms (`algorithm=` + Tab)."""
 
 
 def document() -> Iterator[str]:
-    """The lines of docs/command-line.md."""
+    """Yield the lines of docs/command-line.md."""
     yield HEAD
     yield ""
     yield "| command | what it does |"
@@ -60,29 +62,29 @@ def document() -> Iterator[str]:
 
 
 def usage(name: str) -> list[str]:
-    """What follows the command's name, as `--help` lists it, without what stands elsewhere in the document."""
-    one = subparser(name)
-    one.description = one.epilog = None
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = WIDTH  # argparse breaks lines for the terminal
+    """Return the usage and the arguments of a command as `--help` lists them, without description and examples."""
+    command_parser = _command_parser(name)
+    command_parser.description = command_parser.epilog = None
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = WIDTH  # argparse breaks lines at this width
     try:
-        return one.format_help().strip().splitlines()
+        return command_parser.format_help().strip().splitlines()
     finally:
-        if before is None:
+        if columns is None:
             del os.environ["COLUMNS"]
         else:
-            os.environ["COLUMNS"] = before
+            os.environ["COLUMNS"] = columns
 
 
 def examples(text: str) -> list[str]:
-    """The command lines of an EXAMPLES."""
+    """Return the command lines in a command's EXAMPLES."""
     return [line.strip() for line in text.splitlines() if line.strip().startswith("uec ")]
 
 
-def subparser(name: str) -> ArgumentParser:
-    """Of one command."""
-    found = next(action for action in parser()._actions if isinstance(action.choices, dict))
-    return found.choices[name]  # type: ignore[index]
+def _command_parser(name: str) -> ArgumentParser:
+    """Return the parser of one command."""
+    commands = next(action for action in parser()._actions if isinstance(action.choices, dict))
+    return commands.choices[name]  # type: ignore[index]
 
 
 if __name__ == "__main__":

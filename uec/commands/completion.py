@@ -1,7 +1,7 @@
-"""Tab completion: what may stand where, found without importing anything heavy.
+"""Tab completion, without heavy imports.
 
-argcomplete speaks with the shell. Which completer an argument gets is decided by its metavar, so that a new command says nothing of it:
-what is not in COMPLETERS completes to files.
+argcomplete talks to the shell. The metavar of an argument selects its completer from COMPLETERS, so that a new command needs no code here;
+all other arguments complete to files.
 """
 
 import argparse
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import get_origin
 
 from uec.config.docs import Field, Section, find, schema
-from uec.config.fields import inner
+from uec.config.fields import without_none
 from uec.config.presets import presets
 
 Completions = dict[str, str]
-"""What may stand there, with what it means; shells that show descriptions do."""
+"""The possible words with their meanings, which some shells show."""
 
 YAML = (".yaml", ".yml")
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell that asked, and end the process; does nothing if none did."""
+    """Answer the shell's request and end the process; do nothing without a request."""
     import argcomplete
 
     _attach(parser)
@@ -29,12 +29,13 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 
 def flags_first(words: list[str], parser: argparse.ArgumentParser) -> list[str]:
-    """The words with options that take no value in front: argparse would see no positional behind them."""
+    """Return the words with the flags first, because argparse expects no positional argument after a flag."""
     flags = {name for action in parser._actions if action.nargs == 0 for name in action.option_strings}
     return [*(word for word in words if word in flags), *(word for word in words if word not in flags)]
 
 
 def _attach(parser: argparse.ArgumentParser) -> None:
+    """Give the arguments of a parser and its subparsers their completers."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
@@ -47,11 +48,11 @@ def _attach(parser: argparse.ArgumentParser) -> None:
 
 
 def overrides(prefix: str) -> Completions:
-    """section.field=value: first the sections, then the fields of one, then the values of the field."""
+    """Complete section.field=value: first the sections, then the fields of a section, then the values of a field."""
     key, equals, value = prefix.partition("=")
     if not equals:
         found = _names(key)
-        if len(found) > 1:  # one section's fields: not the section as well
+        if len(found) > 1:  # if these are the fields of one section, omit the section
             found = {name: text for name, text in found.items() if not all(other.startswith(name) for other in found)}
         return {name if name.endswith(".") else f"{name}=": text for name, text in found.items()}
     field = find(key)
@@ -59,12 +60,12 @@ def overrides(prefix: str) -> Completions:
 
 
 def names(prefix: str) -> Completions:
-    """FIELD: sections and their fields."""
+    """Complete FIELD: sections and their fields."""
     return {name.rstrip("."): text for name, text in _names(prefix).items()}
 
 
 def _names(prefix: str) -> Completions:
-    """Fields and, with a dot behind them, sections, one level at a time; the fields at once where there is but one section."""
+    """Return fields, and sections with a dot at the end, of one level; if only one section fits, return its fields as well."""
     outer = find(prefix.rpartition(".")[0]) if "." in prefix else schema()
     if not isinstance(outer, Section):
         return {}
@@ -75,49 +76,50 @@ def _names(prefix: str) -> Completions:
 
 
 def _values(field: Field, start: str) -> Completions:
-    if get_origin(inner(field.hint)) is list:
+    """Return the values of a field that begin with `start`, with others: argcomplete filters them."""
+    if get_origin(without_none(field.hint)) is list:
         return _lists(field, start)
-    found = presets() if field.key == "algorithm" else dict(field.words)
+    found = presets() if field.key == "algorithm" else dict(field.choices)
     if field.hint is bool:
         found = {"true": "", "false": ""}
     elif isinstance(field.default, int | float | str) and not field.is_required:
         found.setdefault(str(field.default), "the default")
-    if inner(field.hint) is not field.hint:
+    if without_none(field.hint) is not field.hint:
         found["null"] = "unset"
-    if field.limits.get("path") and (start or not found):
+    if field.metadata.get("path") and (start or not found):
         found |= paths(start, YAML if field.key == "algorithm" else None)
     return found
 
 
 def _lists(field: Field, start: str) -> Completions:
-    """[a,b: each word once, and the end."""
-    given, comma, _ = start.rpartition(",")
-    used = given.lstrip("[").split(",")
-    free = {word: text for word, text in field.words.items() if word not in used}
-    found = {f"{given or '['}{comma}{word}": text for word, text in free.items()}
-    return found | ({f"{start}]": "the end"} if start.rpartition(",")[2].lstrip("[") in field.words else {})
+    """Complete a list such as [a,b with the choices that it does not have yet, and with its closing bracket."""
+    begin, comma, last = start.rpartition(",")
+    used = begin.lstrip("[").split(",")
+    unused = {name: meaning for name, meaning in field.choices.items() if name not in used}
+    found = {f"{begin or '['}{comma}{name}": meaning for name, meaning in unused.items()}
+    return found | ({f"{start}]": "end of the list"} if last.lstrip("[") in field.choices else {})
 
 
 # --- files
 
 
 def configs(prefix: str) -> Completions:
-    """CONFIG: YAML files; before anything is typed, those of configs/ as well."""
+    """Complete CONFIG: YAML files; without a prefix also those in configs/."""
     return paths(prefix, YAML) | ({} if prefix else paths("configs/", YAML))
 
 
 def runs(prefix: str) -> Completions:
-    """RUN: folders; before anything is typed, the runs in runs/ as well."""
-    return paths(prefix, (), whole_runs=True) | ({} if prefix else paths("runs/", (), whole_runs=True))
+    """Complete RUN: folders; without a prefix also the runs in runs/."""
+    return paths(prefix, (), run_folders=True) | ({} if prefix else paths("runs/", (), run_folders=True))
 
 
 def folders(prefix: str) -> Completions:
-    """A model, a checkpoint, a place for results."""
+    """Complete MODEL, a checkpoint or DIR: folders."""
     return paths(prefix, ())
 
 
-def paths(prefix: str, suffixes: tuple[str, ...] | None, whole_runs: bool = False) -> Completions:
-    """Folders, with `whole_runs` a run's without a slash behind it, and files with one of these suffixes (None: any)."""
+def paths(prefix: str, suffixes: tuple[str, ...] | None, run_folders: bool = False) -> Completions:
+    """Return folders with a slash, and files with one of these suffixes (None: any). `run_folders`: run folders get no slash."""
     folder, slash, start = prefix.rpartition("/")
     try:
         entries = list(os.scandir(Path(f"{folder}{slash}" or ".").expanduser()))
@@ -129,7 +131,7 @@ def paths(prefix: str, suffixes: tuple[str, ...] | None, whole_runs: bool = Fals
             continue
         name = f"{folder}{slash}{entry.name}"
         if entry.is_dir():
-            run = whole_runs and Path(entry.path, "metrics.jsonl").is_file()
+            run = run_folders and Path(entry.path, "metrics.jsonl").is_file()
             found[name if run else f"{name}/"] = "a run" if run else ""
         elif suffixes is None or entry.name.endswith(suffixes):
             found[name] = ""
@@ -137,7 +139,7 @@ def paths(prefix: str, suffixes: tuple[str, ...] | None, whole_runs: bool = Fals
 
 
 def benches(prefix: str) -> Completions:
-    """BENCH: by name."""
+    """Complete BENCH: the names of the benches."""
     from uec.commands.bench import has_benches
 
     if not has_benches():
@@ -148,14 +150,14 @@ def benches(prefix: str) -> Completions:
 
 
 def benchmarks(prefix: str) -> Completions:
-    """BENCHMARK: those whose layout `uec eval` knows."""
+    """Complete BENCHMARK: those whose layout `uec eval` knows."""
     from uec.eval.benchmarks import LAYOUTS
 
     return dict.fromkeys(LAYOUTS, "")
 
 
 def data(prefix: str) -> Completions:
-    """FILE_OR_NAME: benchmarks, and files of rows."""
+    """Complete FILE_OR_NAME: benchmarks, and data files."""
     return benchmarks(prefix) | paths(prefix, (".jsonl", ".parquet"))
 
 

@@ -4,7 +4,7 @@ import argparse
 
 NAME = "config"
 HELP = "explain the settings"
-DESCRIPTION = "Explain a setting: what it is, what it takes, its default, and its value in a config file."
+DESCRIPTION = "Explain a setting: its meaning, type and range, its default, and its value in a config file."
 EXAMPLES = """examples:
   uec config
   uec config exploration
@@ -14,13 +14,13 @@ EXAMPLES = """examples:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What follows `uec config`."""
-    parser.add_argument("field", nargs="?", metavar="FIELD", help="a setting (rollout.n) or a section (rollout); none: the sections")
-    parser.add_argument("--file", metavar="CONFIG", help="show the values in this config file, too, and where they come from")
+    """Add the arguments of `uec config`."""
+    parser.add_argument("field", nargs="?", metavar="FIELD", help="a field (rollout.n) or a section (rollout); default: list the sections")
+    parser.add_argument("--file", metavar="CONFIG", help="also show the values in this config file, and their origins")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was asked for."""
+    """Print the explanation."""
     from uec.config.explain import explain
     from uec.config.file import resolve_config
     from uec.system.terminal import show

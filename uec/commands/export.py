@@ -8,7 +8,7 @@ from uec.errors import BadInput
 NAME = "export"
 HELP = "write a run's model to a folder for transformers and vLLM"
 DESCRIPTION = """Copy a checkpoint's model to a folder that transformers and `vllm serve` load: weights, config, tokenizer or processor, a
-generation config that samples as in training, and a model card with data, algorithm and figures."""
+generation config that samples as in training, and a model card with data, algorithm and metrics."""
 EXAMPLES = """examples:
   uec export runs/NAME --to exported/NAME                    # the newest checkpoint
   uec export runs/NAME --to exported/NAME-50 --step 50
@@ -17,15 +17,15 @@ EXAMPLES = """examples:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What follows `uec export`."""
-    parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT", help="a run's folder, or one of its checkpoints")
-    parser.add_argument("--to", required=True, metavar="DIR", help="the folder to make")
-    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step; none: the newest")
-    parser.add_argument("--overwrite", action="store_true", help="replace the model that is in DIR")
+    """Add the arguments of `uec export`."""
+    parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT", help="a run folder, or one of its checkpoints")
+    parser.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument("--step", type=int, metavar="N", help="step of the checkpoint; default: the newest")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model in DIR")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, copy, write the card."""
+    """Check the checkpoint, copy the model, and write the card."""
     from uec.config.file import load_config
     from uec.eval.target import CONFIG, find_target
     from uec.export.card import model_card, read_record
@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     target = find_target(arguments.checkpoint, arguments.step)
     if target.run is None or target.step is None:
         raise BadInput(
-            f"{arguments.checkpoint} is no run and no checkpoint in a run's folder (runs/NAME/checkpoints/step_000100), of whose "
-            "config.yaml and metrics the model card tells; a model as such needs no export"
+            f"{arguments.checkpoint} is neither a run folder nor a checkpoint in one (runs/NAME/checkpoints/step_000100); the model card "
+            "needs the run's config.yaml and metrics; a model folder needs no export"
         )
     place = Path(arguments.to)
     check_place(place, target, arguments.overwrite)

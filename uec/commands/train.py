@@ -4,7 +4,7 @@ import argparse
 
 NAME = "train"
 HELP = "train a policy"
-DESCRIPTION = "Train a policy as a config file says."
+DESCRIPTION = "Train a policy with the settings of a config file."
 EXAMPLES = """examples:
   uec train configs/llm.yaml
   uec train configs/llm.yaml algorithm=grpo train.steps=50 run.name=baseline
@@ -15,23 +15,22 @@ EXAMPLES = """examples:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What follows `uec train`."""
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/llm.yaml or a run's config.yaml")
+    """Add the arguments of `uec train`."""
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/llm.yaml or the config.yaml of a run")
     parser.add_argument(
         "overrides",
         nargs="*",
         default=[],
         metavar="section.field=value",
-        help="settings that win over the file's; uec config explains them",
+        help="settings that override the file; `uec config` explains them",
     )
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--print-config", action="store_true", help="do not train: print all settings, and where each comes from, as a config file"
-    )
+    instead.add_argument("--print-config", action="store_true", help="do not train: print all settings and their origins as a config file")
     instead.add_argument(
         "--dry-run",
         action="store_true",
-        help="do not train: check everything, load data and tokenizer, count a step's tokens, estimate memory per device; start no actor",
+        help="do not train: check everything, load data and tokenizer, count the tokens of a step and estimate the memory per device, "
+        "without starting actors",
     )
 
 
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_config(path: str, overrides: list[str]) -> int:
-    """What is refused is printed, too: the origins tell where it comes from. BadInput follows then."""
+    """Print the settings and their origins, then check them. An invalid config is printed before BadInput is raised."""
     from rich.text import Text
 
     from uec.algorithm.functions import check_functions
@@ -68,11 +67,11 @@ def _print_config(path: str, overrides: list[str]) -> int:
     from uec.system.terminal import show
 
     resolved = resolve_config(path, overrides)
-    text = Text(f"# All settings, and where each comes from; {DEFAULT}: uec/config/schema.py. A config file itself.\n", "dim")
+    text = Text(f"# All settings with their origins; {DEFAULT}: uec/config/schema.py. This output is a config file.\n", "dim")
     all_lines = list(lines(resolved))
     for line, (yaml, comment) in zip(all_lines, commented(all_lines), strict=True):
-        given = line.origin not in (None, DEFAULT)
-        text.append(yaml, "bold" if given or line.origin is None else "").append(f"{comment}\n", "cyan" if given else "dim")
+        is_set = line.origin not in (None, DEFAULT)
+        text.append(yaml, "bold" if is_set or line.origin is None else "").append(f"{comment}\n", "cyan" if is_set else "dim")
     text.right_crop()
     show(text, wrap=False)
     validate(resolved.config)

@@ -1,1 +1,1 @@
-"""The settings of a run: their schema, how YAML files and overrides become a config, and the checks. Imports nothing heavy."""
+"""The settings of a run: schema, YAML files and overrides, checks, and documentation. This package imports nothing heavy."""

@@ -1,4 +1,4 @@
-"""What each setting is, read off `uec/config/schema.py`: for `uec config`, tab completion and docs/config.md.
+"""The documentation of each setting, from `uec/config/schema.py`: for `uec config`, tab completion and docs/config.md.
 
 `python -m uec.config.docs` prints docs/config.md.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from uec.config import schema as settings
-from uec.config.fields import in_words, inner, range_in_words
+from uec.config.fields import range_text, type_text, without_none
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,18 @@ class Field:
     key: str  # dotted
     hint: Any
     default: Any
-    limits: Mapping[str, Any]  # the metadata of uec/config/schema.py
+    metadata: Mapping[str, Any]  # from uec/config/schema.py: range, choices, and what else the field takes
     text: str
 
     @property
-    def words(self) -> dict[str, str]:
-        """The words that it takes, each with its meaning ("" where the word says it)."""
-        return self.limits.get("choices") or self.limits.get("words") or {}
+    def choices(self) -> dict[str, str]:
+        """Return the named values that the field takes, with their meanings ("" if the name is clear)."""
+        return self.metadata.get("choices") or self.metadata.get("open_choices") or {}
 
     @property
     def is_closed(self) -> bool:
-        """It takes no other words than these."""
-        return bool(self.limits.get("choices"))
+        """Return whether the field takes no other values than its choices."""
+        return bool(self.metadata.get("choices"))
 
     @property
     def is_required(self) -> bool:
@@ -42,52 +42,53 @@ class Field:
 
     @property
     def type(self) -> str:
-        """What it takes, without its range."""
-        return self.takes if "takes" in self.limits else in_words(self.hint)
+        """Return the type in words, without the range."""
+        return self.takes if "takes" in self.metadata else type_text(self.hint)
 
     @property
     def range(self) -> str:
-        """The bounds of the number, or of each number in it; "" if there are none."""
-        bounds = range_in_words(self.limits)
-        return f"each {bounds}" if bounds and get_origin(inner(self.hint)) in (list, dict) else bounds
+        """Return the bounds of the number, or of each number in a list or mapping; "" if there are none."""
+        bounds = range_text(self.metadata)
+        return f"each {bounds}" if bounds and get_origin(without_none(self.hint)) in (list, dict) else bounds
 
     @property
     def takes(self) -> str:
-        """Type and range in one; the words stand beside it."""
-        if takes := self.limits.get("takes"):
-            return f"one of these words, or {takes}" if self.words else takes
+        """Return type and range in words; the choices follow separately."""
+        if takes := self.metadata.get("takes"):
+            return f"one of these values, or {takes}" if self.choices else takes
         if self.is_closed:
-            return "a list of these words" if get_origin(self.hint) is list else "one of these words"
+            return "a list of these values" if get_origin(self.hint) is list else "one of these values"
         if not self.range:
             return self.type
-        return f"{in_words(inner(self.hint))}, {self.range}{', or null' if inner(self.hint) is not self.hint else ''}"
+        type_ = without_none(self.hint)
+        return f"{type_text(type_)}, {self.range}{', or null' if type_ is not self.hint else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A group of settings; the outermost has the key ""."""
+    """A group of settings; the outermost section has the key ""."""
 
     key: str
     text: str
     fields: tuple[Field, ...]
     sections: tuple["Section", ...]
 
-    def all(self) -> Iterator["Section"]:
-        """This one and those inside it."""
+    def walk(self) -> Iterator["Section"]:
+        """Yield this section and all sections in it."""
         yield self
         for section in self.sections:
-            yield from section.all()
+            yield from section.walk()
 
 
 @functools.cache
 def schema() -> Section:
-    """All settings."""
+    """Return all settings as one section."""
     return _section(settings.Config, "", _docstrings())
 
 
 def find(key: str) -> Field | Section | None:
-    """The section or the field of that name; an entry of a mapping is the mapping's."""
-    for section in schema().all():
+    """Return the section or field of this name, or None; the name of a mapping's entry gives the mapping."""
+    for section in schema().walk():
         if section.key == key and key:
             return section
         for field in section.fields:
@@ -96,27 +97,28 @@ def find(key: str) -> Field | Section | None:
     return None
 
 
-def default_in_words(field: Field) -> str:
-    """As YAML in one line."""
+def default_text(field: Field) -> str:
+    """Return the default as YAML in one line."""
     from uec.config.print import flow
 
     return "required" if field.is_required else flow(field.default)
 
 
 def _section(cls: type, key: str, docstrings: dict[str, str]) -> Section:
-    hints, own, inside = get_type_hints(cls), [], []
+    """Return the section that a class of the schema defines."""
+    hints, own_fields, sections = get_type_hints(cls), [], []
     for spec in dataclasses.fields(cls):
         name = f"{key}.{spec.name}".lstrip(".")
         if dataclasses.is_dataclass(hints[spec.name]):
-            inside.append(_section(hints[spec.name], name, docstrings))
+            sections.append(_section(hints[spec.name], name, docstrings))
         else:
             default = spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
-            own.append(Field(name, hints[spec.name], default, spec.metadata, docstrings[f"{cls.__name__}.{spec.name}"]))
-    return Section(key, docstrings[cls.__name__], tuple(own), tuple(inside))
+            own_fields.append(Field(name, hints[spec.name], default, spec.metadata, docstrings[f"{cls.__name__}.{spec.name}"]))
+    return Section(key, docstrings[cls.__name__], tuple(own_fields), tuple(sections))
 
 
 def _docstrings() -> dict[str, str]:
-    """Of classes and, by Class.name, of fields, for which Python keeps none; each in one line."""
+    """Return the docstrings of the schema's classes and, by Class.name, of their fields, which Python discards; each in one line."""
     found = {}
     for cls in ast.parse(Path(settings.__file__).read_text(encoding="utf-8")).body:
         if not isinstance(cls, ast.ClassDef):
@@ -132,67 +134,75 @@ def _docstrings() -> dict[str, str]:
 
 HEAD = """# Configuration
 
-Made by `python -m uec.config.docs > docs/config.md` from `uec/config/schema.py`; `uec config FIELD` says the same of one field.
+`python -m uec.config.docs > docs/config.md` generates this page from `uec/config/schema.py`. `uec config FIELD` prints the same for one
+field.
 
 ```yaml
 # my.yaml
-extends: configs/llm.yaml         # optional: a file that this one changes, its path seen from this file
-algorithm: uec                    # optional: a file of configs/algorithm, or a path
+extends: configs/llm.yaml         # optional: the config file that this file changes, relative to this file
+algorithm: uec                    # optional: the name of a file in configs/algorithm, or a path
 rollout: {n: 16}                  # section: {field: value}
 learner:
   lr: 1e-6
 ```
 
 ```
-uec train my.yaml rollout.n=4 'tracking=[console, wandb]'     # section.field=value, a value as in YAML
-uec train my.yaml rollout.n=4 --print-config                  # all settings, and where each comes from
-uec train my.yaml rollout.n=4 --dry-run                       # checks everything, starts nothing
-uec config rollout.n --file my.yaml                           # what a field is, and its value in a file
+uec train my.yaml rollout.n=4 'tracking=[console, wandb]'     # section.field=value, with the value in YAML
+uec train my.yaml rollout.n=4 --print-config                  # print all settings and the origin of each value
+uec train my.yaml rollout.n=4 --dry-run                       # check everything, start nothing
+uec config rollout.n --file my.yaml                           # explain a field and print its value in a file
 ```
 
-What counts, highest first: settings on the command line, the last before the others; `algorithm=` on the command line; the file; the
-file that it `extends`; the algorithm that the file names; the defaults below. A list replaces a list; a mapping (`reward.weights`) is
-merged. Text is literal, nothing is filled in from the environment. What `--print-config` prints is a config file itself, and so is
-`runs/NAME/config.yaml`.
+A value can come from several places. The first one in this list wins:
 
-A name that does not exist, a value of the wrong type or out of its range, and fields that contradict each other are refused before
-anything starts: the message names the fields, the place and the way out, and the exit status is 2
-([all of them](command-line.md#exit-status)).
+1. settings on the command line, the last one first;
+2. the preset that `algorithm=` on the command line names;
+3. the config file;
+4. the file that it extends with `extends`;
+5. the preset that the file names with `algorithm`;
+6. the defaults below.
 
-A field that takes `null` is unset by it. Relative paths of data and models are seen from the working directory. Fields that take one of a
-few words list them with their meaning; the first is the default."""
+A list replaces a list, and a mapping (`reward.weights`) is merged. Text is literal: environment variables are not substituted. The output
+of `--print-config` is a config file, and so is `runs/NAME/config.yaml`.
+
+Unknown names, values of the wrong type or out of range, and contradicting fields are refused before anything starts. The message names
+the fields, the place and the fix, and the exit status is 2 ([all exit statuses](command-line.md#exit-status)).
+
+The value `null` unsets a field that takes it. Relative paths of models and data start from the working directory. A field with a fixed set
+of values lists them with their meanings; the first one is the default."""
 
 
 def document() -> Iterator[str]:
-    """The lines of docs/config.md."""
+    """Yield the lines of docs/config.md."""
     yield HEAD
     yield ""
-    yield "| section | what it holds |"
+    yield "| section | contents |"
     yield "|---|---|"
-    for section in schema().all():
+    for section in schema().walk():
         if section.key:
             yield f"| [`{section.key}`](#{section.key.replace('.', '')}) | {_prose(section.text)} |"
-    for section in schema().all():
+    for section in schema().walk():
         yield ""
         yield f"## {section.key or 'Outside the sections'}"
         yield ""
         if section.key:
             yield _prose(section.text)
             yield ""
-        yield "| field | default | takes | what it is |"
+        yield "| field | default | takes | meaning |"
         yield "|---|---|---|---|"
         for field in section.fields:
-            default = "required" if field.is_required else f"`{default_in_words(field)}`"
+            default = "required" if field.is_required else f"`{default_text(field)}`"
             yield f"| `{field.key}` | {default} | {_takes(field)} | {_prose(field.text)} |"
 
 
 def _takes(field: Field) -> str:
-    words = [f"`{word}`: {_prose(text)}" if text else f"`{word}`" for word, text in field.words.items()]
-    return "<br>".join([_prose(field.takes), *words])
+    """Return the cell with what the field takes, one choice per line."""
+    choices = [f"`{name}`: {_prose(meaning)}" if meaning else f"`{name}`" for name, meaning in field.choices.items()]
+    return "<br>".join([_prose(field.takes), *choices])
 
 
 def _prose(text: str) -> str:
-    """As a cell of a table: what Markdown would take for its own is escaped, but for code."""
+    """Return a text as the cell of a Markdown table: escape special characters except in code."""
     parts = re.split(r"(`[^`]+`)", text)
     return "".join(part if part.startswith("`") else re.sub(r"[<*\\]", r"\\\g<0>", part) for part in parts).replace("|", r"\|")
 

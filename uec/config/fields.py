@@ -1,4 +1,4 @@
-"""The names and types of all settings, read off the classes of `uec/config/schema.py`: what keys there are, and what they take."""
+"""Names and types of all settings, from the classes of `uec/config/schema.py`."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ _PLURALS = {int: "whole numbers, e.g. [1, 8]", float: "numbers, e.g. [0.9, 0.95]
 
 @functools.cache
 def fields() -> dict[str, Any]:
-    """Dotted name of every section and field, with its type."""
+    """Return the dotted name of every section and field, with its type."""
 
     def below(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
         for name, hint in get_type_hints(cls).items():
@@ -28,28 +28,29 @@ def fields() -> dict[str, Any]:
 
 
 def is_section(key: str) -> bool:
+    """Return whether the key is a section."""
     return dataclasses.is_dataclass(fields().get(key))
 
 
 def type_of(key: str) -> Any:
-    """The type of a field, or of an entry of a field that is a mapping; None if there is no such key."""
+    """Return the type of a field, or of an entry of a mapping field; None if there is no such key."""
     parent, _, last = key.rpartition(".")
     if last and get_origin(fields().get(parent)) is dict:
         return get_args(fields()[parent])[1]
     return fields().get(key)
 
 
-def inner(hint: Any) -> Any:
-    """`T | None` as T, any other type as itself."""
+def without_none(hint: Any) -> Any:
+    """Return T for `T | None`, and any other type unchanged."""
     if isinstance(hint, UnionType):
         return next(arg for arg in get_args(hint) if arg is not NoneType)
     return hint
 
 
-def in_words(hint: Any) -> str:
-    """What a field of this type takes."""
-    if inner(hint) is not hint:
-        return f"{in_words(inner(hint))} or null"
+def type_text(hint: Any) -> str:
+    """Return in words which values a field of this type takes."""
+    if without_none(hint) is not hint:
+        return f"{type_text(without_none(hint))} or null"
     if get_origin(hint) is list:
         return f"a list of {_PLURALS[get_args(hint)[0]]}"
     if get_origin(hint) is dict:
@@ -57,36 +58,35 @@ def in_words(hint: Any) -> str:
     return _WORDS.get(hint, "text, or a list of texts")
 
 
-def range_in_words(limits: Mapping[str, Any]) -> str:
-    """The bounds in a field's metadata, such as "above 0 and at most 1"; "" if it has none."""
-    return " and ".join(f"{words} {limits[name]:.15g}" for name, words in BOUNDS.items() if limits.get(name) is not None)
+def range_text(metadata: Mapping[str, Any]) -> str:
+    """Return the bounds in a field's metadata in words, such as "above 0 and at most 1"; "" if there are none."""
+    return " and ".join(f"{words} {metadata[name]:.15g}" for name, words in BOUNDS.items() if metadata.get(name) is not None)
 
 
 def did_you_mean(key: str) -> str:
-    """An ending for "unknown key": the nearest names, or what there is."""
+    """Return the end of a message about an unknown key: the nearest names, or the names that exist."""
     names = list(fields())
     section, _, leaf = key.rpartition(".")
-    same = [name for name in names if name.endswith(f".{leaf}")]
-    if same and (not section or len(same) == 1):  # without its section, or in another one
-        return f"; did you mean {' or '.join(same)}?"
-
+    same_leaf = [name for name in names if name.endswith(f".{leaf}")]
+    if same_leaf and (not section or len(same_leaf) == 1):  # the section is missing or wrong
+        return f"; did you mean {' or '.join(same_leaf)}?"
     if section in names and not is_section(section):
-        return f"; {section} is {in_words(type_of(section))}"
+        return f"; {section} is {type_text(type_of(section))}"
 
     def likeness(name: str) -> float:
-        """Of the last part, above all: from 0 to 1.5."""
-        place, _, last = name.rpartition(".")
+        """Return from 0 to 1.5 how similar the names are; the last part counts most."""
+        parent, _, last = name.rpartition(".")
         abbreviated = leaf != "" and last.startswith(leaf)
-        return max(SequenceMatcher(None, leaf, last).ratio(), 0.9 * abbreviated) + 0.5 * SequenceMatcher(None, section, place).ratio()
+        return max(SequenceMatcher(None, leaf, last).ratio(), 0.9 * abbreviated) + 0.5 * SequenceMatcher(None, section, parent).ratio()
 
     best = max(names, key=likeness)
     if likeness(best) > 1.1:
         return f"; did you mean {best}?"
     if not section:
         leaves = {name.rpartition(".")[2] for name in names}
-        near = get_close_matches(leaf, leaves, 1, 0.75)
-        return did_you_mean(near[0]) if near else f"; there is {', '.join(name for name in names if '.' not in name)}"
+        nearest = get_close_matches(leaf, leaves, 1, 0.75)
+        return did_you_mean(nearest[0]) if nearest else f"; there is {', '.join(name for name in names if '.' not in name)}"
     if is_section(section):
-        inside = [name.rpartition(".")[2] for name in names if name.startswith(f"{section}.")]
-        return f"; {section} has {', '.join(inside)}"
+        fields_in_section = [name.rpartition(".")[2] for name in names if name.startswith(f"{section}.")]
+        return f"; {section} has {', '.join(fields_in_section)}"
     return f"; there is {', '.join(name for name in names if '.' not in name)}"

@@ -1,4 +1,4 @@
-"""A resolved config as YAML that loads again, with each value's origin as a comment."""
+"""Print a resolved config as YAML, with the origin of each value as a comment. The output is a valid config file."""
 
 import dataclasses
 import math
@@ -11,12 +11,12 @@ import yaml
 from uec.config.file import Dumper, Resolved
 
 DEFAULT = "default"
-WIDEST = 60  # a longer value does not push the other comments aside
+MAX_COLUMN = 60  # longer lines do not move the comments of the other lines
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of YAML, and the origin of its value; the head of a section has none."""
+    """A line of YAML with the origin of its value; a section's name has no origin."""
 
     key: str  # dotted
     text: str
@@ -24,28 +24,29 @@ class Line:
 
 
 def lines(resolved: Resolved) -> Iterator[Line]:
-    """All settings in the order of `uec/config/schema.py`."""
+    """Yield all settings in the order of `uec/config/schema.py`."""
     yield from _section(dataclasses.asdict(resolved.config), "", resolved.origins)
 
 
 def commented(all_lines: list[Line]) -> Iterator[tuple[str, str]]:
-    """Each line's text, padded so that the comments stand below each other, and its comment."""
-    column = max((len(line.text) for line in all_lines if line.origin and len(line.text) <= WIDEST), default=0)
+    """Yield the text and the comment of each line; the texts are padded so that the comments are aligned."""
+    column = max((len(line.text) for line in all_lines if line.origin and len(line.text) <= MAX_COLUMN), default=0)
     for line in all_lines:
         if line.origin:
-            shown = "".join(c if c.isprintable() else "?" for c in line.origin)  # a file's name may hold a line end
-            yield line.text.ljust(column), f"  # {shown}"
+            origin = "".join(c if c.isprintable() else "?" for c in line.origin)  # a file name may contain a line break
+            yield line.text.ljust(column), f"  # {origin}"
         else:
             yield line.text, ""
 
 
 def flow(value: Any) -> str:
-    """A value as YAML in one line."""
-    inside = yaml.dump([value], Dumper=Dumper, default_flow_style=True, allow_unicode=True, width=math.inf)
-    return inside.strip()[1:-1]
+    """Return a value as YAML in one line."""
+    in_list = yaml.dump([value], Dumper=Dumper, default_flow_style=True, allow_unicode=True, width=math.inf)
+    return in_list.strip()[1:-1]
 
 
 def _section(values: dict[str, Any], prefix: str, origins: dict[str, str]) -> Iterator[Line]:
+    """Yield the lines of a section."""
     indent = "  " * prefix.count(".")
     for name, value in values.items():
         key, start = f"{prefix}{name}", f"{indent}{flow(name)}:"
@@ -57,7 +58,10 @@ def _section(values: dict[str, Any], prefix: str, origins: dict[str, str]) -> It
 
 
 def value_of(resolved: Resolved, key: str) -> tuple[str, str]:
-    """A field's value in one line, and its origin; the entries of a mapping may have several. One that it has not: the mapping's."""
+    """Return a field's value in one line, and its origin; a mapping may have several origins.
+
+    For an entry that the mapping does not have, return the value of the mapping.
+    """
     value: Any = resolved.config
     for name in key.split("."):
         if isinstance(value, dict):

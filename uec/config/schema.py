@@ -126,7 +126,7 @@ class RolloutConfig:
     """Sampling, and the engines that sample."""
 
     engines: int = number(1, ge=1)
-    """Number of RolloutActors, each with one vLLM engine."""
+    """Number of RolloutActors, each with one engine."""
     backend: str = open_choice(
         "auto",
         {
@@ -134,7 +134,7 @@ class RolloutConfig:
             "in_actor": "vLLM's LLMEngine, in a thread of the actor",
             "async": "vLLM's AsyncLLM, in a separate process",
         },
-        takes="your own engine: path/to/file.py:Class or package.module:Class",
+        takes="an engine class: path/to/file.py:Class or package.module:Class",
         path=True,
     )
     """Engine of each RolloutActor."""
@@ -229,9 +229,7 @@ class ExplorationConfig:
     """Share of the run with exploration; replay continues after it (paper: 1.0, the whole run)."""
     group: str = choice({"own": "the G' exploration responses", "joint": "all G + G' responses"})
     """Group for the advantages of exploration responses."""
-    keep: str = choice(
-        {"positive": "those with A > 0 (paper)", "informative": "those with |A| > `exploration.threshold` (released code)"}
-    )
+    keep: str = choice({"positive": "those with A > 0 (paper)", "informative": "those with |A| > `exploration.threshold` (released code)"})
     """Exploration responses to train on."""
     threshold: float = number(1.0, ge=0)
     """Threshold of `exploration.keep=informative`."""
@@ -300,7 +298,7 @@ class RetentionConfig:
 
 @dataclass
 class AdvantageConfig:
-    """Advantages."""
+    """Computation of the advantages."""
 
     estimator: str = open_choice(
         "group",
@@ -319,7 +317,7 @@ class AdvantageConfig:
 
 @dataclass
 class LossConfig:
-    """The loss."""
+    """Terms of the loss."""
 
     policy: str = open_choice(
         "ppo_clip",

@@ -1,6 +1,6 @@
-"""What no single type can say: ranges, fields in conflict, and what model, cluster and disk allow.
+"""Check a config: ranges, conflicts between fields, and the limits of model, cluster and disk.
 
-Nothing is corrected silently: each message names the fields with their values, and the way out.
+No value is corrected silently: each message names the fields with their values, and the fix.
 """
 
 import functools
@@ -13,19 +13,19 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from uec.config.fields import range_in_words
+from uec.config.fields import range_text
 from uec.config.schema import Config
 from uec.config.validate_algorithm import algorithm_conflicts
 from uec.errors import BadInput
 
 SMALL_ACTOR_CPUS = 0.01
-"""CPUs that Ray reserves for the replay and for the difficulty actor, each."""
+"""CPUs that Ray reserves for the ReplayActor and for the DifficultyActor, each."""
 
 
 def validate(cfg: Config) -> None:
-    """Check the config by itself. BadInput holds every problem found, one a line."""
+    """Check a config without its surroundings. Raises BadInput with one line per problem."""
     problems = list(_out_of_range(cfg, ""))
-    if not problems:  # conflicts are computed from values that make sense
+    if not problems:  # the conflicts need values in range
         parts = (_rollout_conflicts, algorithm_conflicts, _training_conflicts, _image_conflicts, _run_conflicts)
         problems = [problem for part in parts for problem in part(cfg)]
     if problems:
@@ -33,25 +33,25 @@ def validate(cfg: Config) -> None:
 
 
 def notes(cfg: Config) -> list[str]:
-    """What is allowed but perhaps not meant; to be said once at the start."""
-    said = []
+    """Return warnings about values that are allowed but perhaps not intended."""
+    warnings = []
     longest = cfg.data.max_prompt_tokens + cfg.rollout.max_tokens
     if cfg.learner.micro_batch_tokens < longest:
-        said.append(
+        warnings.append(
             f"{_given(cfg, 'learner.micro_batch_tokens')} is less than the longest sequence, data.max_prompt_tokens + rollout.max_tokens = "
-            f"{longest}: a longer one is forwarded alone, and takes the memory that it takes"
+            f"{longest}: a longer one is forwarded alone, and may need more memory"
         )
     bound = _largest_advantage(cfg)
     if cfg.replay.enabled and cfg.replay.min_advantage >= bound:
-        said.append(
+        warnings.append(
             f"{_given(cfg, 'replay.min_advantage')} is never exceeded: in groups of this size no advantage is above {bound:.3g}, "
             "so the replay store stays empty"
         )
-    return said
+    return warnings
 
 
 def check_context(cfg: Config, context_length: int) -> None:
-    """The longest prompt and response have to fit into the model's context (tokens)."""
+    """Check that the longest prompt and response fit into the model's context, in tokens. Raises BadInput."""
     excess = cfg.data.max_prompt_tokens + cfg.rollout.max_tokens - context_length
     if excess > 0:
         raise BadInput(
@@ -60,30 +60,30 @@ def check_context(cfg: Config, context_length: int) -> None:
         )
 
 
-def check_cluster(cfg: Config, cpus: float, gpus: float, pictures: bool = False) -> None:
-    """The actors have to fit into all the CPUs and GPUs of the cluster: Ray would wait for the rest for ever.
+def check_cluster(cfg: Config, cpus: float, gpus: float, images: bool = False) -> None:
+    """Check that the cluster has enough CPUs and GPUs for all actors; Ray would wait for missing ones for ever. Raises BadInput.
 
-    `pictures`: the data has some, so that there are ImageActors.
+    `images`: the data has images, so that ImageActors are needed.
     """
     rollout, learner, reward = cfg.rollout, cfg.learner, cfg.reward
     problems = []
-    wanted = rollout.engines * rollout.cpus + learner.ranks * learner.cpus + reward.workers * reward.cpus + 2 * SMALL_ACTOR_CPUS
+    cpus_needed = rollout.engines * rollout.cpus + learner.ranks * learner.cpus + reward.workers * reward.cpus + 2 * SMALL_ACTOR_CPUS
     shares = [("rollout.engines", "rollout.cpus"), ("learner.ranks", "learner.cpus"), ("reward.workers", "reward.cpus")]
-    if pictures:
-        wanted += cfg.data.image.workers * cfg.data.image.cpus
+    if images:
+        cpus_needed += cfg.data.image.workers * cfg.data.image.cpus
         shares.append(("data.image.workers", "data.image.cpus"))
-    if wanted > cpus + 1e-6:
-        asked = ", ".join(f"{_given(cfg, number)} x {_given(cfg, share)}" for number, share in shares)
+    if cpus_needed > cpus + 1e-6:
+        terms = ", ".join(f"{_given(cfg, number)} x {_given(cfg, share)}" for number, share in shares)
         problems.append(
-            f"the run wants {wanted:g} CPUs and the cluster has {cpus:g}: {asked}, and {2 * SMALL_ACTOR_CPUS:g} for replay and difficulty; "
-            "lower the numbers or the shares"
+            f"the run wants {cpus_needed:g} CPUs and the cluster has {cpus:g}: {terms}, and {2 * SMALL_ACTOR_CPUS:g} for replay and "
+            "difficulty; lower the numbers or the shares"
         )
-    for_engines, for_learners = rollout.engines * rollout.tensor_parallel, learner.ranks
+    engine_gpus, learner_gpus = rollout.engines * rollout.tensor_parallel, learner.ranks
     colocated = cfg.cluster.placement == "colocated"
-    wanted_gpus = max(for_engines, for_learners) if colocated else for_engines + for_learners
-    if gpus and wanted_gpus > gpus:
+    gpus_needed = max(engine_gpus, learner_gpus) if colocated else engine_gpus + learner_gpus
+    if gpus and gpus_needed > gpus:
         problems.append(
-            f"the run wants {wanted_gpus} GPUs and the cluster has {gpus:g}: {_given(cfg, 'rollout.engines')} x "
+            f"the run wants {gpus_needed} GPUs and the cluster has {gpus:g}: {_given(cfg, 'rollout.engines')} x "
             f"{_given(cfg, 'rollout.tensor_parallel')}, {_given(cfg, 'learner.ranks')}, {_given(cfg, 'cluster.placement')}; "
             f"lower them{'' if colocated else ', or share the GPUs with cluster.placement=colocated'}"
         )
@@ -92,7 +92,7 @@ def check_cluster(cfg: Config, cpus: float, gpus: float, pictures: bool = False)
 
 
 def check_disk(cfg: Config, folder: Path) -> None:
-    """The run folder, or where it will be made, takes a file and has room for the checkpoints."""
+    """Check that the run folder, or its nearest existing parent, is writable and has space for the checkpoints. Raises BadInput."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -111,18 +111,18 @@ def check_disk(cfg: Config, folder: Path) -> None:
 
 
 def _checkpoint_bytes(cfg: Config) -> int:
-    """About 16 bytes a parameter: float32 weights, AdamW's two moments, the policy itself. A minimum for a model that is not here yet."""
+    """Return about 16 bytes per parameter: float32 weights, AdamW's two moments, the policy. A minimum if the model is not downloaded."""
     weights = sum(file.stat().st_size for file in Path(cfg.model.path).glob("*.safetensors"))
-    return 8 * weights + (16 << 20)  # a parameter has 2 bytes in most files
+    return 8 * weights + (16 << 20)  # most files have 2 bytes per parameter
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether it can be a folder's name and stays inside its parent."""
+    """Return whether the name is a folder's name inside its parent."""
     return 0 < len(os.fsencode(name)) <= 200 and not name.startswith((".", "-")) and all(c.isalnum() or c in "._+=@-" for c in name)
 
 
 def _given(cfg: Config, key: str) -> str:
-    """A field with its value, as one would give it on the command line."""
+    """Return a field with its value as on the command line, e.g. rollout.n=8."""
     value = functools.reduce(getattr, key.split("."), cfg)
     return f"{key}={str(value).lower() if isinstance(value, bool) else f'{value:g}' if isinstance(value, float) else value}"
 
@@ -131,6 +131,7 @@ def _given(cfg: Config, key: str) -> str:
 
 
 def _out_of_range(section: Any, prefix: str) -> Iterator[str]:
+    """Yield the problems of all values of a section."""
     for spec in fields(section):
         key, value = prefix + spec.name, getattr(section, spec.name)
         if is_dataclass(value):
@@ -145,17 +146,18 @@ def _out_of_range(section: Any, prefix: str) -> Iterator[str]:
             yield from _wrong(key, value, spec.metadata)
 
 
-def _wrong(key: str, value: Any, limits: Any) -> Iterator[str]:
+def _wrong(key: str, value: Any, metadata: Any) -> Iterator[str]:
+    """Yield the problem of one value, if there is one."""
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{key}={value} is not a finite number"
         return
-    choices = limits.get("choices")
+    choices = metadata.get("choices")
     if choices and value not in choices:
         yield f"{key}={value!r} is none of {', '.join(choices)}"
     holds = {"ge": lambda b: value >= b, "gt": lambda b: value > b, "le": lambda b: value <= b, "lt": lambda b: value < b}
-    bounds = {name: limits[name] for name in holds if limits.get(name) is not None}
+    bounds = {name: metadata[name] for name in holds if metadata.get(name) is not None}
     if any(not holds[name](bound) for name, bound in bounds.items()):
-        yield f"{key}={value} must be {range_in_words(limits)}"
+        yield f"{key}={value} must be {range_text(metadata)}"
 
 
 # --- fields in conflict
@@ -226,29 +228,29 @@ def _image_conflicts(cfg: Config) -> Iterator[str]:
     data, image = cfg.data, cfg.data.image
     least, most = _given(cfg, "data.image.min_pixels"), _given(cfg, "data.image.max_pixels")
     if image.min_pixels is not None and image.max_pixels is not None and image.min_pixels > image.max_pixels:
-        yield f"{least} is more than {most}: no picture can be both; lower the first or raise the second"
+        yield f"{least} is more than {most}: no image can satisfy both; lower the first or raise the second"
     if data.image_key is not None and data.image_key in (data.prompt_key, data.answer_key):
         other = "data.prompt_key" if data.image_key == data.prompt_key else "data.answer_key"
-        yield f"{_given(cfg, 'data.image_key')} and {_given(cfg, other)} are the same column; give each its own"
+        yield f"{_given(cfg, 'data.image_key')} and {_given(cfg, other)} are the same column; name a different column for each"
     if data.image_key is None and image.root is not None:
-        yield f"{_given(cfg, 'data.image.root')} has no pictures to find while data.image_key is not set; set it, or remove the root"
+        yield f"{_given(cfg, 'data.image.root')} has no effect while data.image_key is not set; set data.image_key, or remove the root"
 
 
 def _run_conflicts(cfg: Config) -> Iterator[str]:
     run, evaluation = cfg.run, cfg.eval
     if run.name is not None and not is_plain_name(run.name):
         yield (
-            f"run.name={run.name!r} must be one folder's name, of letters, digits and . _ + = @ - (not a dot or dash first); "
-            "run.dir says where the folder is made"
+            f"run.name={run.name!r} must be the name of one folder, of letters, digits and . _ + = @ - (not a dot or dash first); "
+            "set run.dir to put the folder elsewhere"
         )
     if run.resume == "auto" and run.name is None:
-        yield "run.resume=auto goes on with the run that run.name names, and it is not set; set it, or start from the run's config.yaml"
+        yield "run.resume=auto continues the run that run.name names, and run.name is not set; set it, or start from the run's config.yaml"
     if run.resume != "never" and run.overwrite:
         yield f"{_given(cfg, 'run.resume')} keeps the run's folder and run.overwrite=true deletes it; choose one"
     if not evaluation.k:
         yield "eval.k is empty; name at least one, e.g. [1]"
     elif max(evaluation.k) > evaluation.n:
-        yield f"{_given(cfg, 'eval.k')}: pass@{max(evaluation.k)} needs as many samples, and {_given(cfg, 'eval.n')}; raise n or shorten k"
+        yield f"{_given(cfg, 'eval.k')}: pass@{max(evaluation.k)} needs as many responses, but {_given(cfg, 'eval.n')}; raise n or cut k"
     if evaluation.every and cfg.data.eval is None:
         yield f"{_given(cfg, 'eval.every')} has nothing to evaluate on: data.eval is not set; set it, or eval.every=0"
     for sink in sorted({sink for sink in cfg.tracking if cfg.tracking.count(sink) > 1}):
@@ -256,12 +258,12 @@ def _run_conflicts(cfg: Config) -> Iterator[str]:
 
 
 def _largest_advantage(cfg: Config) -> float:
-    """That of one success among failures, by the estimator, for parts of the reward between 0 and 1; infinity if it is not of groups."""
-    largest = sum(cfg.reward.weights.values()) + (cfg.reward.overlong_share is not None)  # less what the worst response gets
+    """Return the advantage of one success among failures, for reward parts from 0 to 1; infinity if the estimator is not per group."""
+    reward_range = sum(cfg.reward.weights.values()) + (cfg.reward.overlong_share is not None)
     bounds = {
-        "group": lambda n: (n - 1) / math.sqrt(n),  # whatever the rewards: by the unbiased deviation
-        "centred": lambda n: largest * (n - 1) / n,
-        "rloo": lambda n: largest,
+        "group": lambda n: (n - 1) / math.sqrt(n),  # for any rewards, with the unbiased standard deviation
+        "centred": lambda n: reward_range * (n - 1) / n,
+        "rloo": lambda n: reward_range,
     }
     if cfg.advantage.estimator not in bounds:
         return math.inf

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from uec.config.schema import RewardConfig
 from uec.errors import BadInput, RunFailed
 from uec.rewards.graders import extract_boxed, extract_exact
-from uec.system.user_code import absolute_name, load_module, take_function
+from uec.system.user_code import absolute_name, get_function, load_module
 
 ACCURACY = "accuracy"
 ROUNDING = 1e-6  # the mean of ones may exceed 1 by a rounding error
@@ -151,7 +151,7 @@ def _load_one(name: str) -> Grader:
 def _check(name: str, module: ModuleType, function: str) -> Grader:
     where = module.__file__ or module.__name__
     wanted = f"def {function}(response: str, answer: str, **row) -> float | dict[str, float]"
-    found = take_function("reward.fn", name, module, function, wanted)
+    found = get_function("reward.fn", name, module, function, wanted)
     try:
         signature = inspect.signature(found)
         signature.bind_partial("response", "answer")

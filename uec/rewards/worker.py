@@ -21,7 +21,7 @@ from uec.environments.single_turn import SingleTurn
 from uec.errors import BadInput
 from uec.rewards.reward_function import GradingError, RewardFunction, load_reward
 from uec.rewards.wire import LENGTH, LONGEST_ERROR, POSITION, PROGRESS_BYTES, STARTED
-from uec.system.user_code import locate
+from uec.system.user_code import describe_error
 
 # Results that are made faster than this are sent together: one write for each response would cost more than its grading.
 FLUSH_S = 0.002
@@ -111,7 +111,7 @@ def _describe(reward: RewardFunction, error: BaseException) -> str:
         trace = trace.tb_next
     grader = next((grader for grader in reward.graders if grader.file in files), reward.graders[0])
     limit = "; reward.memory_mb limits it" if isinstance(error, MemoryError) else ""
-    return f"{grader.name}: {locate(error, grader.file)}{limit}"[:LONGEST_ERROR]
+    return f"{grader.name}: {describe_error(error, grader.file)}{limit}"[:LONGEST_ERROR]
 
 
 def _send(results: int, message: list[Any]) -> None:

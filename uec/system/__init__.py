@@ -1,1 +1,1 @@
-"""The machine and the process: environment variables, files, the terminal, Ray jobs, the hub, user code, hardware."""
+"""The machine and the process: hardware, environment variables, files, the terminal, Ray jobs, the hub, and user code."""

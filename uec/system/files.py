@@ -1,30 +1,30 @@
-"""Files that are either whole or not there."""
+"""Atomic writes: a file is either complete or absent."""
 
 import os
 from pathlib import Path
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:
-    """Write a file under a passing name in its own folder, then move it to its place; a crash leaves the old file or the new one.
+    """Write a temporary file in the same folder, then rename it; a crash leaves either the old file or the new one.
 
-    Raises OSError if the folder is missing, read-only or full; nothing is left behind then.
+    Raises OSError if the folder is missing, read-only or full; the temporary file is then removed.
     """
     path = Path(path)
-    passing = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = content.encode("utf-8") if isinstance(content, str) else content
     try:
-        with open(passing, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(passing, path)
+        os.replace(temporary, path)
     finally:
-        passing.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder survive a power cut."""
+    """Flush a folder to disk, so that a rename in it survives a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub can be asked at all, found out within seconds."""
+"""Find out within seconds whether the Hugging Face hub is reachable."""
 
 import ssl
 import urllib.error
@@ -8,16 +8,16 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def is_offline() -> bool:
-    """HF_HUB_OFFLINE is set: only what is in the cache of this machine is to be used."""
+    """Return whether HF_HUB_OFFLINE is set, so that only the local cache may be used."""
     from huggingface_hub import constants
 
     return constants.is_offline_mode()
 
 
 def why_unreachable() -> str | None:
-    """None if the hub answers, or else the reason.
+    """Return why the hub cannot be reached, or None if it answers.
 
-    Asked before a download is tried: the hub client retries for more than 20 s before it says that there is no network.
+    Call this before a download: without a network the hub client retries for more than 20 s before it fails.
     """
     from huggingface_hub import constants
 
@@ -26,10 +26,10 @@ def why_unreachable() -> str | None:
     try:
         urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=CONNECT_TIMEOUT_S).close()
     except urllib.error.HTTPError:
-        return None  # it answered
+        return None  # the hub answered
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLError):
-            return None  # it is there; the hub client may know certificates that Python does not
+            return None  # the hub answered; the hub client may have certificates that Python does not
         return f"{constants.ENDPOINT} cannot be reached: {reason}"
     return None

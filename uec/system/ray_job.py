@@ -1,4 +1,4 @@
-"""A run inside `ray job submit --working-dir`: its working folder is a copy that Ray makes, shares and deletes."""
+"""A run in a job of `ray job submit --working-dir`, whose working folder is a copy that Ray makes, shares and deletes."""
 
 import os
 from collections.abc import Mapping
@@ -7,43 +7,46 @@ from pathlib import Path
 from uec.config.schema import Config
 from uec.errors import BadInput
 
-IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it in the driver of a job, and nowhere else
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it only in the driver of a job
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 RAY_STOP_WAIT_S = 3
-"""Ray's default: so long after SIGTERM it sends SIGKILL."""
+"""Ray's default time between SIGTERM and SIGKILL, in seconds."""
 
 
-def copy_around(folder: Path) -> Path | None:
-    """The copy of a submitted working folder that `folder` lies in, if it does."""
+def enclosing_job_copy(folder: Path) -> Path | None:
+    """Return the copy of a submitted working folder that contains `folder`, or None."""
     for place in (folder, *folder.parents):
         if place.parent.name == "working_dir_files" and place.parent.parent.name == "runtime_resources":
             return place
     return None
 
 
-def outside_copy(folder: Path, working: Path, name: str) -> tuple[Path, list[str]]:
-    """A relative folder, moved from a job's copy to the home folder, and what has to be said of it. `name`: of the setting that gave it."""
-    said: list[str] = []
-    if copy_around(working) is None or folder.is_absolute():
-        return folder, said
+def outside_job_copy(folder: Path, working: Path, name: str) -> tuple[Path, list[str]]:
+    """Return the folder, moved to the home folder if it is relative to a job's copy, and warnings about it.
+
+    `working`: the working folder; `name`: the setting that gives the folder.
+    """
+    warnings: list[str] = []
+    if enclosing_job_copy(working) is None or folder.is_absolute():
+        return folder, warnings
     place = Path.home() / folder
-    said.append(
+    warnings.append(
         f"{name}={folder} would lie in this job's working folder, a copy that Ray deletes: it is {place} instead; "
         f"{name}=/an/absolute/path puts it elsewhere"
     )
-    return place, said
+    return place, warnings
 
 
-def place_runs(cfg: Config, working: Path) -> list[str]:
-    """Make a relative `run.dir` safe. Returns what has to be said of it."""
-    place, said = outside_copy(Path(cfg.run.dir), working, "run.dir")
+def move_run_dir(cfg: Config, working: Path) -> list[str]:
+    """Move a relative `run.dir` out of a job's copy; return warnings about it."""
+    place, warnings = outside_job_copy(Path(cfg.run.dir), working, "run.dir")
     cfg.run.dir = str(place)
-    return said
+    return warnings
 
 
-def refuse_copy(folder: Path) -> None:
-    """A run that was put into the copy by name would be lost with it."""
-    if (copy := copy_around(folder.resolve())) is not None:
+def refuse_job_copy(folder: Path) -> None:
+    """Raise BadInput if a run folder is in a job's copy, with which it would be deleted."""
+    if (copy := enclosing_job_copy(folder.resolve())) is not None:
         raise BadInput(
             f"the run folder {folder} lies in a job's working folder, {copy}, a copy that Ray deletes; "
             "give run.dir an absolute path outside it, on a file system that stays and that all nodes see"
@@ -51,7 +54,7 @@ def refuse_copy(folder: Path) -> None:
 
 
 def stop_note(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Whether `ray job stop` leaves time for a step and a checkpoint."""
+    """Return a warning if `ray job stop` does not leave time for a step and a checkpoint."""
     if IN_A_JOB not in environment or STOP_WAIT in environment:
         return []
     return [

@@ -1,16 +1,17 @@
-"""What a command prints as its result: with colours on a terminal, plain for a file, a pipe or a test."""
+"""The output of a command: with colours on a terminal, plain in a file, a pipe or a test."""
 
-import os
 import sys
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from uec.system.process_env import discard_output
+
 PLAIN_WIDTH = 120
 
 
 def show(*parts: RenderableType, wrap: bool = True) -> None:
-    """Print to stdout. A reader that has enough (`| head`) is no failure."""
+    """Print to stdout. A closed pipe (`| head`) is not an error."""
     terminal = sys.stdout.isatty()
     console = Console(
         width=None if terminal else PLAIN_WIDTH, color_system="auto" if terminal else None, highlight=False, markup=False, emoji=False
@@ -25,9 +26,9 @@ def show(*parts: RenderableType, wrap: bool = True) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(sys.stdout.fileno())
 
 
 def line(*pieces: tuple[str, str]) -> Text:
-    """One line of (text, style) pieces."""
+    """Return one line of (text, style) pieces."""
     return Text.assemble(*pieces, no_wrap=True, end="\n")

@@ -15,7 +15,7 @@ CONFIG = "configs/llm.yaml"
 def refused(project: Path, tmp_path: Path, monkeypatch, capsys):
     """Runs `uec train` from the project's folder; the message that it ends with. No Ray may have started."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr("actors.programs.train.connect", lambda *_: pytest.fail("a cluster was asked for"))
+    monkeypatch.setattr("actors.programs.preflight.connect", lambda *_: pytest.fail("a cluster was asked for"))
 
     def run(*overrides: str, config: str = CONFIG) -> str:
         status = main(["train", config, f"run.dir={tmp_path / 'runs'}", *overrides])
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_written_is_refused(refused) -> None:
 
 def test_an_existing_run_folder_is_not_touched_unless_told(project: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.setattr("actors.programs.train.connect", lambda *_: pytest.fail("a cluster was asked for"))
+    monkeypatch.setattr("actors.programs.preflight.connect", lambda *_: pytest.fail("a cluster was asked for"))
     mine = tmp_path / "runs/taken/notes.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("keep me")

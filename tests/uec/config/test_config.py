@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from uec.config.fields import did_you_mean, fields, in_words, is_section, type_of
+from uec.config.fields import did_you_mean, fields, is_section, type_of, type_text
 from uec.config.schema import Config
 from uec.config.validate import validate
 
@@ -47,7 +47,7 @@ def test_names_and_types_are_known_by_their_dotted_key() -> None:
     assert type_of("rollout.n") is int
     assert type_of("reward.weights.anything") is float
     assert type_of("rollout.nothing") is None
-    assert in_words(type_of("replay.capacity")) == "a whole number or null"
+    assert type_text(type_of("replay.capacity")) == "a whole number or null"
 
 
 @pytest.mark.parametrize("key", [key for key in fields() if "." in key])

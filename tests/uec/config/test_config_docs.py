@@ -38,9 +38,9 @@ def rows(text: str) -> dict[str, str]:
 
 
 def test_every_field_and_section_is_known_once_with_its_default() -> None:
-    known = [field.key for section in schema().all() for field in section.fields]
+    known = [field.key for section in schema().walk() for field in section.fields]
     assert sorted(known) == sorted(name for name in fields() if not is_section(name))
-    assert sorted(section.key for section in schema().all() if section.key) == sorted(name for name in fields() if is_section(name))
+    assert sorted(section.key for section in schema().walk() if section.key) == sorted(name for name in fields() if is_section(name))
     defaults = dataclasses.asdict(Config())
     for key in known:
         value = defaults
@@ -48,7 +48,7 @@ def test_every_field_and_section_is_known_once_with_its_default() -> None:
             value = value[name]
         found = find(key)
         assert isinstance(found, Field) and found.default == value and len(found.text) > 8, key
-    for section in schema().all():
+    for section in schema().walk():
         assert section.text.endswith("."), section.key
 
 
@@ -65,16 +65,16 @@ def test_type_and_range_are_said_in_words() -> None:
 
 
 def test_the_words_of_a_field_are_those_that_the_code_knows() -> None:
-    assert list(find("reward.fn").words) == list(REWARDS)
-    assert list(find("advantage.estimator").words) == list(ADVANTAGES)
-    assert list(find("loss.policy").words) == list(LOSSES)
+    assert list(find("reward.fn").choices) == list(REWARDS)
+    assert list(find("advantage.estimator").choices) == list(ADVANTAGES)
+    assert list(find("loss.policy").choices) == list(LOSSES)
 
 
 def test_every_setting_that_a_text_names_exists() -> None:
-    sections = "|".join(section.key for section in schema().all() if section.key)
-    for section in schema().all():
+    sections = "|".join(section.key for section in schema().walk() if section.key)
+    for section in schema().walk():
         for field in section.fields:
-            for text in (field.text, field.takes, *field.words.values()):
+            for text in (field.text, field.takes, *field.choices.values()):
                 for name in re.findall(rf"\b(?:{sections})\.[a-z_]+\b", text):
                     assert find(name) or name in ("metrics.jsonl",), (field.key, name)
 
@@ -92,8 +92,8 @@ def test_a_field_is_explained_with_type_range_default_and_section(told) -> None:
 
 def test_the_choices_of_a_field_are_explained_one_by_one(told) -> None:
     _, text = told("exploration.keep")
-    assert re.search(r"^choices +positive +A > 0 \(paper\)$", text, re.MULTILINE)
-    assert re.search(r"^ +informative +\|A\| > `exploration.threshold`", text, re.MULTILINE)
+    assert re.search(r"^choices +positive +those with A > 0 \(paper\)$", text, re.MULTILINE)
+    assert re.search(r"^ +informative +those with \|A\| > `exploration.threshold`", text, re.MULTILINE)
     _, text = told("algorithm")  # its words are files
     assert re.search(r"dr_grpo +Dr. GRPO \(arXiv 2503.20783\)", text) and re.search(r"\buec_released\b", text)
 
@@ -155,8 +155,8 @@ def test_the_document_has_a_row_of_four_cells_for_every_field(project: Path) -> 
     for name in fields():
         if not is_section(name):
             assert f" `{name}` " in cells, name
-    assert cells[" `rollout.n` "] == [" `8` ", " a whole number, at least 2 ", " G: responses a prompt. "]
-    assert "`informative`: \\|A\\| > `exploration.threshold`, on both sides" in cells[" `exploration.keep` "][1]
+    assert cells[" `rollout.n` "] == [" `8` ", " a whole number, at least 2 ", " G: responses per prompt. "]
+    assert "`informative`: those with \\|A\\| > `exploration.threshold`" in cells[" `exploration.keep` "][1]
     for anchor in re.findall(r"\]\(#([\w-]+)\)", text):
         assert any(line.replace(".", "") == f"## {anchor}" for line in text.splitlines()), anchor
     assert isinstance(find("rollout"), Section)

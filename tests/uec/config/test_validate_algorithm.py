@@ -136,7 +136,7 @@ def test_every_problem_of_an_algorithm_is_told_at_once(make_config) -> None:
 
 def test_a_bad_combination_ends_the_command_with_status_2(project: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.setattr("actors.programs.train.connect", lambda *_: pytest.fail("a cluster was asked for"))
+    monkeypatch.setattr("actors.programs.preflight.connect", lambda *_: pytest.fail("a cluster was asked for"))
     overrides = ["algorithm=gspo", "loss.clip_low=0.2", f"run.dir={tmp_path / 'runs'}"]
     status = main(["train", "configs/llm.yaml", *overrides])
     said = capsys.readouterr().err
