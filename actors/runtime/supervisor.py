@@ -19,7 +19,7 @@ from actors.runtime.logs import logged, tail
 from actors.runtime.placement import Pairs
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.system.process_env import current_compiler_caches
+from uec.system.process_env import current_compiler_caches, import_path
 from uec.tracking.tracker import Tracker
 from uec.types import Prompt, WeightUpdate
 
@@ -51,6 +51,12 @@ class ActorSpec:
     pair: int | None = None  # number of the GPU that it shares with another
     concurrency: int = 1  # simultaneous calls, for an async actor
     environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def runtime_env(self) -> dict[str, dict[str, str]]:
+        """Ray's runtime environment of the actor: the variables of every actor, and its `environment`."""
+        shared = {"TOKENIZERS_PARALLELISM": "false", **import_path(), **current_compiler_caches()}
+        return {"env_vars": {**shared, **self.environment}}
 
 
 @dataclass(eq=False)
@@ -134,12 +140,11 @@ class Supervisor:
 
     def _create(self, slot: ActorSlot, name: str) -> ActorHandle:
         spec = slot.spec
-        options: dict[str, Any] = {"name": name, "num_cpus": spec.cpus, "num_gpus": spec.gpus}
+        options: dict[str, Any] = {"name": name, "num_cpus": spec.cpus, "num_gpus": spec.gpus, "runtime_env": spec.runtime_env}
         if self._pairs is not None and spec.pair is not None:
             options |= self._pairs.options(spec.pair)
         if self.namespace is not None:
             options["namespace"] = self.namespace
-        options["runtime_env"] = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **current_compiler_caches(), **spec.environment}}
         if spec.concurrency > 1:
             options["max_concurrency"] = spec.concurrency
         return ray.remote(logged(spec.actor, self.logs / f"{slot.name}.log")).options(**options).remote(*spec.args)

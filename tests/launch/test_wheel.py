@@ -79,12 +79,12 @@ def test_an_actor_of_an_installed_wheel_finds_its_class_in_another_folder(instal
 import uec, ray
 from pathlib import Path
 from actors.runtime.logs import logged
+from actors.runtime.supervisor import ActorSpec, Role
 from actors.workers.image import ImageActor
-from uec.system.process_env import import_path
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
-environment = {{"env_vars": import_path()}}
-actor = ray.remote(logged(ImageActor, Path({str(tmp_path / "log")!r}))).options(num_cpus=0.1, runtime_env=environment).remote(None, 0)
-modules = ray.get(actor.__ray_call__.remote(lambda self: [__import__(name).__file__ for name in ("uec", "actors")]))
+spec = ActorSpec(Role.IMAGE, "image-0", ImageActor, (None, 0), cpus=0.1)
+actor = ray.remote(logged(spec.actor, Path({str(tmp_path / "log")!r}))).options(num_cpus=spec.cpus, runtime_env=spec.runtime_env)
+modules = ray.get(actor.remote(*spec.args).__ray_call__.remote(lambda self: [__import__(name).__file__ for name in ("uec", "actors")]))
 print(*modules)
 """
     done = python(installed, program, tmp_path)

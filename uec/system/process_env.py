@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import uec
+
 COMPILER_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")
 """Environment variables that name the cache folders of torch's two compilers."""
 ONEDNN_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
@@ -39,6 +41,14 @@ def compiler_caches() -> dict[str, str]:
 def current_compiler_caches() -> dict[str, str]:
     """Return the same variables as this process has them. An actor of a running cluster inherits the cluster's environment instead."""
     return {name: os.environ[name] for name in COMPILER_CACHES if name in os.environ}
+
+
+def import_path() -> dict[str, str]:
+    """Return the environment variable by which an actor's process finds `actors`: it imports the actor's class before `uec`.
+
+    Ray replaces ${PYTHONPATH} by the value on the actor's node.
+    """
+    return {"PYTHONPATH": os.pathsep.join(["${PYTHONPATH}", uec.ROOT])}
 
 
 def discard_output(descriptor: int) -> None:
