@@ -23,16 +23,16 @@ def measure(scratch: Path, pairs: int = PAIRS, steps: int = STEPS) -> list[Metri
 
 async def _measure(scratch: Path, pairs: int, steps: int) -> list[Metric]:
     async with run_actors(default_config(*AHEAD, *in_blocks_of(steps)), scratch) as controller:
-        await controller.exchange.start()
-        one_ahead = controller.ahead
-        on_policy = RolloutPrefetcher(controller.roll, 0, last=lambda: 0)
+        await controller.weights.start()
+        one_ahead = controller.prefetcher
+        on_policy = RolloutPrefetcher(controller.sampler.step, 0, last=lambda: 0)
 
         async def ahead(k: int) -> Block:
-            controller.ahead = one_ahead
+            controller.prefetcher = one_ahead
             return await train_steps(controller, steps)
 
         async def in_step(k: int) -> Block:
-            controller.ahead = on_policy
+            controller.prefetcher = on_policy
             return await train_steps(controller, steps)
 
         mine, others = await in_turns(ahead, in_step, pairs)

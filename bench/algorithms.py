@@ -44,7 +44,7 @@ async def _measure(scratch: Path, pairs: int) -> list[Metric]:
         platform = stack.enter_context(cluster(uec_cfg))
         uec = await stack.enter_async_context(actors_on(uec_cfg, platform, scratch / "uec", named("uec")))
         grpo = await stack.enter_async_context(actors_on(grpo_cfg, platform, scratch / "grpo", named("grpo")))
-        await asyncio.gather(uec.exchange.start(), grpo.exchange.start())
+        await asyncio.gather(uec.weights.start(), grpo.weights.start())
         return [await _compare(uec, grpo, unit, pairs) for unit in ("samples", "tokens")]
 
 

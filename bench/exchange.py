@@ -18,8 +18,8 @@ def measure(scratch: Path, exchanges: int = EXCHANGES) -> list[Metric]:
 
 async def _measure(scratch: Path, exchanges: int) -> list[Metric]:
     async with run_actors(default_config(), scratch) as controller:
-        await controller.exchange.start()
-        done = [await controller.exchange.publish() for _ in range(exchanges)]
+        await controller.weights.start()
+        done = [await controller.weights.sync() for _ in range(exchanges)]
     milliseconds = [1e3 * one.seconds for one in done]
     return [
         Metric(

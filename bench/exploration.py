@@ -93,5 +93,5 @@ def with_simulated_engines(supervisor: Supervisor) -> None:
     """A SpecChange: engines with simulated latencies, and a fixed difficulty."""
     without_learners(supervisor)
     for engine in supervisor.engines:
-        engine.post = replace(engine.post, actor=SimulatedEngine)
-    supervisor.difficulty.post = replace(supervisor.difficulty.post, actor=FixedDifficulty)
+        engine.spec = replace(engine.spec, actor=SimulatedEngine)
+    supervisor.difficulty.spec = replace(supervisor.difficulty.spec, actor=FixedDifficulty)

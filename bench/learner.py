@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from actors.driver.controller import Controller
-from actors.driver.learner_group import Example, example
 from bench.bare import Bare
 from bench.metric import Metric, Target, compared
 from bench.rows import Row, Trained
@@ -22,7 +21,7 @@ from uec.algorithm.replay import admits
 from uec.algorithm.retention import retain
 from uec.errors import RunFailed
 from uec.models.packing import plan
-from uec.types import Rollout
+from uec.types import TrainingSample, Trajectory
 
 PAIRS = 9
 UPDATES = 3
@@ -39,9 +38,9 @@ def measure(scratch: Path, pairs: int = PAIRS, updates: int = UPDATES) -> list[M
 async def _measure(scratch: Path, pairs: int, updates: int) -> list[Metric]:
     cfg = default_config()
     async with run_actors(cfg, scratch) as controller:
-        environment = controller.supervisor.learners[0].post.environment
+        environment = controller.supervisor.learners[0].spec.environment
         with Bare("bench.bare_loop:BareLoop", (cfg,), environment, scratch / "logs/bare_loop.log") as bare:
-            await controller.exchange.start()
+            await controller.weights.start()
             batches = [await _batch(controller, k) for k in range(updates)]
             micro_batches = [await _by_hand(controller, batch) for batch in batches]
             norms: list[tuple[float, float]] = []
@@ -52,9 +51,10 @@ async def _measure(scratch: Path, pairs: int, updates: int) -> list[Metric]:
             async def ours(k: int) -> Block:
                 blocks = []
                 for i, batch in enumerate(batches):
-                    await controller.exchange.publish()  # not timed; an update after it compares engine and learner, as in training
+                    await controller.weights.sync()  # not timed; an update after it compares engine and learner, as in training
+                    admitted = [admits(one, cfg.replay) for one in batch]
                     begin, cpu_begin = time.perf_counter(), cpu()
-                    updated = await controller.learners.update(batch, seed=i)
+                    updated = await controller.learners.update(batch, seed=i, admitted=admitted)
                     seconds, cpu_s = time.perf_counter() - begin, cpu() - cpu_begin
                     blocks.append(Block(seconds, sum(one.prompt_tokens + one.response_tokens for one in batch), cpu_s))
                     ours_norms.append(updated.metrics["policy/grad_norm"])
@@ -82,22 +82,22 @@ async def _measure(scratch: Path, pairs: int, updates: int) -> list[Metric]:
     ]
 
 
-async def _batch(controller: Controller, k: int) -> list[Example]:
+async def _batch(controller: Controller, k: int) -> list[TrainingSample]:
     """Return the responses that the default run would train on in a step."""
     cfg = controller.cfg
     explored, _ = await explore(controller, prompts_of(controller.dataset, k, cfg.train.prompts_per_step))
     retained = retain(explored, cfg, controller.estimator)
-    return [example(kept, cfg.difficulty.solved_at, admits(kept, cfg.replay)) for prompt in retained for kept in prompt.kept]
+    return [kept for prompt in retained for kept in prompt.kept]
 
 
-async def _by_hand(controller: Controller, batch: list[Example]) -> list[list[Row]]:
+async def _by_hand(controller: Controller, batch: list[TrainingSample]) -> list[list[Row]]:
     """Return the same responses with their tokens, in the learner's micro-batches."""
-    bundles = {reference: await reference for reference in {one.bundle for one in batch}}
-    rollouts: list[Rollout] = [bundles[one.bundle][one.slot] for one in batch]
+    response_batches = {reference: await reference for reference in {one.batch for one in batch}}
+    trajectories: list[Trajectory] = [response_batches[one.batch][one.slot] for one in batch]
     [share] = plan(batch, 1, controller.cfg.learner.micro_batch_tokens, 1, 0)
     [micro_batches] = share.steps
     places = [[share.responses[i] for row in rows for i in row] for rows in micro_batches]
-    return [[Row(rollouts[i].prompt_tokens, rollouts[i].tokens, batch[i].advantage) for i in rows] for rows in places]
+    return [[Row(trajectories[i].prompt_tokens, trajectories[i].tokens, batch[i].advantage) for i in rows] for rows in places]
 
 
 def _refuse_other_work(norms: list[tuple[float, float]]) -> None:

@@ -14,15 +14,15 @@ from typing import Any
 
 import ray
 
+from actors.driver.actor_specs import training_actors
 from actors.engines.vllm.job import PromptImages
-from actors.runtime.supervisor import Supervisor
+from actors.runtime.supervisor import Role
 from bench.bare import Bare
 from bench.metric import Metric, Target, compared
 from bench.run_actors import cluster, cpu_of, create, dataset_of, features_of, prompts_of
 from bench.task import TEXT, VISION, default_config
 from bench.turns import Block, in_turns
 from uec.errors import RunFailed
-from uec.tracking.tracker import Tracker
 from uec.types import ImageFeatures, Kind, Prompt, Request
 
 PAIRS = 9
@@ -61,9 +61,9 @@ def _compare(side: Side, scratch: Path, pairs: int, batches: int) -> Metric:
     work = [[prompts_of(dataset, k * batches + i, cfg.train.prompts_per_step) for i in range(batches)] for k in range(pairs)]
     groups = itertools.count()
     with cluster(cfg) as platform:
-        [engine] = Supervisor(cfg, platform.device, scratch / "logs", Tracker([])).engines
-        with Bare(f"bench.bare_engine:{bare_class}", (cfg,), engine.post.environment, scratch / f"logs/{bare_class}.log") as bare:
-            actor = create(engine.post, scratch / f"logs/{engine.name}-{backend}.log")
+        [engine] = [spec for spec in training_actors(cfg, platform.device) if spec.role is Role.ENGINE]
+        with Bare(f"bench.bare_engine:{bare_class}", (cfg,), engine.environment, scratch / f"logs/{bare_class}.log") as bare:
+            actor = create(engine, scratch / f"logs/{engine.name}-{backend}.log")
             try:
                 ray.get(actor.start.remote(dataset.train))
                 bare.ready()
@@ -116,4 +116,4 @@ def _sample(actor: Any, batches: list[list[Request]], features: dict[int, Any]) 
         images = [features[request.prompt] for request in requests if features]
         response_batches += list(actor.generate.options(num_returns="streaming").remote(requests, *images))
     seconds = time.perf_counter() - begin
-    return Block(seconds, sum(len(rollout.tokens) for batch in ray.get(response_batches) for rollout in batch))
+    return Block(seconds, sum(len(trajectory.tokens) for batch in ray.get(response_batches) for trajectory in batch))

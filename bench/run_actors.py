@@ -12,15 +12,15 @@ from typing import Any
 import psutil
 import ray
 
+from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
-from actors.driver.weight_sync import WeightExchange, tolerance
+from actors.driver.weight_sync import WeightSync, tolerance
 from actors.runtime.cluster import connect
 from actors.runtime.logs import logged
 from actors.runtime.supervisor import ActorSpec, Supervisor
 from bench.processes import cpu_seconds, tree
 from bench.turns import Block
-from uec.algorithm.retention import PromptRollouts
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import write_images
@@ -32,7 +32,7 @@ from uec.run_folder import RunFolder
 from uec.system.platform import Platform, detect
 from uec.system.process_env import import_path
 from uec.tracking.tracker import Tracker
-from uec.types import ImageFeatures
+from uec.types import ImageFeatures, PromptRollouts
 
 SpecChange = Callable[[Supervisor], None]
 """Changes the specs of some actors before they start."""
@@ -42,8 +42,8 @@ def named(prefix: str) -> SpecChange:
     """A SpecChange: other names for the actors, so that two runs can share one Ray."""
 
     def rename(supervisor: Supervisor) -> None:
-        for member in supervisor.members:
-            member.name = f"{prefix}-{member.name}"
+        for slot in supervisor.slots:
+            slot.spec = replace(slot.spec, name=f"{prefix}-{slot.name}")
 
     return rename
 
@@ -65,7 +65,7 @@ class NoLearner:
 def without_learners(supervisor: Supervisor) -> None:
     """A SpecChange: rollouts and grading are real, learners are NoLearner."""
     for learner in supervisor.learners:
-        learner.post = replace(learner.post, actor=NoLearner, cpus=0.01, environment={})
+        learner.spec = replace(learner.spec, actor=NoLearner, cpus=0.01, environment={})
 
 
 @contextmanager
@@ -93,13 +93,13 @@ async def actors_on(
     """Start the actors of a training run on the Ray that runs already; yield their Controller."""
     dataset, _ = dataset_of(cfg, scratch)
     tracker = Tracker([])
-    supervisor = Supervisor(cfg, platform.device, scratch / "logs", tracker)
+    supervisor = supervise(cfg, training_actors(cfg, platform.device), scratch / "logs", tracker)
     change_specs(supervisor)
     try:
         await supervisor.start(dataset.train)
-        exchange = WeightExchange(cfg, supervisor, dataset.train, tolerance(cfg, platform))
+        weights = WeightSync(cfg, supervisor, dataset.train, tolerance(cfg, platform))
         log = RolloutLog(RunFolder(scratch), supervisor, enabled=False)
-        yield Controller(cfg, supervisor, dataset, exchange, log, tracker)
+        yield Controller(cfg, supervisor, dataset, weights, log, tracker)
     finally:
         await supervisor.stop()
 
@@ -120,20 +120,20 @@ def features_of(cfg: Config, dataset: Dataset, processor: Processor | None) -> d
 
 async def explore(controller: Controller, prompts: list[int]) -> tuple[list[PromptRollouts], Block]:
     """Run steps 1 to 4 of the algorithm for some prompts, as Controller.step does; return the responses, the time and the tokens."""
-    everyone_regular = asyncio.Barrier(len(prompts))
+    regular_done = asyncio.Barrier(len(prompts))
     begin = time.perf_counter()
-    explored = await asyncio.gather(*(controller.explore(prompt, everyone_regular) for prompt in prompts))
+    explored = await asyncio.gather(*(controller.sampler.prompt(prompt, regular_done) for prompt in prompts))
     seconds = time.perf_counter() - begin
-    return explored, Block(seconds, sum(t.score.response_tokens for prompt in explored for t in prompt.trajectories))
+    return explored, Block(seconds, sum(sample.response_tokens for prompt in explored for sample in prompt.samples))
 
 
-def create(post: ActorSpec, log: Path) -> Any:
+def create(spec: ActorSpec, log: Path) -> Any:
     """Create one actor of a run."""
-    environment = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **import_path(), **post.environment}}
-    actor = ray.remote(logged(post.actor, log)).options(
-        num_cpus=post.cpus, num_gpus=post.gpus, max_concurrency=post.concurrency, runtime_env=environment
+    environment = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **import_path(), **spec.environment}}
+    actor = ray.remote(logged(spec.actor, log)).options(
+        num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=spec.concurrency, runtime_env=environment
     )
-    return actor.remote(*post.args)
+    return actor.remote(*spec.args)
 
 
 def cpu_of(actor: Any) -> Callable[[], float]:

@@ -67,7 +67,7 @@ class QueueDepths:
     async def watch(self, controller: Controller) -> None:
         while True:
             self.outstanding.append(max(engine.outstanding for engine in controller.supervisor.engines))
-            self.open_groups.append(controller.stream.open_groups)
+            self.open_groups.append(controller.rollouts.open_groups)
             await asyncio.sleep(SAMPLE_EVERY_S)
 
 
@@ -96,7 +96,7 @@ async def _measure(scratch: Path, size: Size) -> list[Metric]:
 def fresh_controller(controller: Controller) -> Controller:
     """Return a Controller at its first step, with the actors of another one."""
     return Controller(
-        controller.cfg, controller.supervisor, controller.dataset, controller.exchange, controller.log, controller.tracker
+        controller.cfg, controller.supervisor, controller.dataset, controller.weights, controller.log, controller.tracker
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ async def _saturated(controller: Controller, size: Size) -> list[Metric]:
         """Return a block that counts groups in place of tokens; its CPU time is that of all threads of the driver."""
         supervisor.engines = engines[:count]
         cfg.train.prompts_per_step = prompts_a_step(count)
-        await controller.exchange.start()  # engines that were left out take the version of the others
+        await controller.weights.start()  # engines that were left out take the version of the others
         begin, cpu_begin = time.perf_counter(), time.process_time()
         done = [await step(controllers[count]) for _ in range(n)]
         cpu_s, seconds = time.process_time() - cpu_begin, time.perf_counter() - begin
@@ -183,7 +183,7 @@ async def _skewed(controller: Controller, size: Size) -> list[Metric]:
     cfg.train.prompts_per_step = prompts_a_step(size.engines)
     controller = fresh_controller(controller)
     await pace(controller.supervisor, size.skewed)
-    await controller.exchange.start()
+    await controller.weights.start()
     depths = QueueDepths()
     watching = asyncio.create_task(depths.watch(controller))
     done = [await step(controller) for _ in range(WARM_UP + size.ahead_steps)][WARM_UP:]
@@ -222,7 +222,7 @@ async def _skewed(controller: Controller, size: Size) -> list[Metric]:
 
 async def _drain(controller: Controller) -> None:
     """Cancel the step that was begun ahead, and wait until the engines have finished it."""
-    controller.ahead.close()
+    controller.prefetcher.close()
     while any(engine.outstanding for engine in controller.supervisor.engines):
         await asyncio.sleep(SAMPLE_EVERY_S)
 

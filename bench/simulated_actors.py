@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.simulated_engine import DIFFICULT_EVERY, SimulatedEngine, Skew
 from uec.config.schema import Config
-from uec.types import Continuation, Kind, Logprobs, Plan, Prompt, Request, Rollout, Score, WeightUpdate
+from uec.types import Continuation, Kind, Logprobs, Prompt, Request, TrainingSample, Trajectory, UpdatePlan, WeightUpdate
 
 if TYPE_CHECKING:
     from actors.runtime.supervisor import Supervisor
@@ -40,25 +40,26 @@ class SimulatedGrader:
 
     async def start(self, prompts: list[Prompt]) -> None: ...
 
-    async def grade(self, rollouts: list[Rollout]) -> list[Score]:
-        return [self._score(slot, rollout) for slot, rollout in enumerate(rollouts)]
+    async def grade(self, batch: list[Trajectory]) -> list[TrainingSample]:
+        return [self._sample(slot, trajectory) for slot, trajectory in enumerate(batch)]
 
-    def _score(self, slot: int, rollout: Rollout) -> Score:
-        solvable = rollout.kind is Kind.EXPLORATION or rollout.prompt % DIFFICULT_EVERY != 0
-        right = float(solvable and (rollout.prompt + rollout.index) % 2)
-        return Score(
-            group=rollout.group,
-            index=rollout.index,
+    def _sample(self, slot: int, trajectory: Trajectory) -> TrainingSample:
+        solvable = trajectory.kind is Kind.EXPLORATION or trajectory.prompt % DIFFICULT_EVERY != 0
+        right = float(solvable and (trajectory.prompt + trajectory.index) % 2)
+        return TrainingSample(
+            prompt=trajectory.prompt,
             slot=slot,
+            prompt_tokens=len(trajectory.prompt_tokens),
+            response_tokens=len(trajectory.tokens),
+            kind=trajectory.kind,
+            temperature=trajectory.temperature,
+            group=trajectory.group,
+            index=trajectory.index,
             reward=right,
             accuracy=right,
             parts={"accuracy": right},
-            error=None,
-            timed_out=False,
-            prompt_tokens=len(rollout.prompt_tokens),
-            response_tokens=len(rollout.tokens),
-            truncated=rollout.truncated,
-            version=rollout.version,
+            truncated=trajectory.truncated,
+            version=trajectory.version,
         )
 
 
@@ -77,19 +78,19 @@ class SimulatedLearner:
     def start(self, address: tuple[str, int]) -> dict[str, float]:
         return {}
 
-    def update(self, plan: Plan, *data: list[Rollout]) -> tuple[dict[str, float], dict[int, Logprobs]]:
+    def update(self, plan: UpdatePlan, *data: list[Trajectory]) -> tuple[dict[str, float], dict[int, Logprobs]]:
         begin = time.perf_counter()
-        rollouts = [data[sample.bundle][sample.slot] for sample in plan.samples]
-        busy_s = self._token_s * sum(len(rollout.tokens) for rollout in rollouts)
-        old_logprobs = {i: rollouts[i].logprobs for i, sample in enumerate(plan.samples) if sample.admit}
+        trajectories = [data[batch][slot] for batch, slot in plan.places]
+        busy_s = self._token_s * sum(len(trajectory.tokens) for trajectory in trajectories)
+        old_logprobs = {i: trajectories[i].logprobs for i in plan.admitted}
         time.sleep(max(0.0, begin + busy_s - time.perf_counter()))
         return {"policy/entropy": 1.0, "policy/loss": 0.0, BUSY_S: busy_s}, old_logprobs
 
     def publish(self, version: int) -> WeightUpdate | None:
         return WeightUpdate(version, "none", [], [], [], 0) if self._rank == 0 else None
 
-    def score(self, sequences: list[Continuation]) -> tuple[list[Logprobs], list[Logprobs]]:
-        zeros = [np.zeros(len(one.tokens), np.float32) for one in sequences]
+    def logprobs(self, continuations: list[Continuation]) -> tuple[list[Logprobs], list[Logprobs]]:
+        zeros = [np.zeros(len(one.tokens), np.float32) for one in continuations]
         return zeros, zeros
 
     def close(self) -> None: ...
@@ -111,15 +112,15 @@ class Host:
         self._prompts = prompts
         return {}
 
-    async def generate(self, number: int, requests: list[Request]) -> AsyncIterator[list[Rollout]]:
+    async def generate(self, number: int, requests: list[Request]) -> AsyncIterator[list[Trajectory]]:
         async for response_batch in (await self._engine(number)).generate(requests):
             yield response_batch
 
-    async def update_weights(self, number: int, publication: WeightUpdate) -> None:
-        await (await self._engine(number)).update_weights(publication)
+    async def update_weights(self, number: int, update: WeightUpdate) -> None:
+        await (await self._engine(number)).update_weights(update)
 
-    async def score(self, number: int, sequences: list[Continuation]) -> list[Logprobs]:
-        return await (await self._engine(number)).score(sequences)
+    async def logprobs(self, number: int, continuations: list[Continuation]) -> list[Logprobs]:
+        return await (await self._engine(number)).logprobs(continuations)
 
     async def _engine(self, number: int) -> SimulatedEngine:
         if number not in self._engines:
@@ -155,14 +156,14 @@ class HostedEngine:
 
 def simulated(supervisor: "Supervisor") -> None:
     """A SpecChange: hosts, graders and learners are simulated; Controller, DifficultyActor and ReplayActor are real."""
-    for members, actor in ((supervisor.engines, Host), (supervisor.learners, SimulatedLearner), (supervisor.graders, SimulatedGrader)):
-        for member in members:
-            member.post = replace(member.post, actor=actor, cpus=0.01, environment={})
+    for slots, actor in ((supervisor.engines, Host), (supervisor.learners, SimulatedLearner), (supervisor.graders, SimulatedGrader)):
+        for slot in slots:
+            slot.spec = replace(slot.spec, actor=actor, cpus=0.01, environment={})
 
 
 async def pace(supervisor: "Supervisor", pace: Pace) -> None:
     """Set the pace of learners and hosted_engines engines, which then hold no weights."""
-    hosts = {seat.handle.host for seat in supervisor.engines}
+    hosts = {engine.handle.host for engine in supervisor.engines}
     await asyncio.gather(*(actor.pace.remote(pace) for actor in [*hosts, *(rank.handle for rank in supervisor.learners)]))
 
 
@@ -171,7 +172,7 @@ def hosted_engines(supervisor: "Supervisor", engines: int) -> Iterator[None]:
     """Give the supervisor `engines` engines, distributed over the hosts, in place of the hosts."""
     hosts = supervisor.engines
     supervisor.engines = [
-        replace(host, name=f"simulated-{number}", handle=HostedEngine(host.handle, number), lock=asyncio.Lock())
+        replace(host, spec=replace(host.spec, name=f"simulated-{number}"), handle=HostedEngine(host.handle, number), lock=asyncio.Lock())
         for number in range(engines)
         for host in [hosts[number % len(hosts)]]
     ]

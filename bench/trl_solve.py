@@ -60,7 +60,7 @@ async def _measure(scratch: Path, goal: float, cap: int) -> list[Metric]:
         for algorithm in ("uec", "grpo"):
             ours = default_config(f"algorithm={algorithm}", *AHEAD, *in_blocks_of(EVERY))
             async with run_actors(ours, scratch / algorithm) as controller:
-                await controller.exchange.start()
+                await controller.weights.start()
                 metrics.append(await climb(_ours(f"algorithm={algorithm}, {AHEAD[0]}", controller), passed, goal, cap))
         prompts = dataset_of(cfg, scratch / "trl")[0].train
         with trainer(default_config("algorithm=grpo"), prompts, python, scratch) as trl:

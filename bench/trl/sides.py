@@ -26,7 +26,7 @@ async def both(cfg: Config, scratch: Path) -> AsyncIterator[tuple[Controller, Ba
     python = ready()
     async with run_actors(cfg, scratch) as controller:
         with trainer(cfg, controller.dataset.train, python, scratch) as trl:
-            await controller.exchange.start()
+            await controller.weights.start()
             yield controller, trl
 
 

@@ -68,7 +68,7 @@ def _bare_vllm(controller: Controller, scratch: Path) -> Metric:
     """Measure batches of a step's size in a process with vLLM alone."""
     cfg, dataset = controller.cfg, controller.dataset
     batches = [[dataset.train[i].tokens.tolist() for i in prompts_of(dataset, k, PROMPTS)] for k in range(1 + BARE_BATCHES)]
-    environment = controller.supervisor.engines[0].post.environment
+    environment = controller.supervisor.engines[0].spec.environment
     with Bare("bench.bare_engine:BareLLM", (cfg,), environment, scratch / "logs/BareLLM.log") as vllm:
         vllm.call("sample", batches[:1])
         whole = vllm.call("sample", batches[1:])

@@ -25,7 +25,7 @@ from bench.trl import environment
 from bench.turns import Block, in_turns, total
 from uec.commands.cli import main
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, BadInput, RunFailed
-from uec.types import Kind, Outcome, Progress, Prompt, Request
+from uec.types import Kind, Outcome, Prompt, Request, ScheduleState
 
 AT_LEAST_90 = Target(0.90, at_most=False)
 
@@ -243,19 +243,19 @@ def test_the_simulated_engine_yields_every_response_once_in_the_order_of_lengths
         await engine.start([Prompt(i, "", [1, 2], "", {}) for i in range(2)])
         return [batch async for batch in engine.generate(requests)]
 
-    rollouts = [rollout for batch in asyncio.run(answers()) for rollout in batch]
-    assert sorted((r.group, r.index) for r in rollouts) == [(7, i) for i in range(8)] + [(8, i) for i in range(4)]
-    lengths = [len(r.tokens) for r in rollouts]
+    trajectories = [trajectory for batch in asyncio.run(answers()) for trajectory in batch]
+    assert sorted((one.group, one.index) for one in trajectories) == [(7, i) for i in range(8)] + [(8, i) for i in range(4)]
+    lengths = [len(one.tokens) for one in trajectories]
     assert lengths == sorted(lengths) and max(lengths) == 30
     assert sorted(lengths) == sorted(response_lengths(requests[0], 30) + response_lengths(requests[1], 30))
-    assert [r.truncated for r in rollouts] == [length == 30 for length in lengths]
+    assert [one.truncated for one in trajectories] == [length == 30 for length in lengths]
 
 
 def test_the_fixed_difficulty_explores_every_third_prompt_once(make_config):
     difficulty = FixedDifficulty(make_config("exploration.n=16"))
     kinds = [Kind.REGULAR] * 4 + [Kind.EXPLORATION]
     outcomes = [Outcome(prompt, kind, 8, 0, 0.0) for prompt, kind in zip([0, 1, 2, 3, 3], kinds, strict=True)]
-    verdicts = difficulty.classify(outcomes, Progress(0.0, True))
+    verdicts = difficulty.classify(outcomes, ScheduleState(0.0, True))
     assert [verdict.difficult for verdict in verdicts] == [True, False, False, True, False]
     assert verdicts[0].n == 16
 

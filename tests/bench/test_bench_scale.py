@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from actors.driver.dispatch import Balance
-from bench.simulated_actors import Pace, SimulatedGrader, SimulatedLearner
+from actors.driver.dispatch import LeastLoaded
+from bench.simulated_actors import BUSY_S, Pace, SimulatedGrader, SimulatedLearner
 from bench.simulated_engine import SimulatedEngine, Skew, response_lengths
-from uec.types import Kind, Plan, Prompt, Request, Rollout, Sample, WeightUpdate
+from uec.types import Kind, Prompt, Request, Trajectory, UpdatePlan, WeightUpdate
 
 PLACES_ASKED = 32 * 8 + 11 * 16
 """Responses that a step requests from an engine, on average."""
@@ -21,14 +21,14 @@ def request(group: int, n: int, prompt: int = 0, kind: Kind = Kind.REGULAR) -> R
     return Request(group, prompt, n, 1.0, kind)
 
 
-def answers(engine: SimulatedEngine, *messages: list[Request]) -> list[tuple[float, Rollout]]:
+def answers(engine: SimulatedEngine, *messages: list[Request]) -> list[tuple[float, Trajectory]]:
     """Return each response with its time of arrival; messages are sent one right after the other."""
     begin = time.perf_counter()
 
-    async def follow(requests: list[Request]) -> list[tuple[float, Rollout]]:
-        return [(time.perf_counter() - begin, rollout) async for batch in engine.generate(requests) for rollout in batch]
+    async def follow(requests: list[Request]) -> list[tuple[float, Trajectory]]:
+        return [(time.perf_counter() - begin, trajectory) async for batch in engine.generate(requests) for trajectory in batch]
 
-    async def main() -> list[tuple[float, Rollout]]:
+    async def main() -> list[tuple[float, Trajectory]]:
         await engine.start([Prompt(i, "", [1, 2], "", {}) for i in range(4)])
         return [answer for found in await asyncio.gather(*map(follow, messages)) for answer in found]
 
@@ -46,41 +46,43 @@ def test_a_full_engine_starts_the_next_response_when_a_place_is_free(make_config
 def test_responses_that_end_close_together_come_in_one_batch_and_none_waits_at_the_end(make_config):
     engine = SimulatedEngine(make_config("rollout.max_num_seqs=64", "rollout.max_tokens=64"), 0, Skew(0.0, 20.0, 1.0))
 
-    async def batches() -> list[list[Rollout]]:
+    async def batches() -> list[list[Trajectory]]:
         await engine.start([Prompt(0, "", [1], "", {})])
         return [batch async for batch in engine.generate([request(0, 32)])]
 
     assert [len(batch) for batch in asyncio.run(batches())] == [32]
 
 
-def test_a_rollout_carries_the_version_that_the_engine_had_taken(make_config):
+def test_a_trajectory_carries_the_version_that_the_engine_had_taken(make_config):
     engine = SimulatedEngine(make_config(), 0, Skew(0.0, 5.0, 0.0))
     asyncio.run(engine.update_weights(WeightUpdate(3, "none", [], [], [], 0)))
-    assert {rollout.version for _, rollout in answers(engine, [request(0, 2)])} == {3}
+    assert {trajectory.version for _, trajectory in answers(engine, [request(0, 2)])} == {3}
 
 
 def test_a_difficult_prompt_is_solved_by_exploration_only(make_config):
     cfg = make_config("rollout.max_tokens=64")
     engine = SimulatedEngine(cfg, 0, Skew(0.0, 5.0, 0.0))
-    rollouts = [rollout for _, rollout in answers(engine, [request(0, 8, 3), request(1, 8, 1), request(2, 16, 3, Kind.EXPLORATION)])]
-    scores = asyncio.run(SimulatedGrader(cfg, 0).grade(rollouts))
-    right = {group: sum(score.reward for score in scores if score.group == group) for group in (0, 1, 2)}
+    trajectories = [
+        trajectory for _, trajectory in answers(engine, [request(0, 8, 3), request(1, 8, 1), request(2, 16, 3, Kind.EXPLORATION)])
+    ]
+    samples = asyncio.run(SimulatedGrader(cfg, 0).grade(trajectories))
+    right = {group: sum(sample.reward for sample in samples if sample.group == group) for group in (0, 1, 2)}
     assert right == {0: 0, 1: 4, 2: 8}
 
 
 def test_a_learner_takes_as_long_as_its_tokens_and_returns_old_logprobs_of_the_admitted(make_config):
     cfg = make_config("rollout.max_tokens=64")
-    rollouts = [rollout for _, rollout in answers(SimulatedEngine(cfg, 0, Skew(0.0, 50.0, 0.0)), [request(0, 4)])]
-    plan = Plan([Sample(0, slot, 1.0, admit=slot == 2) for slot in range(4)], [], [], [])
+    trajectories = [trajectory for _, trajectory in answers(SimulatedEngine(cfg, 0, Skew(0.0, 50.0, 0.0)), [request(0, 4)])]
+    plan = UpdatePlan([], [], [], [], places=[(0, slot) for slot in range(4)], admitted=frozenset([2]))
     learner = SimulatedLearner(cfg, 0)
     learner.pace(Pace(Skew(0.0, 0.0, 0.0), token_s=0.0005))
     begin = time.perf_counter()
-    metrics, old = learner.update(plan, rollouts)
-    assert time.perf_counter() - begin >= metrics["policy/late_s"] == pytest.approx(0.1)
+    metrics, old = learner.update(plan, trajectories)
+    assert time.perf_counter() - begin >= metrics[BUSY_S] == pytest.approx(0.1)
     assert [(sample, len(logprobs)) for sample, logprobs in old.items()] == [(2, 50)]
 
 
-# --- balance
+# --- the least loaded
 
 
 def member(name: str) -> SimpleNamespace:
@@ -92,27 +94,27 @@ def member(name: str) -> SimpleNamespace:
 
 def test_work_goes_to_the_member_with_the_least_and_to_the_first_of_equals():
     a, b, c = members = [member(name) for name in "abc"]
-    balance = Balance(members)
-    assert [balance.give(work).name for work in (5, 2, 2)] == ["a", "b", "c"]
-    assert balance.give(1) is b  # 3 now, c has 2
-    balance.take_back(a, 5)
-    assert balance.give(1) is a
-    balance.take_back(c, -4)
+    least_loaded = LeastLoaded(members)
+    assert [least_loaded.give(work).name for work in (5, 2, 2)] == ["a", "b", "c"]
+    assert least_loaded.give(1) is b  # 3 now, c has 2
+    least_loaded.take_back(a, 5)
+    assert least_loaded.give(1) is a
+    least_loaded.take_back(c, -4)
     assert (a.outstanding, b.outstanding, c.outstanding) == (1, 3, 6)
 
 
-def test_a_balance_agrees_with_a_search_through_all_members_and_does_not_grow():
+def test_least_loaded_agrees_with_a_search_through_all_members_and_does_not_grow():
     members = [member(str(i)) for i in range(7)]
-    balance = Balance(members)
+    least_loaded = LeastLoaded(members)
     given = []
     for i in range(2000):
         least = min(members, key=lambda one: one.outstanding)
-        chosen = balance.give(1 + i % 5)
+        chosen = least_loaded.give(1 + i % 5)
         assert chosen is least
         given.append((chosen, 1 + i % 5))
         if i % 3:
-            balance.take_back(*given.pop(i * 31 % len(given)))
-        assert len(balance._heap) <= 5 * len(members)
+            least_loaded.take_back(*given.pop(i * 31 % len(given)))
+        assert len(least_loaded._heap) <= 5 * len(members)
 
 
 # --- the bench
