@@ -1,1 +1,1 @@
-"""The Ray processes of a run, one file an actor. No mathematics: thin classes over the functions of uec/."""
+"""The Ray processes of a run and the driver that directs them. No mathematics: thin classes over the functions of uec/."""

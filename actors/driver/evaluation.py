@@ -25,7 +25,7 @@ class Evaluation:
         self._running: asyncio.Future[dict[str, float]] | None = None
 
     async def run(self, step: int) -> None:
-        """Report the held-out metrics of the current weights; nothing without prompts, or once stopped."""
+        """Compute and report the held-out metrics of the current weights. Does nothing without prompts, or once stopped."""
         if not self.prompts or self._stopped:
             return
         self._running = asyncio.ensure_future(evaluate(self.cfg, self.prompts, self.stream, self.learners, self.tracker))
@@ -34,7 +34,7 @@ class Evaluation:
             self.tracker.evaluation(step, self._running.result())
 
     def stop(self) -> None:
-        """Cut short the one that goes on, and begin no other."""
+        """Cancel the running evaluation, and start no other."""
         self._stopped = True
         if self._running is not None:
             self._running.cancel()
@@ -43,7 +43,7 @@ class Evaluation:
 async def evaluate(
     cfg: Config, prompts: list[Prompt], stream: RolloutStream, learners: LearnerGroup, tracker: Tracker
 ) -> dict[str, float]:
-    """`eval/` metrics over all held-out prompts, n responses each (algorithm.md, section 3)."""
+    """Return the `eval/` metrics over all held-out prompts, with n responses each."""
     settings = cfg.eval
     done = 0
 

@@ -17,18 +17,18 @@ from uec.errors import RunFailed
 from uec.types import Prompt
 
 AT_ONCE = 8
-"""Prompts of one call: few enough that the first are ready early."""
+"""Prompts of one call: few, so that the first are ready early."""
 
 STEPS_KEPT = 8
-"""Steps' worth of prompts whose features stay: the present one, the next one, and those that replay is likely to draw from."""
+"""Steps of prompts whose features are kept: this step, the next, and those that replay probably draws from."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A prompt's features, asked for."""
+    """The requested features of a prompt."""
 
     features: Any  # reference
-    done: Any  # reference to a None, or to what went wrong, once the call has ended
+    done: Any  # reference to None, or to the error, once the call has ended
     worker: ActorSlot
     handle: Any  # of the worker that was asked
 
@@ -53,12 +53,12 @@ class ImageCache:
             self._ask(missing[begin : begin + AT_ONCE])
 
     def is_ready(self, prompt: int) -> bool:
-        """Whether a prompt's features are there, or it needs none."""
+        """Return whether a prompt's features are there, or it has no images."""
         asked = self._asked.get(prompt)
         return prompt not in self._with_images or (asked is not None and bool(ray.wait([asked.done], timeout=0, fetch_local=False)[0]))
 
     async def references(self, prompts: Iterable[int]) -> list[Any]:
-        """References to the features of these prompts' images, one for each prompt that has any, once they are there.
+        """Await references to the features of these prompts' images, one for each prompt that has images.
 
         Raises RunFailed, naming the prompt, where an image cannot be processed.
         """
@@ -66,13 +66,13 @@ class ImageCache:
         self.prefetch(wanted)
         for prompt in wanted:
             self._asked.move_to_end(prompt)
-        asked = [self._asked[prompt] for prompt in wanted]  # whatever is dropped while they are waited for
+        asked = [self._asked[prompt] for prompt in wanted]  # entries may be dropped while they are awaited
         found = [await self._finished(prompt, one) for prompt, one in zip(wanted, asked, strict=True)]
         self._drop(len(self._asked) - max(STEPS_KEPT * self.supervisor.cfg.train.prompts_per_step, len(wanted)))
         return found
 
     def _drop(self, surplus: int) -> None:
-        """Forget the oldest, but none that is still being made: it was asked for and would be made twice."""
+        """Drop the oldest entries. Keep those that are still processed: they were requested and would be processed twice."""
         for prompt in list(islice(self._asked, max(0, surplus))):
             if self.is_ready(prompt):
                 del self._asked[prompt]

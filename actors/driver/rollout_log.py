@@ -51,7 +51,7 @@ class RolloutLog:
             write_replayed(self.folder.rollouts / f"replayed_{step:06d}.jsonl", step, drawn)
 
     async def flush(self) -> None:
-        """Wait until the file is there."""
+        """Wait until the current file is written."""
         writing, self._writing = self._writing, None
         if writing is None:
             return

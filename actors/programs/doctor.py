@@ -1,4 +1,4 @@
-"""`uec doctor`'s round trip: engines generate, learners score and update, engines follow. Real actors, a handful of prompts.
+"""The round trip of `uec doctor` with real actors and a few prompts: engines generate, learners update, engines take the new weights.
 
 It proves what a run relies on. The update is made large enough that an engine which kept its old weights would be off by several
 times the tolerance; nothing of it is kept.
@@ -44,7 +44,7 @@ TOKEN_ADVICE = "`ray get-auth-token --generate`, and RAY_AUTH_MODE=token for wha
 
 
 class Listener(Protocol):
-    """Hears of lines as soon as they are known, and of what is being waited for."""
+    """Receives each check when it is known, and the current activity."""
 
     def add(self, check: Check) -> None: ...
 
@@ -52,7 +52,7 @@ class Listener(Protocol):
 
 
 def examine(cfg: Config, quick: bool, listener: Listener) -> None:
-    """Ray, and unless `quick` the round trip."""
+    """Check Ray and, unless `quick`, run the round trip."""
     listener.busy("starting or joining Ray")
     listener.add(found := ray_state.cluster(cfg))
     if found.status is Status.FAIL:
@@ -89,7 +89,7 @@ def _report_ray(cfg: Config, resources: Resources, seconds: float, listener: Lis
 
 
 def _round_trip(cfg: Config, resources: Resources, listener: Listener) -> None:
-    """Load what a run loads, then the actors; logs stay where something failed."""
+    """Load what a run loads, then start the actors. The logs stay if something failed."""
     cfg = handful(cfg)
     listener.busy("loading data and tokenizer")
     folder = Path(tempfile.mkdtemp(prefix="uec-doctor-"))
@@ -108,7 +108,7 @@ def _round_trip(cfg: Config, resources: Resources, listener: Listener) -> None:
 
 
 def handful(cfg: Config) -> Config:
-    """The config of the round trip: the same engines and learners, few and short responses, one large update."""
+    """Return the config of the round trip: the same engines and learners, few and short responses, one large update."""
     cfg = copy.deepcopy(cfg)
     rollout, learner = cfg.rollout, cfg.learner
     rollout.n, rollout.max_tokens = min(rollout.n, RESPONSES), min(rollout.max_tokens, TOKENS)
@@ -125,7 +125,7 @@ def _load(cfg: Config, listener: Listener) -> Dataset:
 
 
 def some(dataset: Dataset) -> Dataset:
-    """As many prompts as the probe takes, with and without images where there are both; and only these images' bytes."""
+    """Return as many prompts as the probe takes, with and without images if there are both, and only their images' bytes."""
     with_images = [prompt for prompt in dataset.train if prompt.images][:PROBE_SEQUENCES]
     plain = [prompt for prompt in dataset.train if not prompt.images][: PROBE_SEQUENCES + 1]
     names = {name for prompt in with_images for name in prompt.images}
@@ -134,7 +134,7 @@ def some(dataset: Dataset) -> Dataset:
 
 
 async def _with_actors(cfg: Config, platform: Platform, prompts: list[Prompt], logs: Path, listener: Listener) -> bool:
-    """True if all went well."""
+    """Return whether every stage passed."""
     supervisor = supervise(cfg, training_actors(cfg, platform.device), logs, Tracker([]))
     try:
         listener.busy("starting the actors: engines, learners, graders")
@@ -155,7 +155,7 @@ async def _with_actors(cfg: Config, platform: Platform, prompts: list[Prompt], l
 
 
 class RoundTrip:
-    """What is asked of actors that run."""
+    """The stages of the round trip, on actors that are started."""
 
     def __init__(self, cfg: Config, platform: Platform, supervisor: Supervisor, prompts: list[Prompt], listener: Listener) -> None:
         self.cfg = cfg
@@ -170,7 +170,7 @@ class RoundTrip:
         self._probe = probe_sequences(prompts, cfg.rollout.max_tokens)
 
     async def run(self) -> bool:
-        """A line for each stage, up to the first that is red; True if none is."""
+        """Run the stages and report each, up to the first that fails. Returns whether all passed."""
         stages = (("agreement", self._agree), ("generation", self._generate_and_score), ("update", self._follow))
         for name, stage in stages:
             self.listener.busy(f"round trip: {name}")
@@ -184,7 +184,7 @@ class RoundTrip:
         return True
 
     async def _agree(self) -> bool:
-        """Engines get the learners' weights; both score the same sequences."""
+        """Give the engines the learners' weights, and compare log-probabilities on the same sequences."""
         await self.weights.start()
         found = await self.weights.verify()
         self.listener.add(ok("agreement", f"engines and learner score {len(self._probe)} sequences within {found:.1e} nats of each other"))
@@ -203,7 +203,7 @@ class RoundTrip:
         return True
 
     async def _follow(self) -> bool:
-        """Update until the policy has clearly moved, publish, and compare again."""
+        """Update until the policy has clearly moved, sync the weights, and compare again."""
         before = await self._learner_logprobs()
         moved, first = 0.0, None
         for number in range(UPDATES):

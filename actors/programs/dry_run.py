@@ -29,8 +29,8 @@ def dry_run(cfg: Config, config_path: str) -> int:
     dataset = preflight(cfg, weights=False)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{config_path} would run as {folder.path}")
-    for name, figure in [*_data(dataset), *_step(cfg, dataset)]:
-        console.print(f"  {name:<24}  {figure}", markup=False)
+    for name, value in [*_data(dataset), *_step(cfg, dataset)]:
+        console.print(f"  {name:<24}  {value}", markup=False)
     _, machine = free_memory()
     lines, tight = memory_report(cfg, machine, gpu_bytes(), [len(prompt.tokens) for prompt in dataset.train])
     for line in lines:

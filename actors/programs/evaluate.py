@@ -1,6 +1,6 @@
-"""`uec eval`: models one after the other, each by all engines and graders; then its entropy, by learners in the engines' place.
+"""`uec eval`: evaluates models one after the other. All engines and graders sample; then learners compute the entropy in their place.
 
-Engines and learners are never up together: a GPU that an engine fills needs no room for a second copy of the weights.
+Engines and learners never run together, so that a GPU needs room for one copy of the weights only.
 """
 
 import asyncio
@@ -42,19 +42,19 @@ from uec.tracking.tracker import Tracker
 from uec.types import Kind, Prompt, TrainingSample, Trajectory
 
 NOTHING = "data.eval: there is no file or folder"
-"""How the message begins that a data set's name leads to nothing."""
+"""The first words of the message for a data set that does not exist."""
 
 ENTROPIES_AT_ONCE = 256
 """Responses whose tokens go to the learners as one object."""
 
 ENOUGH = 100
-"""Gradings after which it is told whether the reward function fails too often."""
+"""Gradings after which failures of the reward function are checked against their limit."""
 
 
 def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, entropy: bool, overwrite: bool, notes: list[str]) -> int:
-    """Evaluate and report; returns the exit status. Raises BadInput before any actor starts, RunFailed after.
+    """Evaluate and report; return the exit status. Raises BadInput before any actor starts, RunFailed after.
 
-    `entropy`: score it, too. `by`: a column of the data to divide it by; none: by difficulty for the first model.
+    `entropy`: compute it, too. `by`: a column of the data by which results are divided; None: by difficulty for the first model.
     """
     place, said = outside_job_copy(Path(to) if to else Path("evals") / default_name(candidates), Path.cwd(), "--to")
     folder = EvalFolder(place)
@@ -71,16 +71,16 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
         tracker.start(candidates[0].cfg, folder.path)
         for line in [*said, *notes, *_dropped(datasets[0], candidates[0].cfg)]:
             tracker.event(line)
-        examination = Examination(candidates, [dataset.eval for dataset in datasets], found, folder, tracker, entropy)
-        if examination.todo:
+        run = EvaluationRun(candidates, [dataset.eval for dataset in datasets], found, folder, tracker, entropy)
+        if run.todo:
             with cluster(candidates[0].cfg, f"uec-eval-{folder.path.name}") as resources:
                 for one, dataset in zip(candidates, datasets, strict=True):
                     _check_room(one.cfg, resources, dataset.eval)
                     place_model(one.cfg, resources)
-                asyncio.run(examination.run(resources.device))
-    if examination.interrupted is not None:
-        print(_how_to_go_on(examination, folder), file=sys.stderr)
-        return STATUS[examination.interrupted]
+                asyncio.run(run.run(resources.device))
+    if run.interrupted is not None:
+        print(_how_to_continue(run, folder), file=sys.stderr)
+        return STATUS[run.interrupted]
     results = make_results(candidates, [dataset.eval for dataset in datasets], found, parts)
     results.write(folder.summary)
     results.show(results_console())
@@ -88,8 +88,8 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
     return 0
 
 
-class Examination:
-    """The models, what is asked of them, and what they have answered so far."""
+class EvaluationRun:
+    """The models, their prompts, and their responses so far."""
 
     def __init__(
         self,
@@ -108,11 +108,11 @@ class Examination:
 
     @property
     def todo(self) -> int:
-        """Prompts to be answered or scored, over all models."""
+        """Prompts without a response or an entropy, over all models."""
         return sum(len(_unanswered(prompts, found)) + len(self._without_entropy(found)) for _, prompts, found in self.work)
 
     async def run(self, device: str) -> None:
-        """Have every model do what it has not done; ends early, with `interrupted` set, on Ctrl-C, SIGTERM or SIGHUP."""
+        """Run what is missing for every model. Ctrl-C, SIGTERM and SIGHUP end it early and set `interrupted`."""
         listen(self._end)
         try:
             for candidate, prompts, found in self.work:
@@ -144,7 +144,7 @@ class Examination:
             await actors.stop()
 
     async def _sample(self, actors: Supervisor, label: str, missing: list[Prompt], total: int, found: Predictions) -> None:
-        """n responses to each prompt that has none, kept as each group is complete."""
+        """Sample n responses to each prompt that has none; keep each group when it is complete."""
         settings, stream, failed = actors.cfg.eval, RolloutStream(actors), Failures(actors.cfg)
 
         async def one(prompt: Prompt) -> None:
@@ -163,7 +163,7 @@ class Examination:
         failed.check()
 
     async def _read(self, actors: Supervisor, group: list[TrainingSample]) -> list[Prediction]:
-        """A group's responses as text, from a grader: it has the decoder. One that dies is replaced and another try made."""
+        """Return a group's responses as text. A grader decodes them; one that dies is replaced, and the call is repeated."""
         batches: dict[Any, int] = {}
         graded: dict[Any, Any] = {}
         slots = []
@@ -181,7 +181,7 @@ class Examination:
                 raise RunFailed(actors.account(grader, error)) from error
 
     async def _entropies(self, actors: Supervisor, label: str, prompts: list[Prompt], found: Predictions) -> None:
-        """The true entropy of each prompt's first response, as the evaluations of a training run have it."""
+        """Compute the true entropy of each prompt's first response, as evaluations in a training run do."""
         learners = LearnerGroup(actors.cfg, actors)
         by_index = {prompt.index: prompt for prompt in prompts}
         missing = self._without_entropy(found)
@@ -198,18 +198,18 @@ class Examination:
             self.tracker.progress(f"{label}: entropies scored", begin + len(firsts), len(missing))
 
     def _without_entropy(self, found: Predictions) -> list[Prediction]:
-        """First responses without an entropy. One without tokens has none."""
+        """Return the first responses without an entropy. A response without tokens needs none."""
         firsts = (found.groups[prompt][0] for prompt in sorted(found.groups)) if self.entropy else ()
         return [one for one in firsts if one.entropy is None and one.token_ids]
 
     def _end(self, signum: signal.Signals) -> bool:
-        """Ends it at once; what is complete is in the files already."""
+        """End the evaluation at once; complete groups are in the files already."""
         self.interrupted = self.interrupted or signum
         return False
 
 
 class Failures:
-    """Counts gradings that failed, and ends the evaluation where they are too many to call the rest a measurement."""
+    """Counts failed gradings, and ends the evaluation if there are too many for a valid measurement."""
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
@@ -244,16 +244,16 @@ def _prepare(cfg: Config) -> Dataset:
 
 
 def _for_actors(cfg: Config) -> Config:
-    """What an evaluation has no use for is off."""
+    """Switch off what an evaluation does not use."""
     return replace(cfg, reward=replace(cfg.reward, overlong_share=None))
 
 
 def _check_room(cfg: Config, resources: Resources, prompts: list[Prompt]) -> None:
-    """Engines and graders, and later the learners, have to fit into the cluster. Raises BadInput."""
-    pictures = any(prompt.images for prompt in prompts)
-    check_cluster(replace(cfg, learner=replace(cfg.learner, ranks=0)), resources.cpus, resources.gpus, pictures)
+    """Check that engines and graders, and later the learners, fit into the cluster. Raises BadInput."""
+    images = any(prompt.images for prompt in prompts)
+    check_cluster(replace(cfg, learner=replace(cfg.learner, ranks=0)), resources.cpus, resources.gpus, images)
     alone = replace(cfg, rollout=replace(cfg.rollout, engines=0), reward=replace(cfg.reward, workers=0))
-    check_cluster(alone, resources.cpus, resources.gpus, pictures)
+    check_cluster(alone, resources.cpus, resources.gpus, images)
     detect(cfg, resources.device)
 
 
@@ -273,9 +273,9 @@ def _trajectory(prompt: Prompt, one: Prediction) -> Trajectory:
     return Trajectory(0, 0, one.prompt, Kind.EVAL, 1.0, prompt.tokens, tokens, np.zeros(len(tokens), np.float32), one.truncated, (0,))
 
 
-def _how_to_go_on(examination: Examination, folder: EvalFolder) -> str:
-    name = signal.Signals(examination.interrupted).name if examination.interrupted else ""
-    done = sum(len(found.groups) for _, _, found in examination.work)
-    total = sum(len(prompts) for _, prompts, _ in examination.work)
+def _how_to_continue(run: EvaluationRun, folder: EvalFolder) -> str:
+    name = signal.Signals(run.interrupted).name if run.interrupted else ""
+    done = sum(len(found.groups) for _, _, found in run.work)
+    total = sum(len(prompts) for _, prompts, _ in run.work)
     command = shlex.join([Path(sys.argv[0]).name if sys.argv[0].endswith("uec") else "uec", *sys.argv[1:]]).replace(" --overwrite", "")
     return f"uec: stopped by {name}; {done} of {total} prompts are answered, in {folder.path}. To go on:\n     {command}"

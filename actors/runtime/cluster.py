@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting a local one."""
+"""Join a Ray cluster, or start a local one."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ COPY = f"Copy the head node's ~/{TOKEN_FILE} to the same place here (mode 600), 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the cluster has."""
+    """The resources of the cluster."""
 
     cpus: float
     gpus: float
@@ -33,7 +33,7 @@ class Resources:
 
 
 def connect(cfg: Config, namespace: str) -> Resources:
-    """Join the cluster that `cluster.address` or the surroundings name (`ray start`, `ray job submit`, RAY_ADDRESS), or start one.
+    """Join the cluster that `cluster.address` or the environment names (`ray start`, `ray job submit`, RAY_ADDRESS), or start one.
 
     Ray switches token authentication on for a cluster that it starts here, and uses the token that is there for one that it joins.
     """
@@ -61,12 +61,12 @@ def connect(cfg: Config, namespace: str) -> Resources:
 
 
 def local_cpus(cfg: Config) -> int:
-    """CPUs of a cluster of the run's own."""
+    """Return the CPUs of a local cluster."""
     return cfg.cluster.cpus or os.cpu_count() or 1
 
 
 def refuse_without_token(cfg: Config) -> None:
-    """Say at once that a cluster wants a token: Ray would ask it for 20 seconds, and then call it out of reach.
+    """Report a missing token at once: Ray would try for 20 seconds, and then report that the cluster cannot be reached.
 
     Ray shows its token unasked only to a cluster that it finds by itself. To one that is named, which may be anybody's, it does if
     RAY_AUTH_MODE=token.
@@ -96,7 +96,7 @@ def refuse_without_token(cfg: Config) -> None:
 
 
 def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) -> bool:
-    """Start a local cluster, or join the one that Ray finds or that is named; True if joined."""
+    """Start a local cluster, or join the one that is named or that Ray finds. Returns whether one was joined."""
     if address in (None, "local"):
         hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Ray's processes inherit it: the driver decides what a hang-up means
         try:
@@ -112,6 +112,6 @@ def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) ->
 
 
 def place_model(cfg: Config, resources: Resources) -> None:
-    """Actors of a cluster that was joined work where its nodes were started, those of a job in their copy of the working folder."""
+    """Make model.path absolute: actors of a joined cluster have another working directory. Actors of a job work in its copy."""
     if resources.joined and enclosing_job_copy(Path.cwd()) is None:
         cfg.model.path = absolute_path(cfg.model)

@@ -1,4 +1,4 @@
-"""Each actor's output goes to a file of its own in the run's logs/, so that the console stays readable."""
+"""The log of each actor: its output goes to one file in the run's logs/, so that the console stays readable."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def logged(actor: type, path: Path) -> type:
-    """The same actor class, writing stdout and stderr (of C code and of child processes, too) to `path`."""
+    """Return the actor class with stdout and stderr going to `path`, also those of C code and of child processes."""
 
     def __init__(self: Any, *args: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ def logged(actor: type, path: Path) -> type:
 
 
 def tail(path: Path, lines: int = 3) -> str:
-    """The last lines of an actor's log, for an error message."""
+    """Return the last lines of an actor's log, for an error message."""
     if not path.exists():
         return ""
     with path.open("rb") as file:

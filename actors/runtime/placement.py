@@ -1,4 +1,4 @@
-"""Which GPU an actor gets: one of its own, or with cluster.placement=colocated one that an engine and a learner rank share."""
+"""Which GPU an actor gets: a whole one, or with cluster.placement=colocated one that an engine and a learner rank share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,27 +9,31 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from uec.config.schema import Config
 
 HALF = 0.5
-"""Of a GPU in Ray's count: a whole device that two actors see."""
+"""Share of a GPU in Ray's count. Both actors of a pair see the whole device."""
 
 
 @dataclass
 class Pairs:
-    """A bundle of a GPU and CPUs for each engine and the rank of its number. Without it Ray would fill a GPU with two engines."""
+    """A Ray placement bundle of one GPU and CPUs for each engine and the learner rank of the same number.
+
+    Without it Ray would put two engines on a GPU.
+    """
 
     cfg: Config
     group: PlacementGroup | None = None
 
     def reserve(self) -> None:
-        """Ask Ray for the bundles; actors of a bundle wait for it."""
+        """Ask Ray for the bundles; actors wait until theirs is there."""
         bundle = {"GPU": 1.0, "CPU": self.cfg.rollout.cpus + self.cfg.learner.cpus}
         self.group = placement_group([bundle] * self.cfg.learner.ranks, strategy="PACK")
 
     def options(self, number: int) -> dict[str, Any]:
-        """Of an actor in that bundle."""
+        """Return Ray's options for an actor of this bundle."""
         strategy = PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=number)
         return {"scheduling_strategy": strategy, "num_gpus": HALF}
 
     def release(self) -> None:
+        """Give the bundles back."""
         if self.group is not None:
             remove_placement_group(self.group)
             self.group = None

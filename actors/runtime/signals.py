@@ -1,4 +1,4 @@
-"""How a training run and an evaluation are asked to end: Ctrl-C, SIGTERM, a closed terminal."""
+"""Signals that end a training run or an evaluation: Ctrl-C, SIGTERM, a closed terminal."""
 
 import asyncio
 import os
@@ -9,13 +9,13 @@ from uec.errors import EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM
 from uec.system.process_env import discard_output
 
 STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGHUP: EXIT_SIGHUP}
-"""Exit status of what ended for a signal."""
+"""Exit status after each signal."""
 
 
 def listen(interrupt: Callable[[signal.Signals], bool]) -> None:
-    """Ctrl-C, SIGTERM and a closed terminal call `interrupt`; where it says that there is nothing to wait for, the run ends at once.
+    """Call `interrupt` at Ctrl-C, SIGTERM and a closed terminal. If it returns False, there is nothing to wait for: cancel the run at once.
 
-    What was started under nohup stays when its terminal is closed. A hang-up may come twice, from shell and terminal: it counts once.
+    A run under nohup goes on when its terminal is closed. A hang-up may come twice, from shell and terminal, and counts once.
     """
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
