@@ -1,6 +1,6 @@
-"""A short real run on CPU with the memory that its processes take, sampled: what the estimate is compared with.
+"""Sample the memory of the processes of a short real run on CPU, to compare it with the estimate.
 
-Counted is what `uec/memory/host.py` counts: pages that a process has written to (RssAnon), those of a model mapped from its
+It counts the same as `uec/memory/host.py`: pages that a process has written (RssAnon), those of a model mapped from its
 file, and the weight sync's files in /dev/shm. `python -m tests.support.memory_run NAME=VALUE ...` measures one run with these
 settings and prints both sides.
 """
@@ -33,7 +33,7 @@ SHORT = (
     "algorithm=grpo", "retention.min_abs_advantage=null", "replay.rows=null", "replay.capacity=null", "train.steps=2",
     "train.prompts_per_step=4", "rollout.max_tokens=32", "learner.micro_batch_tokens=1024",
 )  # fmt: skip
-"""For `big_model`: every response is kept, right or not, for it knows nothing."""
+"""For `big_model`, which is untrained: every response is kept, right or wrong."""
 
 ACTORS = {"ray::LearnerActor": "learner", "ray::RolloutActor": "engine"}
 
@@ -42,20 +42,20 @@ ACTORS = {"ray::LearnerActor": "learner", "ray::RolloutActor": "engine"}
 class Measured:
     """Peaks in bytes."""
 
-    of: dict[str, list[int]] = field(default_factory=lambda: {"learner": [], "engine": []})  # one a process
+    of: dict[str, list[int]] = field(default_factory=lambda: {"learner": [], "engine": []})  # one per process
     total: int = 0
-    exchange: int = 0
+    sync: int = 0
 
 
 def big_model(folder: Path, **sizes: int) -> Path:
-    """A Qwen2 of 33 M random parameters, or of other sizes, with the Countdown tokenizer."""
+    """Save a Qwen2 of 33 M random parameters, or of other sizes, with the Countdown tokenizer."""
     given = dict(hidden_size=768, intermediate_size=2304, num_hidden_layers=5, num_attention_heads=12, num_key_value_heads=2)
     given |= dict(vocab_size=111, bos_token_id=1, eos_token_id=2, pad_token_id=0)
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, max_position_embeddings=512, **(given | sizes)))
     with torch.no_grad():
         embedding = model.get_input_embeddings().weight.mul_(15)
-        embedding[2] = 0.0  # the end-of-text token, far less likely than others: responses are as long as they may be
+        embedding[2] = 0.0  # the end-of-text token: so unlikely that responses have full length
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(PROJECT / "assets/countdown" / name, folder / name)
@@ -63,7 +63,7 @@ def big_model(folder: Path, **sizes: int) -> Path:
 
 
 def measured(model: Path, folder: Path, *overrides: str) -> tuple[Config, Measured]:
-    """Run `uec train configs/llm.yaml`, without evaluation and checkpoints. Raises AssertionError with what it said if it fails."""
+    """Run `uec train configs/llm.yaml`, without evaluation and checkpoints. Raises AssertionError with its output if it fails."""
     settings = [*ALONE, f"model.path={model}", f"run.dir={folder}", *overrides]
     config = str(PROJECT / "configs/llm.yaml")
     log = folder / "memory_run.log"
@@ -76,7 +76,7 @@ def measured(model: Path, folder: Path, *overrides: str) -> tuple[Config, Measur
 
 
 def predicted(cfg: Config, workload: Workload) -> tuple[float, float, float]:
-    """Bytes of one learner rank, of one engine, and of everything but the object store, which is nearly empty in so short a run."""
+    """Return the bytes of a learner rank, of an engine, and of all without the object store, which a short run hardly uses."""
     estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), workload, store=0)
     by_name = {holder.name: holder.bytes for holder in estimate.holders}
     return by_name["learner"], by_name["engine"], estimate.bytes
@@ -93,9 +93,9 @@ def _watch(process: "subprocess.Popen[bytes]") -> Measured:
         sizes = {pid: _anonymous(pid) + mapped.get(pid, 0) for pid in names}
         for pid, size in sizes.items():
             peaks[pid] = max(size, peaks.get(pid, 0))
-        exchange = _exchange()
-        found.exchange = max(found.exchange, exchange)
-        found.total = max(found.total, sum(sizes.values()) + exchange)
+        sync = _sync_files()
+        found.sync = max(found.sync, sync)
+        found.total = max(found.total, sum(sizes.values()) + sync)
         for title, actor in ACTORS.items():
             there = [peaks[pid] for pid, name in names.items() if name.startswith(title)]
             found.of[actor] = there or found.of[actor]
@@ -120,27 +120,27 @@ def _title(pid: int) -> str:
 def _anonymous(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:  # ended since it was listed
+    except OSError:  # it has ended
         return 0
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:")), 0)
 
 
 def _mapped_model(pid: int) -> int:
-    """Pages of weights that are read from their file, and were not written to."""
+    """Return the bytes of weights that are mapped from their file and were not written."""
     total, inside = 0, False
     try:
         lines = Path(f"/proc/{pid}/smaps").read_text().splitlines()
     except OSError:
         return 0
     for line in lines:
-        if "-" in line.split(" ", 1)[0]:  # the head of a mapping: its addresses, and its file at the end
+        if "-" in line.split(" ", 1)[0]:  # header of a mapping: its addresses, and at the end its file
             inside = line.endswith(".safetensors")
         elif inside and line.startswith(("Rss:", "Anonymous:")):
             total += (int(line.split()[1]) << 10) * (1 if line.startswith("Rss:") else -1)
     return total
 
 
-def _exchange() -> int:
+def _sync_files() -> int:
     try:
         return sum(file.stat().st_blocks * 512 for file in Path("/dev/shm").glob("uec-weights-*/*.bin"))
     except OSError:  # removed at this moment

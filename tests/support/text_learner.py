@@ -96,12 +96,12 @@ class Plain:
         return float(norm)
 
     def policy_gradient(self, rows: list[Trajectory], advantages: list[float]) -> Tensor:
-        """-A logp, a mean over all tokens."""
+        """Return -A logp, averaged over all tokens."""
         total = sum(-a * self.logprobs(row).sum() for row, a in zip(rows, advantages, strict=True))
         return total / sum(len(row.tokens) for row in rows)
 
     def surrogate(self, rows: list[Trajectory], advantages: list[float], old: list[Tensor]) -> Tensor:
-        """GRPO's clipped surrogate with dual clip 3, written out token by token."""
+        """Return GRPO's clipped surrogate with dual clip 3, token by token."""
         loss = torch.zeros(())
         for row, a, old_T in zip(rows, advantages, old, strict=True):
             for ratio in (self.logprobs(row) - old_T).exp():
@@ -117,13 +117,13 @@ class Plain:
 
 
 def trained(learner: LearnerActor, batches: list[tuple[list[UpdatePlan], list[Trajectory]]]) -> SimpleNamespace:
-    """Updates one after the other; metrics and old log-probabilities of each, and the weights at the end."""
+    """Run updates in sequence. Returns metrics and old log-probabilities of each, and the final weights."""
     answers = [learner.update(shares[learner.rank], rows) for shares, rows in batches]
     return SimpleNamespace(metrics=[m for m, _ in answers], old=[old for _, old in answers], weights=weights(learner))
 
 
-def trained_in_pieces(learner: LearnerActor, batches: list[tuple[list[UpdatePlan], list[Trajectory]]]) -> SimpleNamespace:
-    """With logits of at most seven tokens at once, so that the ranks have different numbers of pieces."""
+def trained_in_chunks(learner: LearnerActor, batches: list[tuple[list[UpdatePlan], list[Trajectory]]]) -> SimpleNamespace:
+    """Train with logits of at most seven tokens at once, so that ranks have different numbers of chunks."""
     learner.policy.head.rows = 7
     return trained(learner, batches)
 
@@ -181,6 +181,6 @@ def failure(learner: LearnerActor, shares: list[UpdatePlan], rows: list[Trajecto
     return "trained"
 
 
-def publication(learner: LearnerActor, shares: list[UpdatePlan], rows: list[Trajectory]) -> Any:
+def published_update(learner: LearnerActor, shares: list[UpdatePlan], rows: list[Trajectory]) -> Any:
     learner.update(shares[learner.rank], rows)
     return learner.publish(3)

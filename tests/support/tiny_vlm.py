@@ -1,4 +1,4 @@
-"""Vision-language models of random weights, some 100 kB each, as folders in Hugging Face format: a stand-in for each family.
+"""Vision-language models of random weights, about 100 kB each, as folders in Hugging Face format, one for each family.
 
     folder = tiny_vlm.build("qwen2_5_vl", tmp_path / "model")
 
@@ -17,7 +17,7 @@ QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 FAMILIES = (*QWEN, "internvl", "idefics3")
 
 VOCABULARY = 384
-"""Rows of the embedding, more than the tokenizer has tokens, as in the models that they stand for."""
+"""Rows of the embedding, more than the tokenizer has tokens, as in real models."""
 
 CONTEXT = 4096
 
@@ -89,7 +89,7 @@ def _template(placeholder: str) -> str:
 
 
 def _tokenizer(family: str) -> PreTrainedTokenizerFast:
-    """Byte-level, with a few merges; any text encodes."""
+    """Return a byte-level tokenizer with a few merges, which encodes any text."""
     special = _ENDS + _VISION[_kind(family)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -131,7 +131,7 @@ def _config(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
         "pad_token_id": tokenizer.pad_token_id,
         "tie_word_embeddings": True,
     }
-    if family == "qwen3_vl":  # the others have it from the width
+    if family == "qwen3_vl":  # the other families derive it from the width
         text["head_dim"] = 32
     if family in QWEN:
         interleaved = family == "qwen3_vl"

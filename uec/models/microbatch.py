@@ -13,16 +13,16 @@ from uec.types import ImageFeatures, Kind, Trajectory, UpdatePlan
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Rows of a training batch with what the loss needs of each of their N response tokens, response after response."""
+    """Rows of a training batch, and the values that the loss needs for each of their N response tokens, in the order of responses."""
 
     rows: Rows
     advantages_N: Tensor
-    temperatures_N: Tensor | None  # at which each was sampled; None: all at 1
-    exploration_N: Tensor  # bool: of an exploration response
-    right_N: Tensor  # bool: of a right response
-    behaviour_N: Tensor  # the engine's log-probabilities of them
-    stored_N: Tensor | None  # log-probabilities of the time of sampling (replay), NaN where there are none; None: none at all
-    version_N: Tensor  # of the weights that sampled them
+    temperatures_N: Tensor | None  # sampling temperatures; None: all are 1
+    exploration_N: Tensor  # bool: in an exploration response
+    right_N: Tensor  # bool: in a right response
+    behaviour_N: Tensor  # the engine's log-probabilities
+    stored_N: Tensor | None  # old log-probabilities from the replay store, NaN where there are none; None: no stored ones
+    version_N: Tensor  # version of the weights that sampled each token
 
 
 def collate(
@@ -30,7 +30,7 @@ def collate(
 ) -> MicroBatch:
     """Make the tensors of a micro-batch: `rows` of positions in `trajectories`, and in the plan's columns. There may be no rows.
 
-    `images` by prompt. Raises RunFailed where they do not fit a prompt's image tokens.
+    `images`: features by prompt. Raises RunFailed if they do not fit a prompt's image tokens.
     """
     chosen = [i for row in rows for i in row]
     taken = [trajectories[i] for i in chosen]

@@ -1,6 +1,6 @@
-"""Which responses are forwarded together: rows of a prompt with its responses, and micro-batches of rows by a token budget.
+"""Choose the responses of a forward pass: rows of a prompt with its responses, and micro-batches of rows by a token budget.
 
-A packed micro-batch costs the tokens that it has; another its rows times its longest row, padding included.
+A packed micro-batch costs its number of tokens; an unpacked one costs its rows times its longest row, padding included.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,13 @@ from uec.types import UpdatePlan
 
 Ints = NDArray[np.int64]
 
+
 class Sized(Protocol):
     """A response by its size."""
 
     @property
     def prompt(self) -> int:
-        """Which; responses to one prompt may share a row."""
+        """Index of the prompt; responses to one prompt may share a row."""
 
     @property
     def prompt_tokens(self) -> int: ...
@@ -32,15 +33,15 @@ class Sized(Protocol):
 
 
 MICRO_BATCH_COST = 512
-"""Tokens' worth of what a micro-batch costs whatever its size: launches, gathering and reducing parameters."""
+"""Fixed cost of a micro-batch in tokens: kernel launches, gathering and reducing parameters."""
 
-MORE = 8
-"""Numbers of micro-batches that are tried."""
+MAX_EXTRA = 8
+"""Numbers of micro-batches to try."""
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """A response's size and nothing else."""
+    """The size of a response."""
 
     prompt: int
     prompt_tokens: int
@@ -49,9 +50,9 @@ class Length:
 
 
 def packs(settings: LearnerConfig, model: Any) -> bool:
-    """Whether rows are packed, so that responses to one prompt share it. `model`: its transformers config.
+    """Return whether rows are packed, so that responses to one prompt share its tokens. `model`: its transformers config.
 
-    They cannot be where layers differ in how far they look back.
+    Packing requires that all layers have full attention.
     """
     return settings.shared_prefix and full_attention(model)
 
@@ -59,14 +60,13 @@ def packs(settings: LearnerConfig, model: Any) -> bool:
 def plan(
     batch: Sequence[Sized], ranks: int, micro_batch_tokens: int, optimizer_steps: int, seed: int, packed: bool = False
 ) -> list[UpdatePlan]:
-    """Split a batch into optimizer steps, ranks, micro-batches and rows; the columns of each rank's plan are left to the caller.
+    """Split a batch into optimizer steps, ranks, micro-batches and rows. The caller fills the columns of each rank's plan.
 
-    Packed, a row is a prompt with all its responses, as far as they fit into a micro-batch; else each response has a row of its own.
-    Each optimizer step gets a random share of the rows, of nearly the same number and lengths as the others. Within a
-    step, rows of like length share a micro-batch of at most `micro_batch_tokens`, padding included; a longer row has one of its
-    own. All ranks have the same number of micro-batches in a step, the k-th of each about equally large, because the
-    slowest rank sets the pace; where rows are too few, some are empty. Fewer rows than optimizer steps: fewer steps.
-    No rows: no steps.
+    Packed, a row is a prompt with as many of its responses as fit into a micro-batch; otherwise each response has a separate row.
+    Each optimizer step gets a random share of the rows, similar to the others in number and lengths. Within a step, rows of similar
+    length share a micro-batch of at most `micro_batch_tokens`, padding included; a longer row has a separate one. All ranks have the
+    same number of micro-batches in a step, and the k-th ones have similar sizes, because the slowest rank determines the time; with too
+    few rows, some are empty. With fewer rows than optimizer steps there are fewer steps, and none without rows.
     """
     rows = rows_of(batch, micro_batch_tokens) if packed else [[i] for i in range(len(batch))]
     lengths_N = np.array([_length(batch, row) for row in rows], dtype=np.int64)
@@ -81,7 +81,7 @@ def plan(
 
 
 def rows_of(batch: Sequence[Sized], longest: int) -> list[list[int]]:
-    """The responses to each prompt together, as far as they fit into `longest` tokens, in their order."""
+    """Group the responses to each prompt into rows of at most `longest` tokens, in order."""
     by_prompt: dict[int, list[int]] = {}
     for i, length in enumerate(batch):
         by_prompt.setdefault(length.prompt, []).append(i)
@@ -107,7 +107,7 @@ def _behind_prompt(sized: Sized) -> int:
 
 
 def _split(lengths_N: Ints, parts: int, seed: int) -> list[Ints]:
-    """Rows into random parts of like lengths: of each run of `parts` rows next in length, every part gets one."""
+    """Split rows into random parts of similar lengths: each part gets one of every `parts` rows that are adjacent in length."""
     n = len(lengths_N)
     parts = min(parts, n)
     if parts <= 1:
@@ -120,20 +120,20 @@ def _split(lengths_N: Ints, parts: int, seed: int) -> list[Ints]:
 
 
 def _bins(order_N: Ints, lengths_N: Ints, ranks: int, budget: int, packed: bool) -> list[Ints]:
-    """Neighbours in the descending order of length into a multiple of `ranks` of micro-batches.
+    """Group rows that are adjacent in descending length into micro-batches, whose number is a multiple of `ranks`.
 
-    As few as fit under the budget, or some more, where that saves more padding than MICRO_BATCH_COST for each.
+    Uses the fewest that the budget allows, or more where each one saves more padding than MICRO_BATCH_COST.
     """
     sorted_N = lengths_N[order_N].tolist()
     fewest = -(-len(_fill(sorted_N, budget, packed)) // ranks) * ranks
-    counts = range(fewest, fewest + 1) if packed else range(fewest, fewest + MORE * ranks, ranks)
+    counts = range(fewest, fewest + 1) if packed else range(fewest, fewest + MAX_EXTRA * ranks, ranks)
     candidates = [_even(sorted_N, count, budget, packed) for count in counts]
     ends = min(candidates, key=lambda ends: _padded(sorted_N, ends) + MICRO_BATCH_COST * len(ends))
     return [order_N[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _even(descending: list[int], count: int, budget: int, packed: bool) -> list[int]:
-    """Where each micro-batch ends under the smallest budget that needs no more than `count`: that evens them out."""
+    """Return the end of each micro-batch under the smallest budget that needs at most `count`, which makes them similar in size."""
     low, high = 1, budget
     while low < high:
         middle = (low + high) // 2
@@ -145,12 +145,12 @@ def _even(descending: list[int], count: int, budget: int, packed: bool) -> list[
 
 
 def _padded(descending: list[int], ends: list[int]) -> int:
-    """Tokens of all micro-batches, padding included."""
+    """Return the tokens of all micro-batches, padding included."""
     return sum((end - start) * descending[start] for start, end in zip([0, *ends], ends, strict=False))
 
 
 def _fill(descending: list[int], budget: int, packed: bool) -> list[int]:
-    """Where each micro-batch ends if every one takes as many rows as the budget allows, and at least one."""
+    """Return the end of each micro-batch if each takes as many rows as the budget allows, and at least one."""
     ends = []
     size = widest = 0
     for i, length in enumerate(descending):
@@ -163,7 +163,7 @@ def _fill(descending: list[int], budget: int, packed: bool) -> list[int]:
 
 
 def _deal(bins: list[Ints], lengths_N: Ints, ranks: int) -> list[list[Ints]]:
-    """To each rank the same number of micro-batches: by size, forth and back over the ranks, largest first."""
+    """Assign the same number of micro-batches to each rank: by size, largest first, back and forth over the ranks."""
     bins = sorted(bins, key=lambda rows: int(lengths_N[rows].sum()), reverse=True)
     bins += [np.empty(0, dtype=np.int64)] * (-len(bins) % ranks)
     turns = [bins[start : start + ranks] for start in range(0, len(bins), ranks)]

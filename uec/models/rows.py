@@ -1,4 +1,4 @@
-"""Prompts with their responses side by side as tensors: what one forward pass of a policy needs."""
+"""The tensors of one forward pass: prompts with their responses in rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,48 +32,47 @@ class Response(Protocol):
 class Rows:
     """B rows of L tokens, and the N response tokens in them, response after response.
 
-    Packed, all prompts and responses stand in one row, one behind the other: [prompt][response 1][response 2] ... [prompt] ...
-    Else each row is a prompt and its one response, padded on the right. Nothing but causality is needed then, and there are no blocks: what
-    comes after a token does not reach it.
+    Packed, all prompts and responses form one row: [prompt][response 1][response 2] ... [prompt] ...
+    Otherwise each row is a prompt and one response, padded on the right; causal attention is then sufficient and there are no blocks.
     """
 
     ids_BL: Tensor  # int64; 0 where padded
     row_N: Tensor  # row of each response token
-    from_N: Tensor  # the position in it whose hidden state predicts the token: the prompt's last for each response's first
-    col_N: Tensor  # the token's own position
+    from_N: Tensor  # column whose hidden state predicts the token: for a response's first token, the prompt's last
+    col_N: Tensor  # column of the token
     counts: list[int]  # response tokens of each response
     tokens: int  # prompt and response tokens of all rows
-    blocks: Blocks | None = None  # of a packed row: each response looks at its prompt and at itself
-    positions: Tensor | None = None  # [B, L], or [3, B, L] with M-RoPE: each response goes on where the prompt ends; None: 0 .. L - 1
-    images: dict[str, Tensor] = field(default_factory=dict)  # what the vision tower is given, on the CPU
+    blocks: Blocks | None = None  # of a packed row: each response attends to its prompt and itself
+    positions: Tensor | None = None  # [B, L], or [3, B, L] with M-RoPE: each response continues from its prompt's end; None: 0 .. L - 1
+    images: dict[str, Tensor] = field(default_factory=dict)  # inputs of the vision tower, on the CPU
 
     def targets_N(self) -> Tensor:
         return self.ids_BL[self.row_N, self.col_N]
 
     def response_N(self) -> Tensor:
-        """The response of each token, 0 .. number of responses - 1."""
+        """Return the index of each token's response, 0 .. number of responses - 1."""
         counts = torch.tensor(self.counts, dtype=torch.int64, device=self.row_N.device)
         return torch.repeat_interleave(torch.arange(len(self.counts), device=self.row_N.device), counts)
 
     def split(self, values_N: Tensor) -> list[NDArray[np.float32]]:
-        """A copy of each response's part of a figure of all response tokens."""
+        """Return a copy of each response's part of values over all response tokens."""
         values = values_N.float().cpu().numpy()
         return [part.copy() for part in np.split(values, np.cumsum(self.counts)[:-1])] if self.counts else []
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a policy's rows are laid out: `rows` is all that there is to it."""
+    """The layout of a policy's rows."""
 
     device: torch.device
-    packed: bool  # else each row has one response
+    packed: bool  # False: one response per row
     vision: Vision | None = None  # of a vision-language model
 
     def rows(self, rows: Sequence[Sequence[Response]], images: Mapping[int, ImageFeatures]) -> Rows:
-        """Tensors of responses in lists to one prompt each. `images`: features by prompt, of those that have images.
+        """Return the tensors of `rows`, each a list of responses to one prompt. `images`: features of prompts with images, by prompt.
 
-        A rank without rows still has to take part in the forward and backward passes of the others, and a vision tower in that of
-        each micro-batch: where they are lacking, a row without responses is added.
+        A rank without rows must still take part in the other ranks' forward and backward passes, and so must the vision tower in each
+        micro-batch. Where rows or images are missing, this adds a row without responses.
         """
         prompts = [row[0].prompt_tokens for row in rows]
         features = [images.get(row[0].prompt) for row in rows]
@@ -100,7 +99,7 @@ class Layout:
         ids_BL[places.row_T, places.col_T] = np.concatenate(_pieces(prompts, responses))
         answers_T = ~places.prompt_T
         counts = [len(response) for row in responses for response in row]
-        if any(mask is not None for mask in generated):  # observations are read, and get no log-probability
+        if any(mask is not None for mask in generated):  # observations are read, and have no log-probabilities
             masks = [np.ones(count, np.bool_) if mask is None else mask for count, mask in zip(counts, generated, strict=True)]
             answers_T[answers_T] = np.concatenate(masks)
             counts = [int(mask.sum()) for mask in masks]
@@ -117,12 +116,12 @@ class Layout:
         )  # fmt: skip
 
     def _positions(self, places: "_Places", prompts: list[Tokens], features: list[ImageFeatures | None]) -> Tensor | None:
-        """[B, L], or [3, B, L] where a prompt has positions of its own; None where a token's position is its place in the row."""
-        own = [None] * len(prompts) if self.vision is None else list(map(self.vision.positions, prompts, features))
-        if not self.packed and all(found is None for found in own):
+        """Return positions [B, L], or [3, B, L] if a prompt has M-RoPE positions; None where a token's position is its column."""
+        mrope = [None] * len(prompts) if self.vision is None else list(map(self.vision.positions, prompts, features))
+        if not self.packed and all(found is None for found in mrope):
             return None
-        prompts_CP = [np.arange(len(prompt))[None] if found is None else found for prompt, found in zip(prompts, own, strict=True)]
-        next_G = np.array([found.max() + 1 for found in prompts_CP])  # where each response goes on
+        prompts_CP = [np.arange(len(prompt))[None] if found is None else found for prompt, found in zip(prompts, mrope, strict=True)]
+        next_G = np.array([found.max() + 1 for found in prompts_CP])  # first position of each response
         axes = max(map(len, prompts_CP))
         positions_CT = np.broadcast_to(places.offset_T + next_G[places.group_T], (axes, len(places.offset_T))).copy()
         positions_CT[:, places.prompt_T] = np.concatenate([np.broadcast_to(found, (axes, found.shape[1])) for found in prompts_CP], 1)
@@ -133,27 +132,27 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where each of the T tokens stands, group after group and piece after piece: a prompt, then its responses."""
+    """The place of each of T tokens, in the order of groups; a group is a prompt and then its responses, each of which is a piece."""
 
     shape: tuple[int, int]  # (B, L)
     row_T: Ints
     col_T: Ints
-    group_T: Ints  # the prompt's number
-    prompt_T: NDArray[np.bool_]  # whether it is a prompt's
-    offset_T: Ints  # in its piece
-    last_T: Ints  # the column of its prompt's last token
-    pieces: tuple[Ints, Ints, Ints]  # first token, length, and number of its prompt, of each
+    group_T: Ints  # index of the prompt
+    prompt_T: NDArray[np.bool_]  # True for a prompt's tokens
+    offset_T: Ints  # index in the piece
+    last_T: Ints  # column of the prompt's last token
+    pieces: tuple[Ints, Ints, Ints]  # of each piece: first token, length, index of the prompt's piece
 
     @classmethod
     def of(cls, prompts: list[Tokens], responses: list[list[Tokens]], packed: bool) -> "_Places":
         size_S = np.array(list(map(len, _pieces(prompts, responses))))
         group_S = np.repeat(np.arange(len(prompts)), [1 + len(row) for row in responses])
-        first_G = np.flatnonzero(np.diff(group_S, prepend=-1))  # the prompt among the pieces
+        first_G = np.flatnonzero(np.diff(group_S, prepend=-1))  # index of the prompt among the pieces
         begin_S = np.cumsum(size_S) - size_S
         is_prompt_S = np.isin(np.arange(len(size_S)), first_G)
         piece_T = np.repeat(np.arange(len(size_S)), size_S)
         group_T, number_T = group_S[piece_T], np.arange(len(piece_T))
-        start_T = 0 if packed else begin_S[first_G][group_T]  # of the row
+        start_T = 0 if packed else begin_S[first_G][group_T]  # start of the row
         col_T = number_T - start_T
         return cls(
             shape=(1 if packed else len(prompts), int(col_T.max()) + 1),
@@ -172,5 +171,5 @@ def _pieces(prompts: list[Tokens], responses: list[list[Tokens]]) -> list[Tokens
 
 
 def _generated(rows: Sequence[Sequence[Response]]) -> list[Mask | None]:
-    """The mask of each response, response after response; None where every token was generated."""
+    """Return the mask of each response in order; None where the policy generated every token."""
     return [getattr(response, "generated", None) for row in rows for response in row]

@@ -132,7 +132,7 @@ def _make_moments(engine: Any, steps_done: int) -> None:
 
 
 def _link_moments(engine: Any) -> None:
-    """Link each parameter to its moments (ZeRO 1 and 2). DeepSpeed does so after the first group's step, when other groups have none yet."""
+    """Link each parameter to its moments (ZeRO 1 and 2). DeepSpeed does so after the first group's step, before the others have any."""
     if engine.zero_optimization_stage() in (1, 2):
         engine.optimizer._hp_optimizer_states_linked = False
         engine.optimizer._lazy_init_hp_params_optimizer_state()

@@ -23,12 +23,12 @@ from uec.models.rows import Layout
 from uec.types import ImageFeatures, Logprobs, Trajectory, UpdatePlan
 
 STALE_CAP = 2.0
-"""Of the importance weights of rollouts by earlier weights (TIS, Yao et al. 2025)."""
+"""Cap of the importance weights for rollouts from earlier weights (TIS, Yao et al. 2025)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Old:
-    """What a micro-batch's tokens were worth to the policy before the first optimizer step, without gradient."""
+class OldPolicy:
+    """The policy's view of a micro-batch's tokens before the first optimizer step, without gradient."""
 
     logprobs_N: Tensor
     weights_N: Tensor | None  # importance weights; None: all 1
@@ -36,17 +36,17 @@ class Old:
 
 @dataclass(frozen=True, slots=True)
 class PolicyUpdate:
-    """What stays the same from update to update."""
+    """The policy update of one rank, with what it needs in every step."""
 
-    engine: Any  # DeepSpeed's, around a uec.models.policy.Policy
-    reference: Callable[..., TokenScores] | None  # the frozen start model, where kl_coef > 0
+    engine: Any  # DeepSpeed's engine around a uec.models.policy.Policy
+    reference: Callable[..., TokenScores] | None  # forward function of the frozen initial model; None where kl_coef = 0
     cfg: Config
     policy_loss: PolicyLoss
     layout: Layout
 
     @property
     def mismatch_cap(self) -> float | None:
-        """C of the engine's correction: as given, or where rollouts may be of earlier weights, TIS's."""
+        """Return C of the engine correction: loss.mismatch_cap, or the cap of TIS where rollouts may be from earlier weights."""
         return self.cfg.loss.mismatch_cap or (STALE_CAP if self.cfg.train.max_staleness else None)
 
     @property
@@ -56,19 +56,19 @@ class PolicyUpdate:
     def run(
         self, plan: UpdatePlan, trajectories: list[Trajectory], images: dict[int, ImageFeatures], done: int, version: int | None
     ) -> tuple[dict[str, float], dict[int, Logprobs]]:
-        """One rank's share of an update. Every rank has to call this with its own, for they wait for each other.
+        """Run one rank's share of an update. All ranks must call this with their plans, because they wait for each other.
 
-        Args: the plan with a rollout for each of its samples; the features of their prompts' images, by prompt; `done`, the optimizer
-        steps taken so far; the version of the weights that engine and policy share, or None where the engine's log-probabilities are not
-        to be compared.
+        Args: the plan with a trajectory for each of its samples; the features of their prompts' images, by prompt; `done`, the optimizer
+        steps taken so far; the version of the weights that engine and policy share, or None where the engine's log-probabilities
+        cannot be compared.
         Returns: metrics over all ranks, and the old log-probabilities of the samples to be admitted to the replay store.
         A plan without steps does nothing.
         """
         if not plan.steps:
             return {}, {}
         batches = [[collate(rows, trajectories, plan, self.layout, images) for rows in step] for step in plan.steps]
-        tally = MetricSums(self.device)
-        old = self._look_back(batches, trajectories, tally, version)
+        metric_sums = MetricSums(self.device)
+        old = self._old_values(batches, trajectories, metric_sums, version)
         norms: list[float] = []
         admitted: dict[int, Logprobs] = {}
         for k, step in enumerate(batches):
@@ -77,38 +77,40 @@ class PolicyUpdate:
             size = StepSize(plan.tokens[k], plan.counts[k], self.cfg.rollout.max_tokens)
             marks = self._mark(step, done + k)
             for j, batch in enumerate(step):
-                with tally.clock("forward_s"):
-                    scores = self._score(batch, tally, version if old is None else None)
+                with metric_sums.clock("forward_s"):
+                    scores = self._forward(batch, metric_sums, version if old is None else None)
                     before = self._old(batch, scores) if old is None else old[k][j]
-                    loss = self._loss(batch, scores, before, marks[j], size, tally)
+                    loss = self._loss(batch, scores, before, marks[j], size, metric_sums)
                     admitted |= _admitted(plan, plan.steps[k][j], batch, before.logprobs_N)
-                self._backward(loss, j == len(step) - 1, done + k, norms, tally)
-        metrics = tally.over_ranks().metrics(len(batches))
+                self._backward(loss, j == len(step) - 1, done + k, norms, metric_sums)
+        metrics = metric_sums.over_ranks().metrics(len(batches))
         metrics["policy/grad_norm"] = math.fsum(norms) / len(norms)
         metrics["policy/lr"] = learning_rate(self.cfg.learner, done + len(batches) - 1)
         metrics["learner/micro_batches"] = float(sum(map(len, batches)))
         metrics["learner/optimizer_steps"] = float(len(batches))
         return metrics, admitted
 
-    def _score(self, batch: MicroBatch, tally: MetricSums, version: int | None) -> TokenScores:
-        """One forward pass, and the comparison of what came out with the engine's figures if `version` is given."""
+    def _forward(self, batch: MicroBatch, metric_sums: MetricSums, version: int | None) -> TokenScores:
+        """Run a forward pass, and compare its log-probabilities with the engine's if `version` is given."""
         tempered = version is not None or self.mismatch_cap is not None or self.cfg.exploration.correction == "tempered"
         scores = self.engine(batch.rows, batch.temperatures_N if tempered else None)
         if version is not None:
             ours_N, theirs_N = (values_N[batch.version_N == version] for values_N in (scores.tempered_N.detach(), batch.behaviour_N))
             if len(ours_N):
                 gap_N = (ours_N - theirs_N).abs()
-                tally.add(gap=gap_N.sum(), compared=float(len(gap_N)))
-                tally.raise_to("gap_max", gap_N.max())
+                metric_sums.add(gap=gap_N.sum(), compared=float(len(gap_N)))
+                metric_sums.raise_to("gap_max", gap_N.max())
         return scores
 
     def _policy_logprobs(self, scores: TokenScores) -> Tensor:
-        """What the loss calls log pi: at T = 1, or with `exploration.correction: tempered` at the temperature of sampling."""
+        """Return the log pi of the loss: at T = 1, or with `exploration.correction: tempered` at the sampling temperature."""
         return scores.tempered_N if self.cfg.exploration.correction == "tempered" else scores.logprobs_N
 
-    def _old(self, batch: MicroBatch, scores: TokenScores | None) -> Old:
-        """From what was stored with replayed tokens, and the scores of a forward pass before the first optimizer step; None where all is
-        stored, and no such pass is needed."""
+    def _old(self, batch: MicroBatch, scores: TokenScores | None) -> OldPolicy:
+        """Return old log-probabilities and importance weights: the values stored with replayed tokens, or else those of `scores`.
+
+        `scores`: of a forward pass before the first optimizer step; None where all values are stored.
+        """
         logprobs_N = batch.behaviour_N if scores is None else self._policy_logprobs(scores).detach()
         tempered_N = batch.behaviour_N if scores is None else scores.tempered_N.detach()
         stored_N = torch.zeros_like(logprobs_N, dtype=torch.bool)
@@ -120,29 +122,29 @@ class PolicyUpdate:
             logprobs_N, tempered_N, batch.behaviour_N, hot_N, stored_N, correction=self.cfg.exploration.correction,
             mismatch_cap=self.mismatch_cap, is_cap=self.cfg.loss.is_cap,
         )  # fmt: skip
-        return Old(logprobs_N, weights_N)
+        return OldPolicy(logprobs_N, weights_N)
 
-    def _look_back(
-        self, batches: list[list[MicroBatch]], trajectories: list[Trajectory], tally: MetricSums, version: int | None
-    ) -> list[list[Old]] | None:
-        """Old figures of all micro-batches before the first step moves the weights.
+    def _old_values(
+        self, batches: list[list[MicroBatch]], trajectories: list[Trajectory], metric_sums: MetricSums, version: int | None
+    ) -> list[list[OldPolicy]] | None:
+        """Return the old policy's values for all micro-batches, before the first step changes the weights.
 
-        None with a single optimizer step: then those of its own forward pass are the same, at no cost.
+        None with a single optimizer step, whose forward pass gives the same values at no cost.
         """
         if len(batches) == 1:
             return None
         missing = torch.tensor(any(trajectory.old_logprobs is None for trajectory in trajectories), dtype=torch.int32, device=self.device)
-        dist.all_reduce(missing, op=dist.ReduceOp.MAX)  # the ranks forward together, or not at all
+        dist.all_reduce(missing, op=dist.ReduceOp.MAX)  # either all ranks run the forward pass, or none
         if not missing:
             return [[self._old(batch, None) for batch in step] for step in batches]
-        with torch.no_grad(), tally.clock("forward_s"):
-            return [[self._old(batch, self._score(batch, tally, version)) for batch in step] for step in batches]
+        with torch.no_grad(), metric_sums.clock("forward_s"):
+            return [[self._old(batch, self._forward(batch, metric_sums, version)) for batch in step] for step in batches]
 
     def _mark(self, step: list[MicroBatch], number: int) -> list[Tensor | None]:
-        """The tokens that Clip-Cov or KL-Cov restrains: chosen over the whole optimizer step, on all ranks alike.
+        """Return the tokens that Clip-Cov or KL-Cov restrains, chosen over the whole optimizer step and equal on all ranks.
 
-        By the engine's log-probabilities, which are there before the forward pass; those of the policy under way would make the
-        choice depend on how the batch is split.
+        The choice uses the engine's log-probabilities, which exist before the forward pass. With those of the current policy it would
+        depend on how the batch is split.
         """
         if self.cfg.loss.policy not in MARKING:
             return [None] * len(step)
@@ -156,8 +158,10 @@ class PolicyUpdate:
         counts = [len(batch.behaviour_N) for batch in step]
         return list(marked_M[begin : begin + len(mine_N)].to(self.device).split(counts))
 
-    def _loss(self, batch: MicroBatch, scores: TokenScores, old: Old, marked_N: Tensor | None, size: StepSize, tally: MetricSums) -> Tensor:
-        """This micro-batch's share of the optimizer step's loss."""
+    def _loss(
+        self, batch: MicroBatch, scores: TokenScores, old: OldPolicy, marked_N: Tensor | None, size: StepSize, metric_sums: MetricSums
+    ) -> Tensor:
+        """Return this micro-batch's share of the optimizer step's loss."""
         rows = batch.rows
         reference_N = None
         if self.reference is not None:
@@ -176,23 +180,23 @@ class PolicyUpdate:
             marked_N=marked_N,
         )
         if old.weights_N is not None and self.mismatch_cap is not None:
-            tally.add(behaviour_clip_frac=(old.weights_N >= self.mismatch_cap).sum())
+            metric_sums.add(behaviour_clip_frac=(old.weights_N >= self.mismatch_cap).sum())
         loss, sums = objective(tokens, self.policy_loss, self.cfg.loss, size)
-        tally.add(**sums)
-        tally.add(**dict(zip(COVARIANCE, covariance_sums(scores.logprobs_N, batch.advantages_N), strict=True)))
-        tally.add(**entropy_sums(scores.entropies_N, batch.exploration_N, batch.right_N))
-        tally.add(rows=len(rows.counts), response_tokens=len(rows.row_N), tokens=rows.tokens, padded_tokens=rows.ids_BL.numel())
+        metric_sums.add(**sums)
+        metric_sums.add(**dict(zip(COVARIANCE, covariance_sums(scores.logprobs_N, batch.advantages_N), strict=True)))
+        metric_sums.add(**entropy_sums(scores.entropies_N, batch.exploration_N, batch.right_N))
+        metric_sums.add(rows=len(rows.counts), response_tokens=len(rows.row_N), tokens=rows.tokens, padded_tokens=rows.ids_BL.numel())
         return loss
 
-    def _backward(self, loss: Tensor, last: bool, number: int, norms: list[float], tally: MetricSums) -> None:
-        """Backward pass, and the optimizer step after the last micro-batch."""
-        with tally.clock("backward_s"):
-            # Said before the backward pass: ZeRO takes the gradients for complete in the last one only.
+    def _backward(self, loss: Tensor, last: bool, number: int, norms: list[float], metric_sums: MetricSums) -> None:
+        """Run the backward pass, and the optimizer step after the last micro-batch."""
+        with metric_sums.clock("backward_s"):
+            # Before the backward pass, because ZeRO treats gradients as complete only in the last one.
             self.engine.set_gradient_accumulation_boundary(last)
-            # DeepSpeed averages over ranks, but these are shares of one mean and have to be added up.
+            # DeepSpeed averages over ranks, but these are shares of one mean and must be summed.
             self.engine.backward(loss * dist.get_world_size())
-        with tally.clock("optimizer_s"):
-            if last and self.cfg.learner.zero_stage == 0:  # where DeepSpeed clips without telling the norm
+        with metric_sums.clock("optimizer_s"):
+            if last and self.cfg.learner.zero_stage == 0:  # where DeepSpeed clips but does not report the norm
                 gradients = [parameter.grad for parameter in self.engine.parameters() if parameter.grad is not None]
                 norms.append(_finite(torch.nn.utils.get_total_norm(gradients), number))
             self.engine.step()
@@ -201,12 +205,12 @@ class PolicyUpdate:
 
 
 def learning_rate(settings: LearnerConfig, done: int) -> float:
-    """Of the optimizer step after `done` others: linear warm-up, then constant."""
+    """Return the learning rate of the optimizer step after `done` others: linear warm-up, then constant."""
     return settings.lr * min(1.0, (done + 1) / max(1, settings.warmup_steps))
 
 
 def _admitted(plan: UpdatePlan, rows: list[list[int]], batch: MicroBatch, old_N: Tensor) -> dict[int, Logprobs]:
-    """Old log-probabilities of the samples that enter the replay store."""
+    """Return the old log-probabilities of the samples that enter the replay store."""
     responses = [i for row in rows for i in row]
     if plan.admitted.isdisjoint(responses):
         return {}
@@ -214,7 +218,7 @@ def _admitted(plan: UpdatePlan, rows: list[list[int]], batch: MicroBatch, old_N:
 
 
 def _finite(norm: Any, number: int) -> float:
-    """A gradient norm as a number. Raises RunFailed for infinity or NaN, which Adam's moments would keep for ever."""
+    """Return a gradient norm as a float. Raises RunFailed for infinity or NaN, which would stay in Adam's moments."""
     value = float(norm)
     if not math.isfinite(value):
         raise RunFailed(
@@ -225,7 +229,7 @@ def _finite(norm: Any, number: int) -> float:
 
 
 def mean_entropy(engine: Any, plan: UpdatePlan, trajectories: list[Trajectory], layout: Layout, images: dict[int, ImageFeatures]) -> float:
-    """True entropy of the policy, a mean over the response tokens of all ranks' plans, in nats; 0 if there are none."""
+    """Return the policy's mean true entropy over the response tokens of all ranks' plans, in nats; 0 without tokens."""
     total = torch.zeros(2, dtype=torch.float64, device=layout.device)
     for entropies_T in response_entropies(engine, plan, trajectories, layout, images).values():
         total += torch.tensor([float(entropies_T.sum(dtype=np.float64)), len(entropies_T)], dtype=torch.float64, device=layout.device)
@@ -236,7 +240,7 @@ def mean_entropy(engine: Any, plan: UpdatePlan, trajectories: list[Trajectory], 
 def response_entropies(
     engine: Any, plan: UpdatePlan, trajectories: list[Trajectory], layout: Layout, images: dict[int, ImageFeatures]
 ) -> dict[int, Logprobs]:
-    """True entropies [T] of the policy at the tokens of each of this rank's samples, in nats."""
+    """Return the policy's true entropies [T] at the tokens of each of this rank's samples, in nats."""
     found: dict[int, Logprobs] = {}
     with torch.no_grad():
         for batch in (batch for step in plan.steps for batch in step):

@@ -61,5 +61,5 @@ class Vision:
     def inputs(self, features: Sequence[ImageFeatures]) -> dict[str, Tensor]:
         """Concatenate the image inputs of all prompts, by the names of the forward pass's arguments."""
         names = features[0].inputs if features else {}
-        axis = 1 if "pixel_attention_mask" in names else 0  # Idefics3 and SmolVLM, which alone have a mask, have arrays of shape [1, images, ...]
+        axis = 1 if "pixel_attention_mask" in names else 0  # Idefics3 and SmolVLM, with a mask: [1, images, ...]
         return {name: torch.from_numpy(np.concatenate([found.inputs[name] for found in features], axis)) for name in names}

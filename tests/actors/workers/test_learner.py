@@ -78,7 +78,7 @@ def test_gradients_are_clipped_to_their_largest_norm(one, cfg, model):
 
 
 @pytest.mark.e2e
-def test_several_optimizer_steps_keep_the_old_logprobs_of_before_the_first(one, cfg, model):
+def test_several_optimizer_steps_share_the_old_logprobs_from_before_the_first(one, cfg, model):
     plain = Plain(model, lr=1e-2)
     [share] = plans(ROWS, ADVANTAGES, steps=3, admit=True)
     old = plain.detached(ROWS)
@@ -97,7 +97,7 @@ def test_several_optimizer_steps_keep_the_old_logprobs_of_before_the_first(one, 
 @pytest.mark.e2e
 def test_old_logprobs_stored_with_a_rollout_are_used(one, cfg, model):
     plain = Plain(model)
-    # Half of what the policy says now: with A > 0 a ratio of 2 is clipped, so these rows give no gradient.
+    # Half of the policy's probability: with A > 0 a ratio of 2 is clipped, so these rows give no gradient.
     old = plain.detached(ROWS)
     clipped = [replace(row, old_logprobs=old_T.numpy() - np.float32(math.log(2))) for row, old_T in zip(ROWS, old, strict=True)]
     rows, advantages = [*clipped[:6], *ROWS[6:]], [1.0] * 12
@@ -111,7 +111,7 @@ def test_old_logprobs_stored_with_a_rollout_are_used(one, cfg, model):
 
 
 @pytest.mark.e2e
-def test_only_a_single_step_admits_samples_that_are_marked(one, cfg, model):
+def test_a_single_step_returns_old_logprobs_of_admitted_samples_only(one, cfg, model):
     [share] = plans(ROWS, ADVANTAGES)
     admitted = frozenset(i for i, number in enumerate(share.responses) if number in (2, 5))
     [ours] = one.run(trained, cfg(), [([replace(share, admitted=admitted)], ROWS)])
@@ -124,7 +124,7 @@ def test_only_a_single_step_admits_samples_that_are_marked(one, cfg, model):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("stage", [3])
-def test_the_kl_to_the_start_model_is_zero_at_first_and_then_pulls_back(one, cfg, model, stage):
+def test_the_kl_to_the_initial_model_is_zero_at_first_and_then_pulls_back(one, cfg, model, stage):
     batches = [(plans(ROWS, ADVANTAGES), ROWS)] * 3
     [free] = one.run(trained, cfg(f"learner.zero_stage={stage}"), batches)
     [held] = one.run(trained, cfg(f"learner.zero_stage={stage}", "loss.kl_coef=100"), batches)
@@ -142,14 +142,14 @@ def test_the_gap_to_the_engine_is_taken_at_the_sampling_temperature(one, cfg, mo
         engine = [plain.logprobs(row, 1.2).numpy() for row in ROWS]
     engine[3] = engine[3] + np.float32([0.25] + [0] * (len(engine[3]) - 1))
     rows = [replace(row, temperature=1.2, logprobs=logprobs, versions=(7,)) for row, logprobs in zip(ROWS, engine, strict=True)]
-    stale = rollouts(3, seed=4, versions=(6,))  # sampled with other weights: not to be compared
+    stale = rollouts(3, seed=4, versions=(6,))  # sampled by other weights, so not compared
     everything = [*rows, *stale]
     share = plans(everything, [*ADVANTAGES, 1, 1, 1])
     [ours] = one.run(published_then_trained, cfg(), [(share, everything)] * 2)
     first, second = ours.metrics
     assert first["policy/rollout_logprob_gap_max"] == pytest.approx(0.25, abs=1e-4)
     assert first["policy/rollout_logprob_gap_mean"] == pytest.approx(0.25 / sum(len(r.tokens) for r in rows), abs=1e-4)
-    # The policy has moved, the engines hold version 7 still: nothing to compare.
+    # The policy has changed and the engines still hold version 7, so nothing is compared.
     assert "policy/rollout_logprob_gap_max" not in second
     two_steps = plans(everything, [*ADVANTAGES, 1, 1, 1], steps=2)
     [split] = one.run(published_then_trained, cfg("learner.lr=1e-2"), [(two_steps, everything)])
@@ -167,14 +167,14 @@ def test_a_plan_without_rows_changes_nothing(one, cfg, model):
 
 
 @pytest.mark.e2e
-def test_a_gradient_that_is_no_number_ends_the_run(one, cfg):
+def test_a_gradient_that_is_not_finite_ends_the_run(one, cfg):
     for stage in (0, 1):
         [said] = one.run(failure, cfg(f"learner.zero_stage={stage}"), plans(ROWS, [math.inf] * 12), ROWS)
         assert "gradient norm of optimizer step 1 is" in said
 
 
 @pytest.mark.e2e
-def test_scores_and_entropy_are_those_of_plain_transformers(one, cfg, model):
+def test_logprobs_and_entropy_are_those_of_plain_transformers(one, cfg, model):
     plain = Plain(model)
     [(logprobs, entropies)] = one.run(scored, cfg(), [Continuation(row.prompt, row.prompt_tokens, row.tokens) for row in ROWS])
     for ours, theirs in zip(logprobs, plain.detached(ROWS), strict=True):

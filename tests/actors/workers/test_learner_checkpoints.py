@@ -13,7 +13,7 @@ from tests.support.text_learner import (
     exported,
     loaded_and_continued,
     plans,
-    publication,
+    published_update,
     rollouts,
     saved_and_continued,
     trained_and_saved,
@@ -35,7 +35,7 @@ def test_a_resumed_learner_goes_on_bit_for_bit(two, cfg, tmp_path, dtype, stage)
         assert resumed[rank].metrics[-1]["policy/lr"] == pytest.approx(2e-4 * 4 / 8)
         assert_equal(resumed[rank].weights, straight[rank].weights)
         torch.testing.assert_close(resumed[rank].random, straight[rank].random, atol=0, rtol=0)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}  # nothing that could run code when read
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}  # no file that can run code when it is loaded
 
 
 @pytest.mark.e2e
@@ -71,7 +71,7 @@ def test_an_exported_policy_loads_in_plain_transformers(two, cfg, tmp_path, stag
     held, _ = two.run(exported, cfg(f"learner.zero_stage={stage}"), plans(ROWS, ADVANTAGES, ranks=2), ROWS, str(tmp_path))
     hf = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert_equal({name: parameter.detach() for name, parameter in hf.named_parameters()}, held)
-    assert hf.config.attention_dropout == 0.1  # as the user's model had it
+    assert hf.config.attention_dropout == 0.1  # as in the user's model
     assert AutoTokenizer.from_pretrained(tmp_path).chat_template == TEMPLATE
     assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == [2, 3]
     assert not list(tmp_path.glob("*.bin"))
@@ -79,9 +79,9 @@ def test_an_exported_policy_loads_in_plain_transformers(two, cfg, tmp_path, stag
 
 @pytest.mark.e2e
 def test_every_stage_publishes_the_same_whole_weights(two, cfg):
-    said = [two.run(publication, cfg(f"learner.zero_stage={stage}"), plans(ROWS, ADVANTAGES, ranks=2), ROWS) for stage in (0, 3)]
+    said = [two.run(published_update, cfg(f"learner.zero_stage={stage}"), plans(ROWS, ADVANTAGES, ranks=2), ROWS) for stage in (0, 3)]
     for first, second in said:
-        assert second is None  # rank 0 speaks
+        assert second is None  # only rank 0 returns the update
         assert "lm_head.weight" not in first.names and first.names[0] == "model.embed_tokens.weight"
         assert first.shapes[0] == [48, 32]
     assert (said[0][0].names, said[0][0].shapes, said[0][0].nbytes) == (said[1][0].names, said[1][0].shapes, said[1][0].nbytes)

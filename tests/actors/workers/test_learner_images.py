@@ -30,7 +30,7 @@ ADVANTAGES = np.random.default_rng(1).normal(size=4 * N).tolist()
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
-    """Prompts with one image, two, none, and one."""
+    """Return a family whose prompts have one image, two, none, and one."""
     return Family("qwen2_5_vl", tmp_path_factory.mktemp("model"))
 
 
@@ -76,7 +76,7 @@ def columns(share: UpdatePlan, advantages: np.ndarray | list[float]) -> UpdatePl
 
 
 def apart(rows: list[Trajectory], images: dict[int, ImageFeatures]) -> list[UpdatePlan]:
-    """Rank 0 has all prompts with images, rank 1 those without."""
+    """Return plans where rank 0 has all prompts with images, and rank 1 those without."""
     tokens, made = sum(len(row.tokens) for row in rows), []
     for with_images in (True, False):
         numbers = [i for i, row in enumerate(rows) if (row.prompt in images) is with_images]
@@ -123,7 +123,7 @@ def trained(learner: LearnerActor, batches: list[list[UpdatePlan]], data: list[A
     metrics = [learner.update(shares[learner.rank], *data)[0] for shares in batches]
     if folder:
         learner.save(folder)
-    return SimpleNamespace(metrics=metrics, weights=weights(learner), publication=learner.publish(3))
+    return SimpleNamespace(metrics=metrics, weights=weights(learner), weight_update=learner.publish(3))
 
 
 def saved_and_continued(learner: LearnerActor, before: Any, after: Any, data: list[Any], folder: str) -> dict[str, Tensor]:
@@ -182,14 +182,14 @@ def test_the_first_step_is_the_plain_policy_gradient_at_two_learning_rates(one, 
 
 
 @pytest.mark.parametrize("stage", [1, 3])
-def test_so_it_is_where_one_rank_has_text_only(two, cfg, family, rows, data, tmp_path, stage):
+def test_the_first_step_is_the_same_where_one_rank_has_text_only(two, cfg, family, rows, data, tmp_path, stage):
     ours = two.run(trained, cfg(f"learner.zero_stage={stage}"), [apart(rows, family.images)], data, str(tmp_path))
     check_first_step(family, ours, tmp_path)
     assert_equal(ours[0].weights, ours[1].weights)
 
 
 @pytest.mark.parametrize("stage", [1, 3])
-def test_so_it_is_in_micro_batches_with_checkpointed_layers(two, cfg, family, rows, data, tmp_path, stage):
+def test_the_first_step_is_the_same_in_micro_batches_with_checkpointed_layers(two, cfg, family, rows, data, tmp_path, stage):
     shares = plans(rows, ranks=2, budget=40)
     assert len(shares[0].steps[0]) >= 2
     ours = two.run(trained, cfg(f"learner.zero_stage={stage}", "learner.gradient_checkpointing=true"), [shares], data, str(tmp_path))
@@ -213,13 +213,13 @@ def test_a_frozen_tower_does_not_move_and_is_not_published(one, two, cfg, family
         assert_equal({name: ours.weights[name] for name in tower}, {name: start[name] for name in tower})
         assert_close(ours.weights, plain.weights(), atol=0.1 * LR)
         assert [metrics["policy/grad_norm"] for metrics in ours.metrics] == pytest.approx(norms, rel=1e-3)
-    names = found[0].publication.names
+    names = found[0].weight_update.names
     assert set(names) == start.keys() - tower and not any("visual" in name for name in names)
 
 
 def test_a_tower_that_is_trained_is_published(one, cfg, family, rows, data):
     [ours] = one.run(trained, cfg(), [plans(rows)], data)
-    assert set(ours.publication.names) == ours.weights.keys() >= tower_names(family.plain_model())
+    assert set(ours.weight_update.names) == ours.weights.keys() >= tower_names(family.plain_model())
 
 
 # Checkpoints.
@@ -267,7 +267,7 @@ def test_an_exported_policy_gives_the_same_logprobs_in_plain_transformers(two, c
         assert again[one.prompt].prompt.tokens.tolist() == one.prompt_tokens.tolist()
         np.testing.assert_allclose(found, logprobs(hf, again[one.prompt], one, family), atol=1e-4)
         moved.append(np.abs(found - logprobs(family.plain_model(), before[one.prompt], one, family)).max())
-    assert min(moved) > 1e-2  # the update was one
+    assert min(moved) > 1e-2  # the update changed the policy
     assert not list(tmp_path.glob("*.bin")) and (tmp_path / "chat_template.jinja").is_file()
 
 
@@ -279,7 +279,7 @@ def logprobs(hf: Any, one: ImagePrompt, sequence: Continuation, family: Family) 
 # Metrics.
 
 
-def test_scores_and_entropy_are_those_of_plain_transformers(one, cfg, family, rows, data):
+def test_logprobs_and_entropy_are_those_of_plain_transformers(one, cfg, family, rows, data):
     sequences = [one for row in family.rows for one in row]
     [share] = plans(rows, budget=90)
     [((logprobs, entropies), mean)] = one.run(measured, cfg(), share, sequences, data)
@@ -305,7 +305,7 @@ def plain_entropies(family: Family, one: Continuation) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stage", [1, 3])
-def test_the_kl_to_the_start_model_is_zero_at_first_with_images(two, cfg, family, rows, data, stage):
+def test_the_kl_to_the_initial_model_is_zero_at_first_with_images(two, cfg, family, rows, data, stage):
     shares = apart(rows, family.images)
     ours = two.run(trained, cfg(f"learner.zero_stage={stage}", "loss.kl_coef=1", "model.freeze_vision_tower=true"), [shares] * 2, data)
     for found in ours:
@@ -313,6 +313,6 @@ def test_the_kl_to_the_start_model_is_zero_at_first_with_images(two, cfg, family
         assert found.metrics[1]["policy/kl"] > 1e-7
 
 
-def test_features_that_are_lacking_are_named_with_their_prompt(one, cfg, rows, data):
+def test_missing_features_are_named_with_their_prompt(one, cfg, rows, data):
     [said] = one.run(failure, cfg(), plans(rows), data[:-1])
     assert said.startswith("prompt 3 has ") and "features for 0" in said

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.learner_ranks import assert_close, assert_equal, gradients
-from tests.support.text_learner import ADVANTAGES, ROWS, Plain, plans, rollouts, trained, trained_and_saved, trained_in_pieces
+from tests.support.text_learner import ADVANTAGES, ROWS, Plain, plans, rollouts, trained, trained_and_saved, trained_in_chunks
 
 
 @pytest.mark.e2e
@@ -51,8 +51,8 @@ def test_a_rank_without_rows_takes_part_and_adds_nothing(one, two, cfg, stage):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("stage", [3])
-def test_logits_in_pieces_and_checkpointed_layers_change_nothing(two, cfg, stage):
+def test_chunked_logits_and_checkpointed_layers_change_nothing(two, cfg, stage):
     batches = [(plans(ROWS, ADVANTAGES, ranks=2, budget=60), ROWS)] * 2
     whole, _ = two.run(trained, cfg(), batches)
-    pieces, _ = two.run(trained_in_pieces, cfg(f"learner.zero_stage={stage}", "learner.gradient_checkpointing=true"), batches)
+    pieces, _ = two.run(trained_in_chunks, cfg(f"learner.zero_stage={stage}", "learner.gradient_checkpointing=true"), batches)
     assert_close(pieces.weights, whole.weights, atol=1e-5)

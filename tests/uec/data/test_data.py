@@ -1,4 +1,4 @@
-"""Rows, templates, chat templates, tokenisation: from what the user gives to prompts."""
+"""From the user's rows to prompts: reading, templates, chat templates, tokenisation."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ CHAT = (
 
 
 def byte_tokenizer(template: str = "<s> $A", chat_template: str | None = None) -> PreTrainedTokenizerFast:
-    """One token a byte, which any text encodes to; <s> and </s> as the template says."""
+    """Return a tokenizer with one token per byte; `template` places <s> and </s>."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
@@ -37,7 +37,7 @@ def byte_tokenizer(template: str = "<s> $A", chat_template: str | None = None) -
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
-    """Rows as a .jsonl file; its path."""
+    """Return a function that writes rows to a .jsonl file and returns its path."""
 
     def write(*rows: Any, name: str = "rows.jsonl") -> str:
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -48,7 +48,7 @@ def write(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def cfg(make_config: Callable[..., Config], tmp_path: Path) -> Config:
-    """Plain text prompts of at most 1000 tokens from a file that a test writes, no evaluation."""
+    """Return a config for plain text prompts of at most 1000 tokens from the file of `write`, without evaluation."""
     cfg = make_config("data.max_prompt_tokens=1000", "data.chat=false")
     cfg.data.train, cfg.data.eval = str(tmp_path / "rows.jsonl"), None
     return cfg
@@ -63,17 +63,17 @@ def complaint(action: Callable[[], Any]) -> str:
 # --- where rows come from
 
 
-def test_rows_come_from_jsonl_and_blank_lines_do_not_count(tmp_path: Path) -> None:
+def test_jsonl_rows_are_read_without_blank_lines(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('\ufeff{"a": 1}\n\n  \n{"a": {"b": [2]}}', encoding="utf-8")
     assert load_rows(str(tmp_path / "a.jsonl"), "train", "data.train") == [{"a": 1}, {"a": {"b": [2]}}]
 
 
-def test_rows_come_from_parquet(tmp_path: Path) -> None:
+def test_parquet_rows_are_read(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"q": ["x", "y"], "a": [1, 2]}), tmp_path / "a.parquet")
     assert load_rows(str(tmp_path / "a.parquet"), "train", "data.train") == [{"q": "x", "a": 1}, {"q": "y", "a": 2}]
 
 
-def test_rows_come_from_a_folder_by_the_split_in_its_files_names(tmp_path: Path, write: Callable[..., str]) -> None:
+def test_a_folders_files_are_chosen_by_the_split_in_their_names(tmp_path: Path, write: Callable[..., str]) -> None:
     (tmp_path / "data").mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"q": ["one"]}), tmp_path / "data" / "train-00000-of-00002.parquet")
     pyarrow.parquet.write_table(pyarrow.table({"q": ["two"]}), tmp_path / "data" / "train-00001-of-00002.parquet")
@@ -83,7 +83,7 @@ def test_rows_come_from_a_folder_by_the_split_in_its_files_names(tmp_path: Path,
     assert "named after the split dev; there are test.jsonl, train-00000" in complaint(lambda: load_rows(str(tmp_path), "dev", "data.eval"))
 
 
-def test_rows_come_from_what_datasets_saved_to_disk(tmp_path: Path) -> None:
+def test_rows_are_read_from_a_saved_dataset(tmp_path: Path) -> None:
     import datasets
 
     saved = datasets.Dataset.from_list([{"q": "x"}])
@@ -149,7 +149,7 @@ def test_a_plain_prompt_gets_the_tokenizers_special_tokens(cfg: Config, write: C
     assert (prompt.tokens.dtype, prompt.text, prompt.answer) == ("int32", "Hi", "a")
 
 
-def test_special_tokens_never_stand_twice(cfg: Config, write: Callable[..., str]) -> None:
+def test_special_tokens_are_not_duplicated(cfg: Config, write: Callable[..., str]) -> None:
     write({"prompt": "<s>Hi", "answer": "a"})
     assert load_dataset(cfg, byte_tokenizer()).train[0].tokens.tolist()[:2] != [256, 256]
     cfg.data.chat = True
@@ -158,11 +158,11 @@ def test_special_tokens_never_stand_twice(cfg: Config, write: Callable[..., str]
     assert tokens.count(256) == 1 and tokens[0] == 256
 
 
-def test_an_end_of_text_that_the_tokenizer_would_add_is_left_out(cfg: Config, write: Callable[..., str]) -> None:
+def test_an_end_of_text_that_the_tokenizer_adds_is_removed(cfg: Config, write: Callable[..., str]) -> None:
     write({"prompt": "Hi", "answer": "a"}, {"prompt": "Hi</s>", "answer": "a"})
     closed, own = load_dataset(cfg, byte_tokenizer("<s> $A </s>")).train
     assert closed.tokens.tolist()[0] == 256 and 257 not in closed.tokens
-    assert own.tokens.tolist()[-1] == 257  # the user's own stays
+    assert own.tokens.tolist()[-1] == 257  # the one in the user's text stays
 
 
 def test_chat_template_system_message_and_template_are_applied(cfg: Config, write: Callable[..., str]) -> None:
@@ -170,11 +170,11 @@ def test_chat_template_system_message_and_template_are_applied(cfg: Config, writ
     cfg.data.chat, cfg.data.prompt_key, cfg.data.system = True, "q", "Be brief."
     cfg.data.template = r"{prompt} ({hint}) Answer in \boxed{} or {x}."
     prompt = load_dataset(cfg, byte_tokenizer(chat_template=CHAT)).train[0]
-    # what is put in is not looked at again, and other braces stay
+    # inserted text is not templated again, and other braces stay
     assert prompt.text == r"<s>[system]Be brief.[user]1+1? ({prompt}) Answer in \boxed{} or {x}.[assistant]"
 
 
-def test_chat_messages_go_through_with_the_template_around_the_last_user_turn(cfg: Config, write: Callable[..., str]) -> None:
+def test_the_template_is_applied_to_the_last_user_message(cfg: Config, write: Callable[..., str]) -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
     write({"prompt": turns, "answer": "2"})
     cfg.data.chat, cfg.data.template = True, "<{prompt}>"
@@ -188,7 +188,7 @@ def test_the_row_carries_all_columns_but_the_answer(cfg: Config, write: Callable
     assert load_dataset(cfg, byte_tokenizer()).train[0].row == {"prompt": "p", "level": 3, "tags": ["x"]}
 
 
-def test_gsm8k_goes_through_with_three_settings(cfg: Config, project: Path) -> None:
+def test_gsm8k_needs_three_settings(cfg: Config, project: Path) -> None:
     cfg.data.train = cfg.data.eval = str(project / "tests/data/gsm8k_sample.jsonl")
     cfg.data.prompt_key, cfg.data.answer_key, cfg.data.answer_regex = "question", "answer", r"####\s*(.+)"
     cfg.eval.prompts = 3
@@ -198,7 +198,7 @@ def test_gsm8k_goes_through_with_three_settings(cfg: Config, project: Path) -> N
     assert [prompt.index for prompt in dataset.eval] == [len(dataset.train) + i for i in range(3)]
 
 
-def test_the_default_tasks_data_goes_through_the_same_path(
+def test_the_default_tasks_data_is_loaded_in_the_same_way(
     project: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
@@ -236,7 +236,7 @@ def test_long_prompts_are_dropped_counted_and_the_rest_numbered_without_gaps(cfg
     assert (dataset.dropped_train, dataset.dropped_eval) == (1, 1)
 
 
-def test_an_error_says_how_short_prompts_are_if_all_are_dropped(cfg: Config, write: Callable[..., str]) -> None:
+def test_the_error_names_the_shortest_prompt_if_all_are_dropped(cfg: Config, write: Callable[..., str]) -> None:
     write({"prompt": "abcd", "answer": "1"}, {"prompt": "abc", "answer": "2"})
     cfg.data.max_prompt_tokens = 3
     said = complaint(lambda: load_dataset(cfg, byte_tokenizer()))
@@ -290,7 +290,7 @@ def test_a_chat_template_that_refuses_a_row_is_named_with_it(cfg: Config, write:
     assert "row 2: the model's chat template rejects it: roles must alternate" in said
 
 
-def test_a_model_without_a_chat_template_is_an_error_that_names_the_way_out(cfg: Config, write: Callable[..., str]) -> None:
+def test_a_model_without_a_chat_template_is_an_error_with_advice(cfg: Config, write: Callable[..., str]) -> None:
     write(GOOD)
     cfg.data.chat = True
     assert "set data.chat=false or take a model that has one" in complaint(lambda: load_dataset(cfg, byte_tokenizer()))
@@ -302,7 +302,7 @@ def test_a_system_message_without_a_chat_template_is_an_error(cfg: Config, write
     assert "data.system needs the chat template, and data.chat=false" in complaint(lambda: load_dataset(cfg, byte_tokenizer()))
 
 
-def test_a_template_that_would_make_all_prompts_equal_or_tell_the_answer_is_refused(cfg: Config, write: Callable[..., str]) -> None:
+def test_a_template_that_makes_all_prompts_equal_or_tells_the_answer_is_refused(cfg: Config, write: Callable[..., str]) -> None:
     write({**GOOD, "hint": "h"})
     cfg.data.template = "Solve {it}."
     assert "names neither {prompt} nor a column (answer, hint, prompt)" in complaint(lambda: load_dataset(cfg, byte_tokenizer()))

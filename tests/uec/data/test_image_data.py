@@ -1,4 +1,4 @@
-"""Data sets with images: where they stand in a prompt, where they come from, and what does not fit together."""
+"""Data sets with images: their places in a prompt, their sources, and inconsistent rows."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cfg(make_config: Callable[..., Config], tmp_path: Path, model: Path) -> Config:
-    """Chats of at most 1000 tokens with the images of column `images`, from a file that a test writes; no evaluation."""
+    """Return a config for chats of at most 1000 tokens with images in column `images`, without evaluation."""
     cfg = make_config("data.max_prompt_tokens=1000", "data.chat=true")
     cfg.data.train, cfg.data.eval, cfg.model.path = str(tmp_path / "rows.jsonl"), None, str(model)
     return cfg
@@ -47,7 +47,7 @@ def cfg(make_config: Callable[..., Config], tmp_path: Path, model: Path) -> Conf
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
-    """Rows as a .jsonl file beside a.png, b.png and c.png; its path."""
+    """Return a function that writes rows to a .jsonl file beside a.png, b.png and c.png and returns its path."""
     for i, name in enumerate("abc"):
         (tmp_path / f"{name}.png").write_bytes(png(60 + 20 * i, 60))
 
@@ -81,7 +81,7 @@ def marked(text: str) -> str:
     return text.replace("<|vision_start|><|image_pad|><|vision_end|>", "<>")
 
 
-# --- where images stand
+# --- places of images
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
@@ -101,7 +101,7 @@ def marked(text: str) -> str:
         ("", "Find x.", "Find x."),
     ],
 )
-def test_images_stand_where_the_text_says_or_before_it(
+def test_images_are_at_the_marks_in_the_text_or_before_it(
     cfg: Config, write: Callable[..., str], images: Any, prompt: str, expected: str, chat: bool
 ) -> None:
     write({"prompt": prompt, "answer": "1", "images": images})
@@ -125,13 +125,13 @@ def test_rows_with_and_without_images_mix(cfg: Config, write: Callable[..., str]
     assert [marked(prompt.text) for prompt in load(cfg).train] == ["<>Find x.", "Find x.", "Find x.", "<><>Find x."]
 
 
-def test_the_template_may_say_where_the_image_stands(cfg: Config, write: Callable[..., str]) -> None:
+def test_the_template_may_hold_the_mark_of_an_image(cfg: Config, write: Callable[..., str]) -> None:
     write({**GOOD, "images": "a.png"})
     cfg.data.template = "Look: <image> {prompt} Think."
     assert marked(load(cfg).train[0].text) == "Look: <> Find x. Think."
 
 
-def test_a_rows_own_messages_may_hold_parts(cfg: Config, write: Callable[..., str]) -> None:
+def test_a_rows_messages_may_hold_parts(cfg: Config, write: Callable[..., str]) -> None:
     parts = [{"type": "text", "text": "Is "}, {"type": "image", "text": None}, {"type": "text", "text": " square?"}]
     turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": "No."}, {"role": "user", "content": "Why?"}]
     write({"prompt": turns, "answer": "1", "images": "a.png"})
@@ -141,7 +141,7 @@ def test_a_rows_own_messages_may_hold_parts(cfg: Config, write: Callable[..., st
     assert marked(shown) == "[system:Be brief.][user:Is <> square?][assistant:No.][user:Why? Think.][assistant:"
 
 
-def test_images_go_before_the_first_user_turn_of_messages_that_name_no_place(cfg: Config, write: Callable[..., str]) -> None:
+def test_images_go_before_the_first_user_message_without_marks(cfg: Config, write: Callable[..., str]) -> None:
     turns = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "a"}]},
@@ -175,7 +175,7 @@ def test_images_go_before_the_first_user_turn_of_messages_that_name_no_place(cfg
         ({"prompt": [{"role": "assistant", "content": "x"}], "images": "a.png"}, "0 x <image> in the text, and 1 images"),
     ],
 )
-def test_what_does_not_fit_together_is_named_with_its_row(
+def test_an_inconsistent_row_is_named(
     cfg: Config, write: Callable[..., str], row: dict[str, Any], message: str
 ) -> None:
     write({**GOOD, "images": "a.png"}, {"answer": "1", **row})
@@ -183,7 +183,7 @@ def test_what_does_not_fit_together_is_named_with_its_row(
     assert said.startswith("data.train: ") and "row 2: " in said and message in said
 
 
-def test_a_place_that_is_also_the_models_own_token_is_no_conflict(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:
+def test_a_mark_that_is_also_a_token_of_the_model_is_no_conflict(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:
     cfg.model.path = str(tiny_vlm.build("idefics3", tmp_path / "idefics3"))
     write({"prompt": "Is <image> more than <image>?", "answer": "1", "images": ["a.png", "b.png"]})
     assert load(cfg).train[0].text.count("<image>") == 2
@@ -409,11 +409,11 @@ def test_bad_images_end_with_status_2_before_anything_starts(
         return said
 
     assert "row 1: there is an image in 'images' (data.image_key)" in refused()
-    pictured = [f"model.path={model}", "data.chat=true", "reward.fn=exact"]
-    assert "row 2: " in (said := refused(*pictured)) and "cut.png is damaged" in said
-    assert "data.image.max_file_pixels=100" in refused(*pictured, "data.image.max_file_pixels=100")
-    assert "data.image.max_pixels=10" in refused(*pictured, "data.image.max_pixels=10")
-    assert "data.image.root" in refused(*pictured, f"data.image.root={tmp_path}/nowhere")
+    with_images = [f"model.path={model}", "data.chat=true", "reward.fn=exact"]
+    assert "row 2: " in (said := refused(*with_images)) and "cut.png is damaged" in said
+    assert "data.image.max_file_pixels=100" in refused(*with_images, "data.image.max_file_pixels=100")
+    assert "data.image.max_pixels=10" in refused(*with_images, "data.image.max_pixels=10")
+    assert "data.image.root" in refused(*with_images, f"data.image.root={tmp_path}/nowhere")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The estimate of memory: parameters and bytes by hand, what autograd really keeps, and what is said where it does not fit."""
+"""The memory estimate: parameters and bytes by hand, the tensors that autograd keeps, and the notes where memory is too small."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +106,7 @@ def test_a_micro_batch_has_no_more_tokens_than_a_step(make_config: Callable[...,
     assert micro_batch_tokens(cfg, WORST) == 2016
 
 
-def test_as_a_rule_half_is_kept_and_little_of_what_exploration_finds(make_config: Callable[..., Config]) -> None:
+def test_a_typical_workload_keeps_half_and_few_exploration_responses(make_config: Callable[..., Config]) -> None:
     cfg = make_config()  # 8 responses a prompt, 16 more if it is difficult
     assert micro_batch_tokens(cfg, worst_case(16)) == 32 * (16 + 24 * 19)
     assert micro_batch_tokens(cfg, typical(8)) == 32 * (8 + 4.25 * 19)
@@ -153,17 +153,17 @@ def test_gradient_checkpointing_and_smaller_micro_batches_take_less(seven: Calla
     assert activations("learner.micro_batch_tokens=8192") == pytest.approx(activations() / 2)
 
 
-def test_an_engine_takes_its_share_of_a_gpu_and_divides_weights_over_tensor_parallel_ranks(seven: Callable[..., Config]) -> None:
+def test_an_engine_takes_its_share_of_a_gpu_and_splits_its_weights(seven: Callable[..., Config]) -> None:
     cfg = seven("rollout.tensor_parallel=2", "rollout.gpu_memory=0.5", "rollout.kv_cache_mb=null")
     found = sizes(engine_memory(cfg, shape(), detect(cfg, "cuda"), GIB, 80 * GIB))
-    exchange = found.pop("buffers of the weight sync")
-    assert found["weights"] == SEVEN and exchange == 2 * GIB
+    buffers = found.pop("buffers of the weight sync")
+    assert found["weights"] == SEVEN and buffers == 2 * GIB
     assert sum(found.values()) == pytest.approx(40 * GIB)
     cfg.rollout.kv_cache_mb = 1024
     assert sizes(engine_memory(cfg, shape(), detect(cfg, "cuda"), GIB, 80 * GIB))["KV cache"] == GIB
 
 
-def test_on_cpu_an_engine_has_its_weights_twice_and_the_cache_that_was_asked_for(make_config: Callable[..., Config]) -> None:
+def test_on_cpu_an_engine_has_its_weights_twice_and_the_configured_cache(make_config: Callable[..., Config]) -> None:
     cfg = make_config("rollout.kv_cache_mb=null")
     found = sizes(engine_memory(cfg, shape_of(cfg.model), detect(cfg, "cpu"), 0))
     assert found["weights"] == found["weights packed for vLLM's CPU kernels"] == 4 * 802_816
@@ -195,7 +195,7 @@ def test_the_smallest_gpu_that_is_large_enough_is_named(seven: Callable[..., Con
     assert smallest_gpu(cfg, shape(70 * SEVEN), detect(cfg, "cuda"), WORST) is None
 
 
-def test_what_does_not_fit_is_said_with_what_helps(seven: Callable[..., Config]) -> None:
+def test_a_device_that_is_too_small_is_named_with_advice(seven: Callable[..., Config]) -> None:
     lines, notes = memory_report(seven("learner.ranks=1"), 23 * GIB, None, PROMPTS)
     assert any("of 23.0 GiB, on this machine without a GPU" in line for line in lines)
     assert notes[0].startswith("this machine's memory: ") and "learner.gradient_checkpointing=true" in notes[0]
@@ -204,7 +204,7 @@ def test_what_does_not_fit_is_said_with_what_helps(seven: Callable[..., Config])
     assert memory_report(seven("model.path=assets/countdown"), 23 * GIB, None, PROMPTS)[1] == []
 
 
-def test_what_cpus_cannot_do_is_a_note_and_gpus_are_told_all_the_same(seven: Callable[..., Config]) -> None:
+def test_a_setting_that_cpus_lack_is_a_note_and_gpus_are_still_estimated(seven: Callable[..., Config]) -> None:
     lines, notes = memory_report(seven("weights.backend=nccl"), 23 * GIB, None, PROMPTS)
     assert notes[0].startswith("not for this machine, which has no GPU: weights.backend=nccl needs CUDA devices")
     assert any(line.startswith("  1 learner GPU:") for line in lines)

@@ -21,7 +21,7 @@ def test_a_real_run_takes_what_was_estimated_within_a_fifth(tmp_path: Path) -> N
 
 
 @pytest.mark.e2e
-def test_the_default_run_takes_as_a_rule_what_its_dry_run_says(tmp_path: Path) -> None:
+def test_the_default_run_takes_the_typical_memory_of_its_dry_run(tmp_path: Path) -> None:
     cfg, found = measured(PROJECT / "assets/countdown", tmp_path, "train.steps=10")
     learner, engine, total = predicted(cfg, typical(prompt=7))
     assert max(found.of["learner"]) == pytest.approx(learner, rel=NEAR)

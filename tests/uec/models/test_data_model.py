@@ -1,4 +1,4 @@
-"""Where the model comes from: folders, hub names, tokenizers, and what is said when there is none."""
+"""Finding and checking a model: folders, hub names, tokenizers, and error messages."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from uec.system.hub import why_unreachable
 
 @pytest.fixture
 def folder(project: Path, tmp_path: Path) -> Path:
-    """A copy of the default model that a test may break."""
+    """Return a copy of the default model that a test may damage."""
     shutil.copytree(project / "assets/countdown", tmp_path / "model", ignore=shutil.ignore_patterns("data"))
     return tmp_path / "model"
 
@@ -58,14 +58,14 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert "is a file; give a folder" in complaint(lambda: resolve_model(ModelConfig(path=str(tmp_path / "file"))))
 
 
-def test_a_hub_name_without_a_hub_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_without_a_hub_is_an_error_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     said = complaint(lambda: resolve_model(ModelConfig(path="nobody/nothing")))
     assert "there is no folder nobody/nothing, and as a hub name it is not in the cache" in said and "HF_HUB_OFFLINE is set" in said
     monkeypatch.setattr(pretrained, "why_unreachable", lambda: "https://hub cannot be reached: no route")
     assert "https://hub cannot be reached: no route" in complaint(lambda: resolve_model(ModelConfig(path="nobody/nothing")))
 
 
-def test_a_cached_model_is_used_by_its_folder_when_the_hub_cannot_be_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_model_is_used_when_the_hub_is_unreachable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: str(folder / file))
     assert resolve_model(ModelConfig(path="some/model")) == str(folder)
 
@@ -90,7 +90,7 @@ def test_a_config_that_transformers_does_not_know_is_named(folder: Path) -> None
     assert "config.json of" in complaint(lambda: context_length(ModelConfig(path=str(folder))))
 
 
-def test_code_that_comes_with_a_model_is_not_run_unless_the_config_says_so(folder: Path) -> None:
+def test_a_models_code_is_not_run_unless_the_config_allows_it(folder: Path) -> None:
     edit(folder / "config.json", model_type="own", auto_map={"AutoConfig": "own.Config"})
     (folder / "own.py").write_text("raise SystemExit('code of the model ran')")
     assert "set model.trust_remote_code=true" in complaint(lambda: context_length(ModelConfig(path=str(folder))))
@@ -154,7 +154,7 @@ def test_an_existing_folder_is_not_written_over(tmp_path: Path) -> None:
     assert "exists; remove it" in complaint(lambda: smollm2.convert(tmp_path / "a.gguf", tmp_path))
 
 
-def test_the_smollm2_config_is_valid_and_its_own_reward_function_loads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_smollm2_config_is_valid_and_its_reward_function_loads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from uec.config.file import load_config
     from uec.config.validate import validate
     from uec.rewards.reward_function import load_reward

@@ -1,4 +1,4 @@
-"""The `entropy/` metrics: sums by kind and outcome, and what they become."""
+"""The `entropy/` metrics: sums by kind and outcome, and the metrics from them."""
 
 import pytest
 import torch
@@ -31,13 +31,13 @@ def test_metrics_of_four_tokens() -> None:
     assert entropy_metrics(FOUR, 4.0) == pytest.approx({f"entropy/{name}": value for name, value in expected.items()})
 
 
-def test_a_mean_over_no_token_is_left_out() -> None:
+def test_a_mean_over_no_tokens_is_absent() -> None:
     found = entropy_metrics(sums([0.5], [False], [True]), 1.0)
     assert set(found) == {"entropy/regular", "entropy/right", *(f"entropy/below_{edge:g}" for edge in BELOW)}
     assert entropy_metrics(sums([], [], []), 0.0) == {}
 
 
-def test_the_sums_have_the_names_that_the_tally_keeps_and_no_gradient() -> None:
+def test_the_sums_have_the_names_of_metric_sums_and_no_gradient() -> None:
     found = entropy_sums(torch.ones(2, requires_grad=True), torch.tensor([True, False]), torch.tensor([True, True]))
     assert set(found) == {"entropy", *ENTROPY_NAMES} and not any(value.requires_grad for value in found.values())
 

@@ -1,4 +1,4 @@
-"""Images: what a value of the image column may be, and what comes of every kind of file."""
+"""Image files: the values of the image column, and the RGB pixels of every kind of file."""
 
 import os
 import struct
@@ -39,7 +39,7 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 def only_pixel(content: bytes) -> tuple[int, ...]:
-    """The colour of an image of one colour."""
+    """Return the colour of an image of one colour."""
     image = open_image(content, LIMITS, "row 1")
     assert image.mode == "RGB"
     [(_, colour)] = image.getcolors()
@@ -73,7 +73,7 @@ def test_every_format_is_read(format: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
-def test_pixels_of_a_lossless_format_stay_as_they_are(format: str) -> None:
+def test_a_lossless_format_keeps_its_pixels(format: str) -> None:
     original = noise(17, 9)
     assert open_image(encoded(original, format), LIMITS, "row 1").tobytes() == original.tobytes()
 
@@ -102,7 +102,7 @@ def test_cmyk_and_grayscale_jpegs_become_rgb() -> None:
     assert red[0] > 250 and max(red[1:]) < 6
 
 
-def test_what_is_transparent_is_blended_over_white() -> None:
+def test_transparent_pixels_are_blended_over_white() -> None:
     assert only_pixel(encoded(Image.new("RGBA", (3, 3), (255, 0, 0, 0)))) == (255, 255, 255)
     assert only_pixel(encoded(Image.new("RGBA", (3, 3), (0, 0, 0, 51)))) == (204, 204, 204)  # 255 * (1 - 51 / 255)
     assert only_pixel(encoded(Image.new("LA", (3, 3), (0, 51)))) == (204, 204, 204)
@@ -127,7 +127,7 @@ def test_palettes_with_and_without_transparency_keep_their_colours() -> None:
     [(1, (3, 2), (0, 0)), (2, (3, 2), (2, 0)), (3, (3, 2), (2, 1)), (4, (3, 2), (0, 1))]
     + [(5, (2, 3), (0, 0)), (6, (2, 3), (1, 0)), (7, (2, 3), (1, 2)), (8, (2, 3), (0, 2))],
 )
-def test_an_image_is_turned_as_its_exif_orientation_says(orientation: int, size: tuple[int, int], corner: tuple[int, int]) -> None:
+def test_an_image_is_rotated_by_its_exif_orientation(orientation: int, size: tuple[int, int], corner: tuple[int, int]) -> None:
     original = Image.new("RGB", (3, 2))
     original.putpixel((0, 0), RED)
     exif = original.getexif()
@@ -147,7 +147,7 @@ def test_broken_exif_data_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_of_an_animation_the_first_frame_is_taken(format: str) -> None:
+def test_an_animation_gives_its_first_frame(format: str) -> None:
     options: dict[str, Any] = {"lossless": True} if format == "WEBP" else {}
     content = encoded(Image.new("RGB", (8, 8), RED), format, save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")], **options)
     assert only_pixel(content) == RED
@@ -190,7 +190,7 @@ def test_a_file_that_is_cut_off_is_found(format: str, tmp_path: Path) -> None:
     [b"", b"no image at all", b"<svg xmlns='http://www.w3.org/2000/svg'/>", encoded(noise(9, 9), "PPM"), encoded(noise(16, 16), "ICO")],
     ids=["empty", "text", "svg", "ppm", "ico"],
 )
-def test_what_is_no_image_of_a_known_format_is_refused_with_the_list(content: bytes) -> None:
+def test_an_unknown_format_is_refused_with_the_list_of_formats(content: bytes) -> None:
     said = complaint(lambda: open_image(content, LIMITS, "row 1"))
     assert "row 1: the image in the data is no image that can be read; expected PNG, JPEG, WEBP, GIF, BMP, TIFF" in said
 
@@ -201,7 +201,7 @@ def test_pixels_of_32_bits_are_refused() -> None:
 
 
 @given(st.data())
-def test_damaged_data_are_read_or_refused_and_never_anything_else(data: st.DataObject) -> None:
+def test_damaged_data_are_either_read_or_refused(data: st.DataObject) -> None:
     content = bytearray(encoded(noise(12, 12), data.draw(st.sampled_from(FORMATS))))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -211,8 +211,8 @@ def test_damaged_data_are_read_or_refused_and_never_anything_else(data: st.DataO
         assert str(error).startswith("row 1: ")
 
 
-def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
+def test_a_path_that_is_no_regular_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # opening it would block
     for path in (tmp_path / "missing.png", tmp_path, tmp_path / "pipe", tmp_path / ("x" * 300)):
         assert complaint(lambda path=path: open_image(path, LIMITS, "row 2")).startswith(f"row 2: {path} is ")
 
@@ -275,7 +275,7 @@ def test_a_relative_path_of_a_dataset_of_the_hub_needs_a_root(tmp_path: Path) ->
     assert found("/a.png", None) == [Path("/a.png")]
 
 
-def test_paths_begin_at_the_root_and_may_not_leave_it(tmp_path: Path) -> None:
+def test_paths_start_at_the_root_and_may_not_leave_it(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "inside").mkdir(parents=True)
     (tmp_path / "outside").mkdir()
@@ -291,14 +291,14 @@ def test_paths_begin_at_the_root_and_may_not_leave_it(tmp_path: Path) -> None:
         assert said.startswith("row 1: ") and f"is not in data.image.root={root}" in said
 
 
-def test_a_root_that_is_not_there_is_named() -> None:
+def test_a_missing_root_is_named() -> None:
     assert "data.image.root: there is no folder /nowhere" in complaint(lambda: found("a.png", root="/nowhere"))
 
 
-# --- side by side, and into the run folder
+# --- decoding in parallel, and files in the run folder
 
 
-def test_images_are_decoded_side_by_side_and_the_first_bad_one_is_named(tmp_path: Path) -> None:
+def test_images_are_decoded_in_parallel_and_the_first_bad_one_is_named(tmp_path: Path) -> None:
     images: dict[Any, str] = {encoded(noise(5 + i, 7, i)): f"row {i}" for i in range(40)}
     assert list(measure_images(images, LIMITS).values()) == [(7, 5 + i) for i in range(40)]
     images = {**images, tmp_path / "missing.png": "row 41", b"text": "row 42"}
@@ -306,7 +306,7 @@ def test_images_are_decoded_side_by_side_and_the_first_bad_one_is_named(tmp_path
     assert measure_images({}, LIMITS) == {}
 
 
-def test_a_long_decoding_is_said_once_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_decoding_is_reported_once_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     images = {encoded(noise(5, 7, i)): "row" for i in range(5)}
     measure_images(images, LIMITS)
     assert capsys.readouterr() == ("", "")
@@ -333,7 +333,7 @@ def test_embedded_images_become_files_named_after_their_content(tmp_path: Path) 
     assert (tmp_path / "images" / names[1]).read_bytes() == jpeg
 
 
-def test_a_file_that_is_there_stays_and_a_spoiled_one_is_written_again(tmp_path: Path) -> None:
+def test_an_existing_file_stays_and_a_damaged_one_is_rewritten(tmp_path: Path) -> None:
     content = encoded(noise(5, 5))
     dataset = Dataset([prompt(0, file_name(content))], [], 0, 0, {file_name(content): content})
     path = Path(write_images(dataset, tmp_path).train[0].images[0])

@@ -1,4 +1,4 @@
-"""Linear layers through oneDNN: the same numbers and gradients as PyTorch's own."""
+"""Linear layers through oneDNN: the same numbers and gradients as PyTorch's."""
 
 import pytest
 import torch
@@ -24,14 +24,14 @@ def test_outputs_and_gradients_are_those_of_pytorch(shape, bias):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_inputs_that_are_not_contiguous_are_read_as_they_stand():
+def test_inputs_that_are_not_contiguous_are_read_correctly():
     torch.manual_seed(0)
     layer = nn.Linear(3, 2)
     input = torch.randn(3, 6).t()
     torch.testing.assert_close(linear(input, layer.weight, layer.bias), nn.functional.linear(input, layer.weight, layer.bias))
 
 
-def test_no_tokens_and_other_dtypes_go_the_usual_way():
+def test_no_tokens_and_other_dtypes_use_pytorch():
     layer = nn.Linear(3, 2)
     assert linear(torch.empty(0, 3), layer.weight, layer.bias).shape == (0, 2)
     half = layer.to(torch.bfloat16)

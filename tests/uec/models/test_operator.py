@@ -1,4 +1,4 @@
-"""DeepSpeed's operator is loaded whatever a killed process left behind."""
+"""DeepSpeed's operator loads despite a lock that a killed process left behind."""
 
 import os
 import shutil

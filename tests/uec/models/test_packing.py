@@ -1,4 +1,4 @@
-"""Micro-batches by token budget: every row once, budget kept, ranks in step and balanced."""
+"""Micro-batches by token budget: each row once, within the budget, and balanced over ranks."""
 
 import math
 
@@ -13,12 +13,12 @@ LENGTHS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 60)), max_size=8
 
 
 def apart(lengths: list[int], responses: list[int]) -> list[Length]:
-    """Responses of these lengths, prompt included, each to a prompt of its own."""
+    """Return responses of these lengths, prompt included, to different prompts."""
     return [Length(number, length - response, response) for number, (length, response) in enumerate(zip(lengths, responses, strict=True))]
 
 
 def batches(share: UpdatePlan) -> list[list[int]]:
-    """Responses of the whole batch in each of a rank's micro-batches."""
+    """Return the responses, numbered in the whole batch, in each of a rank's micro-batches."""
     return [[share.responses[i] for row in batch for i in row] for step in share.steps for batch in step]
 
 
@@ -57,14 +57,14 @@ def test_tokens_count_the_responses_of_a_step_over_all_ranks(rows, ranks, budget
     assert all(share.tokens == shares[0].tokens for share in shares)
 
 
-def test_rows_of_like_length_share_a_micro_batch():
-    # 8 + 8 + 8 and 2 + 2 + 2 fit into 24 tokens without padding; dealt out as they come, 8 tokens would stand beside 2.
+def test_rows_of_similar_length_share_a_micro_batch():
+    # 8 + 8 + 8 and 2 + 2 + 2 fit into 24 tokens without padding; in their given order, 8 tokens would share a micro-batch with 2.
     [share] = plan(apart([8, 2, 8, 2, 8, 2], [1] * 6), ranks=1, micro_batch_tokens=24, optimizer_steps=1, seed=0)
     assert [sorted(batch) for batch in batches(share)] == [[0, 2, 4], [1, 3, 5]]
     assert (share.tokens, share.counts) == ([6], [6])
 
 
-def test_a_row_longer_than_the_budget_has_a_micro_batch_of_its_own():
+def test_a_row_longer_than_the_budget_has_a_separate_micro_batch():
     [share] = plan(apart([100, 5, 5], [50, 2, 2]), ranks=1, micro_batch_tokens=10, optimizer_steps=1, seed=0)
     assert [sorted(batch) for batch in batches(share)] == [[0], [1, 2]]
 
@@ -74,7 +74,7 @@ def test_a_row_longer_than_the_budget_does_not_raise_it_for_the_others():
     assert [sorted(batch) for batch in batches(share)] == [[0], [1], [2]]
 
 
-def test_what_fits_into_one_micro_batch_is_still_shared_among_the_ranks():
+def test_rows_that_fit_into_one_micro_batch_are_still_spread_over_the_ranks():
     shares = plan(apart([10] * 8, [4] * 8), ranks=2, micro_batch_tokens=1000, optimizer_steps=1, seed=0)
     assert [len(share.responses) for share in shares] == [4, 4]
 
@@ -97,10 +97,10 @@ def test_ranks_carry_about_equal_loads():
     assert sum(loads) <= 1.05 * sum(lengths)  # padding included
 
 
-def test_optimizer_steps_get_random_rows_of_like_lengths():
+def test_optimizer_steps_get_random_rows_of_similar_lengths():
     lengths = list(range(1, 41))
     [share] = plan(apart(lengths, lengths), ranks=1, micro_batch_tokens=10_000, optimizer_steps=4, seed=0)
-    # Of each four rows next in length every step has one, so totals differ by at most 3 for each of the 10.
+    # Each step has one of every four rows adjacent in length, so totals differ by at most 3 for each of the 10.
     assert [len(step[0]) for step in share.steps] == [10, 10, 10, 10]
     assert max(share.tokens) - min(share.tokens) <= 30
     rows = [{share.responses[i] for row in step[0] for i in row} for step in share.steps]
@@ -110,7 +110,7 @@ def test_optimizer_steps_get_random_rows_of_like_lengths():
     assert [{other.responses[i] for row in step[0] for i in row} for step in other.steps] != rows
 
 
-def test_padding_that_costs_more_than_a_micro_batch_is_not_taken():
+def test_padding_that_costs_more_than_a_micro_batch_is_avoided():
     # Together 44 rows of 100 tokens: 3600 of 4400 are padding. Apart 4 x 100 and 40 x 10.
     [share] = plan(apart([100] * 4 + [10] * 40, [1] * 44), ranks=1, micro_batch_tokens=10_000, optimizer_steps=1, seed=0)
     assert [len(batch) for batch in share.steps[0]] == [4, 40]
@@ -119,14 +119,14 @@ def test_padding_that_costs_more_than_a_micro_batch_is_not_taken():
     assert [len(batch) for batch in share.steps[0]] == [8]
 
 
-def test_micro_batches_are_no_more_than_the_budget_asks_for():
+def test_there_are_no_more_micro_batches_than_the_budget_requires():
     lengths = [7] * 100
     [share] = plan(apart(lengths, lengths), ranks=1, micro_batch_tokens=70, optimizer_steps=1, seed=0)
     assert len(share.steps[0]) == math.ceil(100 / (70 // 7))
 
 
 def tokens(row: list[Length]) -> int:
-    """Of a prompt with its responses."""
+    """Return the length of a prompt with its responses."""
     return row[0].prompt_tokens + sum(one.response_tokens for one in row)
 
 

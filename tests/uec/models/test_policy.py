@@ -1,4 +1,4 @@
-"""Log-probabilities and entropies against plain transformers, and what stands between a rollout and a forward pass."""
+"""Log-probabilities and entropies against plain transformers, and the tensors between a trajectory and a forward pass."""
 
 import math
 from pathlib import Path
@@ -49,17 +49,17 @@ def sequences(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def continuations(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[Continuation]:
-    """Each to a prompt of its own."""
+    """Return continuations of different prompts."""
     return [Continuation(number, *pair) for number, pair in enumerate(pairs)]
 
 
 def laid_out(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Rows:
-    """Each in a row of its own."""
+    """Return tensors with one continuation per row."""
     return LAYOUT.rows([[one] for one in continuations(pairs)], {})
 
 
 def plain_logits(hf: torch.nn.Module, prompt: np.ndarray, response: np.ndarray) -> Tensor:
-    """Logits [T, V] of a response's tokens from transformers alone: one row, no padding."""
+    """Return logits [T, V] of a response's tokens by transformers alone: one row, no padding."""
     ids = torch.from_numpy(np.concatenate([prompt, response])).long()[None]
     return hf(input_ids=ids).logits[0, len(prompt) - 1 : -1].double()
 
@@ -76,13 +76,13 @@ def share(advantages: list[float], right: list[bool]) -> UpdatePlan:
     return UpdatePlan([], [], [], [], advantages=advantages, right=right)
 
 
-def test_scores_are_those_of_plain_transformers_row_by_row():
+def test_logprobs_and_entropies_equal_those_of_plain_transformers():
     hf, rows = qwen2(), sequences(12)
     temperatures = [1.0, 1.2, 0.7] * 4
     for chunk_mb, hidden_rows in ((256, None), (1, 5)):
         policy = Policy(hf, chunk_mb, VOCAB)
         if hidden_rows:
-            policy.head.rows = hidden_rows  # several pieces, the last one short
+            policy.head.rows = hidden_rows  # several chunks, the last one short
         batch = laid_out(rows)
         spread = torch.tensor(np.repeat(np.float32(temperatures), [len(r) for _, r in rows]))
         with torch.no_grad():
@@ -142,7 +142,7 @@ def test_ids_beyond_the_tokenizer_get_no_probability():
         pytest.param(lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4)), id="gpt2-absolute-positions"),
     ],
 )
-def test_architectures_are_scored_as_their_own_forward_does(hf):
+def test_architectures_have_the_logprobs_of_their_forward_pass(hf):
     torch.manual_seed(0)
     model = hf()
     without_dropout(model)
@@ -150,7 +150,7 @@ def test_architectures_are_scored_as_their_own_forward_does(hf):
     assert verify(policy, policy, PACKED if full_attention(model.config) else LAYOUT) is None  # raises where they differ
 
 
-def test_a_model_that_does_more_to_its_logits_is_refused_by_name():
+def test_a_model_that_transforms_its_logits_in_an_unknown_way_is_refused():
     class Sharpened(Qwen2ForCausalLM):
         def forward(self, *args, **kwargs):
             out = super().forward(*args, **kwargs)
@@ -170,7 +170,7 @@ def test_a_model_that_does_more_to_its_logits_is_refused_by_name():
         pytest.param(lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0.5)), id="modules"),
     ],
 )
-def test_a_model_in_training_mode_drops_nothing_and_keeps_its_config(hf):
+def test_a_model_in_training_mode_has_no_dropout_and_keeps_its_config(hf):
     model = hf()
     config = model.config.to_dict()
     without_dropout(model)
@@ -196,7 +196,7 @@ def test_gradient_checkpointing_changes_no_gradient():
         torch.testing.assert_close(plain, recomputed, atol=1e-6, rtol=1e-6)
 
 
-def test_sequences_come_back_in_their_order_whatever_the_budget():
+def test_sequences_keep_their_order_under_every_budget():
     policy = Policy(qwen2(), 256, VOCAB)
     rows = [*sequences(9), (np.array([3, 4]), np.empty(0, np.int32))]
     together = sequence_logprobs(policy, continuations(rows), LAYOUT, {}, 10_000)
@@ -216,7 +216,7 @@ def test_rows_are_padded_on_the_right_and_point_at_their_response_tokens():
     assert (rows.counts, rows.tokens) == ([1, 3], 7)
 
 
-def test_no_rows_still_make_a_forward_and_a_backward_pass():
+def test_no_rows_still_run_a_forward_and_a_backward_pass():
     policy = Policy(qwen2(), 256, VOCAB)
     batch = collate([], [], [], LAYOUT, {})
     scores = policy(batch.rows, batch.temperatures_N)
@@ -267,7 +267,7 @@ def test_a_loaded_model_has_the_dtype_asked_for(tmp_path: Path):
     assert hf.config.attention_dropout == 0.1
 
 
-def test_rows_keep_a_copy_of_what_they_split():
+def test_split_values_are_copies():
     rows = Rows(torch.zeros(1, 3, dtype=torch.long), torch.zeros(2, dtype=torch.long), torch.tensor([0, 1]), torch.tensor([1, 2]), [2], 3)
     values = torch.tensor([1.0, 2.0])
     [part] = rows.split(values)
@@ -276,7 +276,7 @@ def test_rows_keep_a_copy_of_what_they_split():
 
 
 def shared(pairs: list[tuple[int, int, int]], seed: int = 0) -> list[list[Continuation]]:
-    """Rows of a prompt of P tokens with k responses of up to T."""
+    """Return rows, each a prompt of P tokens with k responses of up to T tokens."""
     rng = np.random.default_rng(seed)
     rows = []
     for number, (p, k, t) in enumerate(pairs):
@@ -298,7 +298,7 @@ def test_a_packed_row_holds_each_prompt_once_and_its_responses_begin_where_it_en
 
 
 def seen(rows: Rows) -> list[list[int]]:
-    """The places that each token of a packed row looks at, by its blocks."""
+    """Return the columns to which each token of a packed row attends, by its blocks."""
     found: dict[int, list[int]] = {}
     for block in rows.blocks.blocks:
         T = block.query_ST.shape[1]
@@ -308,16 +308,16 @@ def seen(rows: Rows) -> list[list[int]]:
                 looks = [j <= t for j in range(T)] if block.mask_S1TK is None else block.mask_S1TK[s, 0, t].tolist()
                 found[len(found)] = [queries[t], *(key for key, look in zip(keys, looks, strict=True) if look)]
     chosen = [found[place] for place in rows.blocks.place_N.tolist()]
-    assert [token[0] for token in chosen] == list(range(rows.tokens))  # each is computed at its own place
+    assert [token[0] for token in chosen] == list(range(rows.tokens))  # each query has its place in the output
     return [sorted(token[1:]) for token in chosen]
 
 
-def test_a_prompt_looks_at_itself_and_a_response_at_its_prompt_and_at_itself():
+def test_a_prompt_attends_to_itself_and_a_response_to_its_prompt_and_itself():
     def group(number: int, prompt: int, *responses: int) -> list[Continuation]:
         return [Continuation(number, np.ones(prompt, np.int32), np.ones(response, np.int32)) for response in responses]
 
     assert seen(PACKED.rows([group(0, 2, 1, 2), group(1, 1, 1)], {})) == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 1, 3, 4], [5], [5, 6]]
-    # Of very different lengths, in blocks of their own, with empty ones, and with some so long that their prompt is joined to them.
+    # Very different lengths in separate blocks, empty responses, and responses so long that they are joined to their prompt.
     sizes = [(40, (3, 70, 0, 20)), (1, (17,)), (9, (0,)), (20, (1, 1)), (4, (90, 2, 92)), (11, (75, 76))]
     expected: list[list[int]] = []
     for prompt, responses in sizes:
@@ -360,7 +360,7 @@ def test_banned_tokens_get_no_probability_and_entropy_stays_finite():
     np.testing.assert_allclose(entropies, math.log(VOCAB - 3), rtol=1e-6)
 
 
-def test_a_model_with_sliding_windows_is_not_packed_and_one_that_heeds_no_blocks_is_refused():
+def test_sliding_windows_are_not_packed_and_a_model_that_ignores_blocks_is_refused():
     assert not full_attention(Gemma2Config(**SIZES, head_dim=8))
     assert full_attention(Qwen2Config(**SIZES))
 
@@ -376,7 +376,7 @@ def test_a_model_with_sliding_windows_is_not_packed_and_one_that_heeds_no_blocks
     assert verify(policy, policy, LAYOUT) is None
 
 
-def test_a_model_whose_attention_is_its_own_is_refused_with_packed_rows_and_taken_without():
+def test_a_model_with_custom_attention_is_refused_only_with_packed_rows():
     class Own(Qwen2ForCausalLM):
         _supports_attention_backend = False
 

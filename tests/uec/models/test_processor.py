@@ -1,4 +1,4 @@
-"""A vision-language model's processor: the tokens of images are those that transformers makes of them."""
+"""A vision-language model's processor: it gives the image tokens and features of plain transformers."""
 
 import json
 import random
@@ -27,7 +27,7 @@ KINDS = ("RGB", "RGBA", "P", "L", "1", "exif")
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny model of a family."""
+    """Return a function from a family to the folder of its tiny model."""
     made: dict[str, Path] = {}
 
     def folder(family: str) -> Path:
@@ -40,7 +40,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def copy(folders: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """A model's folder that a test may spoil."""
+    """Return a function that copies a model's folder, so that a test may damage it."""
     return lambda family: Path(shutil.copytree(folders(family), tmp_path / family))
 
 
@@ -58,7 +58,7 @@ def complaint(action: Callable[[], Any]) -> str:
 
 
 def random_image(rng: random.Random, kind: str) -> Image.Image:
-    """Of an odd size; some are one pixel, some as long as the processors take."""
+    """Return an image of a random size; some have one pixel, some the greatest length that processors accept."""
     size = rng.choice([(rng.randint(1, 200), rng.randint(1, 200)), (rng.randint(1, 60), rng.randint(1, 60)), (1, 1), (1, 190), (380, 2)])
     noise = np.frombuffer(rng.randbytes(size[0] * size[1] * 3), np.uint8).reshape(size[1], size[0], 3)
     image = Image.fromarray(noise)
@@ -66,7 +66,7 @@ def random_image(rng: random.Random, kind: str) -> Image.Image:
 
 
 def write_rows(folder: Path, per_prompt: list[int], seed: int = 0) -> tuple[list[dict[str, Any]], list[list[Image.Image]]]:
-    """Rows of train.jsonl with so many images each, of every kind, and the images as transformers is to be given them."""
+    """Return rows with the given numbers of images, of all kinds, and the upright images for transformers."""
     rng = random.Random(seed)
     rows, upright = [], []
     for number, count in enumerate(per_prompt):
@@ -152,7 +152,7 @@ def test_tiles_are_within_one_span(folders: Callable[[str], Path]) -> None:
     assert names[begin] == names[end - 1] == "<image>" and "<image>" not in names[:begin] + names[end:]
 
 
-def test_a_size_is_asked_for_once(folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_processor_runs_once_per_size(folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     processor = load(folders("qwen2_vl"))
     before = processor.expand([processor.image_token_id], [(61, 83)])
     monkeypatch.setattr(processor, "processor", None)
@@ -200,7 +200,7 @@ def test_features_are_those_of_the_plain_processor(family: str, folders: Callabl
         assert features.tokens == (prompt.tokens == processor.feature_id).sum()
 
 
-def test_digests_tell_images_and_settings_apart(folders: Callable[[str], Path]) -> None:
+def test_digests_differ_between_images_and_between_settings(folders: Callable[[str], Path]) -> None:
     processor, smaller = load(folders("qwen2_vl")), load(folders("qwen2_vl"), ImageConfig(max_pixels=10_000))
     black, white = Image.new("RGB", (60, 80)), Image.new("RGB", (60, 80), "white")
     turned = Image.new("RGB", (80, 60))
@@ -216,7 +216,7 @@ def test_digests_tell_images_and_settings_apart(folders: Callable[[str], Path]) 
     assert digests(smaller, black) != first[:1]
 
 
-def test_an_image_that_was_changed_since_is_found(folders: Callable[[str], Path], cfg: Config, tmp_path: Path) -> None:
+def test_a_changed_image_is_detected(folders: Callable[[str], Path], cfg: Config, tmp_path: Path) -> None:
     write_rows(tmp_path, [0, 1])
     processor = load(folders("qwen2_vl"))
     prompt = load_dataset(cfg, processor.tokenizer, processor).train[1]
@@ -224,7 +224,7 @@ def test_an_image_that_was_changed_since_is_found(folders: Callable[[str], Path]
         processor.features(prompt, [Image.new("RGB", (140, 140))])
 
 
-def test_a_plain_prompt_with_a_begin_token_of_the_tokenizer_has_features(copy: Callable[[str], Path], cfg: Config, tmp_path: Path) -> None:
+def test_a_plain_prompt_with_the_tokenizers_begin_token_has_features(copy: Callable[[str], Path], cfg: Config, tmp_path: Path) -> None:
     folder = copy("qwen2_vl")
     settings = json.loads((folder / "tokenizer.json").read_text())
     settings["post_processor"] = {
@@ -280,7 +280,7 @@ def test_a_processor_that_cannot_be_loaded_is_named(copy: Callable[[str], Path])
     assert f"the processor of {folder} cannot be loaded" in complaint(lambda: load(folder))
 
 
-def test_an_older_models_preprocessor_config_does_as_well(copy: Callable[[str], Path]) -> None:
+def test_an_older_models_preprocessor_config_is_accepted(copy: Callable[[str], Path]) -> None:
     folder = copy("qwen2_vl")
     before = load(folder).expand([load(folder).image_token_id], [(60, 80)])
     (folder / "processor_config.json").unlink()
@@ -290,7 +290,7 @@ def test_an_older_models_preprocessor_config_does_as_well(copy: Callable[[str], 
     assert load(folder).expand([load(folder).image_token_id], [(60, 80)]) == before
 
 
-def test_a_family_whose_images_have_no_tokens_of_their_own_is_refused(
+def test_a_family_without_separate_image_tokens_is_refused(
     folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Processor, "replacement", lambda self, size: [200, self.image_token_id, 200])
@@ -298,7 +298,7 @@ def test_a_family_whose_images_have_no_tokens_of_their_own_is_refused(
 
 
 @pytest.mark.parametrize("family", tiny_vlm.QWEN)
-def test_limits_of_the_area_bound_an_images_tokens(family: str, folders: Callable[[str], Path]) -> None:
+def test_limits_of_the_area_limit_an_images_tokens(family: str, folders: Callable[[str], Path]) -> None:
     side = 32 if family == "qwen3_vl" else 28
     processor = load(folders(family), ImageConfig(min_pixels=(3 * side) ** 2, max_pixels=(4 * side) ** 2))
     assert len(processor.replacement((1, 1))) == 9
@@ -314,7 +314,7 @@ def test_limits_that_exclude_each_other_are_named(folders: Callable[[str], Path]
 
 
 @pytest.mark.parametrize("family", ["internvl", "idefics3"])
-def test_limits_that_a_family_does_not_know_are_refused(family: str, folders: Callable[[str], Path]) -> None:
+def test_limits_that_a_family_does_not_support_are_refused(family: str, folders: Callable[[str], Path]) -> None:
     said = complaint(lambda: load(folders(family), ImageConfig(max_pixels=10_000)))
     assert said.startswith("data.image.max_pixels=10000: the ") and "has no such setting" in said
 

@@ -1,4 +1,4 @@
-"""Vision-language models of five families as policies, against their own forward pass on one sequence at a time."""
+"""Vision-language models of five families as policies, against transformers' forward pass on one sequence at a time."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,7 +53,7 @@ def weighted(logprobs_N: Tensor) -> Tensor:
 
 
 def same(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | None]) -> None:
-    """Gradients equal, up to rounding; without one is without one."""
+    """Assert that gradients are equal up to rounding, and that the same parameters have none."""
     assert ours.keys() == theirs.keys()
     for name, gradient in ours.items():
         expected = theirs[name]
@@ -63,10 +63,10 @@ def same(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | None]) -> No
             torch.testing.assert_close(gradient, expected, atol=atol, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
 
 
-# --- scores and gradients
+# --- log-probabilities and gradients
 
 
-def test_responses_that_share_a_row_with_images_are_scored_as_by_the_models_own_forward(family: Family) -> None:
+def test_responses_that_share_a_row_with_images_have_the_logprobs_of_transformers(family: Family) -> None:
     policy, layout = family.policy()
     rows = layout.rows(family.rows, family.images)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_responses_that_share_a_row_with_images_are_scored_as_by_the_models_own_
         np.testing.assert_allclose(mine, other, atol=1e-4)
 
 
-def test_micro_batches_of_every_budget_score_alike(family: Family) -> None:
+def test_every_budget_gives_the_same_logprobs(family: Family) -> None:
     sequences = [one for row in family.rows for one in row]
     theirs = family.plain(family.plain_model())
     for budget, packed in ((10_000, True), (150, True), (150, False), (1, False)):
@@ -100,7 +100,7 @@ def test_gradients_of_shared_rows_are_those_of_plain_forward_passes(family: Fami
     same(grads(policy.hf), grads(hf))
 
 
-def test_gradients_of_shared_rows_are_those_of_rows_of_their_own(family: Family) -> None:
+def test_gradients_of_shared_rows_are_those_of_separate_rows(family: Family) -> None:
     found = []
     for packed, rows in ((True, family.rows), (False, [[one] for row in family.rows for one in row])):
         policy, layout = family.policy(packed)
@@ -165,7 +165,7 @@ def test_positions_are_those_that_the_model_gives_each_sequence_alone(qwen: Fami
         begin += size + sum(len(response.tokens) for response in row)
 
 
-def test_an_image_takes_positions_of_its_own_in_the_qwen_families_only(family: Family) -> None:
+def test_image_tokens_have_3d_positions_in_the_qwen_families_only(family: Family) -> None:
     _, layout = family.policy(packed=False)
     rows = layout.rows([row[:1] for row in family.rows], family.images)
     if family.name in tiny_vlm.QWEN:
@@ -261,13 +261,13 @@ def test_a_frozen_tower_is_not_among_what_is_trained(family: Family) -> None:
         policy.zero_grad()
 
 
-def test_a_tower_that_is_not_there_cannot_be_frozen() -> None:
+def test_a_model_without_a_tower_cannot_freeze_it() -> None:
     hf = Qwen2ForCausalLM(Qwen2Config(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1))
     with pytest.raises(BadInput, match=r"model.freeze_vision_tower=true.*Qwen2ForCausalLM.*no vision tower"):
         make_policy_model(Policy(hf, 256, 8), ModelConfig(freeze_vision_tower=True))
 
 
-def test_the_tower_has_its_own_share_of_the_learning_rate(family: Family) -> None:
+def test_the_tower_has_a_separate_learning_rate(family: Family) -> None:
     policy, _ = family.policy()
     tower = tower_names(policy.hf)
     names = {id(parameter): name for name, parameter in policy.hf.named_parameters()}
