@@ -1,4 +1,4 @@
-"""What true entropies cost the learner: a policy's forward and backward pass with them, against log-probabilities alone."""
+"""Cost of exact entropies for the learner: a policy's forward and backward pass with them, against log-probabilities alone."""
 
 import asyncio
 import time
@@ -23,11 +23,11 @@ PAIRS = 12
 TARGET = Target(1.10)
 CHUNK_MB = 256
 WIDE = {"vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 8, "num_attention_heads": 9, "num_key_value_heads": 3}
-"""Width and vocabulary of SmolLM2-135M, a quarter of its depth, random weights: where the vocabulary weighs."""
+"""Width and vocabulary of SmolLM2-135M with a quarter of its depth and random weights: the vocabulary dominates the cost."""
 
 
 class LogprobsOnly(Head):
-    """The bound: one cross entropy, no entropy, no chunks."""
+    """The bound: one cross entropy, without entropies and chunks."""
 
     def forward(self, hidden_ND: Tensor, targets_N: Tensor, temperatures_N: Tensor | None) -> TokenScores:
         logprobs_N = -F.cross_entropy(self._logits(hidden_ND).float(), targets_N, reduction="none")

@@ -30,7 +30,6 @@ from uec.models.pretrained import load_tokenizer
 from uec.models.processor import Processor, load_processor
 from uec.run_folder import RunFolder
 from uec.system.platform import Platform, detect
-from uec.system.process_env import import_path
 from uec.tracking.tracker import Tracker
 from uec.types import ImageFeatures, PromptRollouts
 
@@ -129,9 +128,8 @@ async def explore(controller: Controller, prompts: list[int]) -> tuple[list[Prom
 
 def create(spec: ActorSpec, log: Path) -> Any:
     """Create one actor of a run."""
-    environment = {"env_vars": {"TOKENIZERS_PARALLELISM": "false", **import_path(), **spec.environment}}
     actor = ray.remote(logged(spec.actor, log)).options(
-        num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=spec.concurrency, runtime_env=environment
+        num_cpus=spec.cpus, num_gpus=spec.gpus, max_concurrency=spec.concurrency, runtime_env=spec.runtime_env
     )
     return actor.remote(*spec.args)
 

@@ -12,7 +12,8 @@ from statistics import fmean, median
 from bench.memory import PeakMemory
 from bench.metric import Metric, Target
 from bench.task import TEXT
-from uec.config.file import PROJECT, load_config
+from uec.config.file import load_config
+from uec.config.presets import PROJECT
 from uec.errors import RunFailed
 from uec.tracking.metrics_file import METRICS_FILE, read_metrics
 

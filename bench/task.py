@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from uec.config.file import PROJECT, load_config
+from uec.config.file import load_config
+from uec.config.presets import PROJECT
 from uec.config.schema import Config
 
 TEXT = PROJECT / "configs/llm.yaml"

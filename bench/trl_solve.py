@@ -1,4 +1,4 @@
-"""Seconds of training to a held-out pass@16: UEC-RL, our GRPO, and TRL's GRPOTrainer.
+"""Seconds of training to a held-out pass@16: UEC-RL, our GRPO and TRL's GRPOTrainer.
 
 Each side begins with the same checkpoint and trains until it reaches the goal, for at most CAP steps. Every EVERY steps the same
 evaluator judges its policy (bench/trl/judge.py), which is not timed. The result names a side that does not reach the goal: this is
@@ -20,7 +20,8 @@ from bench.task import TEXT, default_config
 from bench.trl.environment import ready
 from bench.trl.sides import ENVIRONMENT, THREADS, trainer
 from bench.turns import Block
-from uec.config.file import PROJECT, load_config
+from uec.config.file import load_config
+from uec.config.presets import PROJECT
 from uec.config.schema import Config
 from uec.eval.pass_at_k import mean_pass_at_k
 from uec.types import Prompt

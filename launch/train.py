@@ -1,4 +1,4 @@
-"""The entry of `ray job submit --working-dir . -- python -m launch.train configs/llm.yaml`: the same as `uec train`."""
+"""Run `uec train` in a Ray job: `ray job submit --working-dir . -- python -m launch.train configs/llm.yaml`."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""The last part of set-up: a short training run, so that everything that is compiled or inspected once a machine is in its cache.
+"""The last part of set-up: a short training run that fills the caches of compiled code on this machine.
 
-Without it the first run would wait for DeepSpeed's communication operator and vLLM's sampler (about a minute each), and
-it shows that what was installed works together. The run is the default one, cut short: caches are hit only by the same settings.
+Without it the first run would compile DeepSpeed's communication operator and vLLM's sampler (about a minute each). It also checks that the
+installed packages work together. The run is a short version of the default one, because the caches depend on the settings.
 """
 
 import subprocess
@@ -26,20 +26,21 @@ SHORT = (
 
 
 def main() -> int:
-    """Run it; returns an exit status."""
+    """Run the training; return an exit status."""
     begin = time.perf_counter()
-    print("setup: two steps of the default run, in which DeepSpeed and vLLM compile what they need (a few minutes, once a machine)")
+    print("setup: two steps of the default run, in which DeepSpeed and vLLM compile code (a few minutes, once per machine)")
     with tempfile.TemporaryDirectory(prefix="uec-warm-up-") as folder:
         status = _train(folder)
-    took = f"{time.perf_counter() - begin:.0f} s"
+    duration = f"{time.perf_counter() - begin:.0f} s"
     if status:
-        print(f"setup: the run ended with status {status} after {took}; its messages are above. Mend that, then call make setup again.")
+        print(f"setup: the run ended with status {status} after {duration}; see its messages above, then run make setup again.")
         return 1
-    print(f"setup:     done in {took}")
+    print(f"setup:     done in {duration}")
     return 0
 
 
 def _train(folder: str) -> int:
+    """Run `uec train` in `folder` and print its output; return its exit status."""
     command = [sys.executable, "-u", "-m", "uec.commands.cli", "train", str(CONFIG), *SHORT, f"run.dir={folder}", "run.name=warm-up"]
     pipe = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, cwd=CONFIG.parent.parent, **pipe) as run:

@@ -1,26 +1,26 @@
-"""Lets a torchvision that is linked against CUDA be imported beside a CPU build of torch.
+"""Make a torchvision that is linked against CUDA importable with a CPU build of torch.
 
-Its compiled part cannot be loaded there, so the operator `torchvision::nms` is never defined, and `import torchvision`
-ends in "operator torchvision::nms does not exist" - which takes vLLM and transformers down with it. The Python part,
-which is all that they use, needs no compiled operator: it is enough that the two operators it names are declared.
+The compiled part of torchvision cannot be loaded there, so the operator `torchvision::nms` is never defined, and `import torchvision` fails
+with "operator torchvision::nms does not exist", and so do vLLM and transformers. They use only the Python part, which needs no compiled
+operator, but the two operators that it names must be declared.
 
-A .pth file loads this in every interpreter of the environment (vLLM starts some of its own). It costs nothing until
-torchvision is first looked for. `launch/setup.sh` installs it, and only where `import torchvision` fails.
+A .pth file loads this module in every interpreter of the environment, also in the processes that vLLM starts. It costs nothing before the
+first import of torchvision. `launch/setup.sh` installs it only if `import torchvision` fails.
 """
 
 import importlib.abc
 import sys
 
-LIBRARIES = []  # torch forgets the operators of a library that is garbage
+LIBRARIES = []  # torch drops the operators of a library that is garbage-collected
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 class DeclareOperators(importlib.abc.MetaPathFinder):
-    """Finds nothing: it sees the first import of torchvision, declares what is missing, and goes away."""
+    """An import hook that declares the operators at the first import of torchvision, removes itself, and finds no module."""
 
     def find_spec(self, fullname, path, target=None):
         if fullname == "torchvision":
-            sys.meta_path.remove(self)  # before torch is imported, which looks for modules itself
+            sys.meta_path.remove(self)  # before the import of torch, which calls the import hooks again
             import torch
 
             if torch.version.cuda is None:

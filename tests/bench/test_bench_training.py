@@ -72,7 +72,7 @@ def climbing(*passed: float, cap: int = 3 * EVERY):
     return asyncio.run(climb(Contender("ours", train, None), judged, 0.85, cap))
 
 
-def test_the_seconds_to_a_pass_rate_are_those_of_training_up_to_the_first_evaluation_that_has_it():
+def test_the_seconds_to_a_pass_rate_are_those_up_to_the_first_evaluation_that_has_it():
     metric = climbing(0.7, 0.8, 0.86, 0.9)
     assert (metric.what, metric.value, metric.unit) == ("ours: pass@16 of 0.85", 4.0, "s")
     assert metric.note == f"{2 * EVERY} steps; pass@16 every {EVERY} steps: 0.700 0.800 0.860"
@@ -97,7 +97,7 @@ def test_the_evaluator_judges_the_initial_model_the_same_each_time_and_finds_som
 # --- the random model
 
 
-def test_the_random_model_of_the_skewed_lengths_has_1_7_million_parameters_and_is_the_same_each_time(tmp_path: Path):
+def test_the_random_model_of_skewed_lengths_has_1_7_million_parameters_and_is_reproducible(tmp_path: Path):
     from safetensors.torch import load_file
 
     cfg = skewed_config(tmp_path / "model")

@@ -1,4 +1,4 @@
-"""The cluster files of launch/, as far as they can be checked without a cluster: each file, module, option and resource that they name."""
+"""The cluster files of launch/, without a cluster: every file, module, option and resource that they name exists."""
 
 import configparser
 import re
@@ -23,14 +23,14 @@ IMAGE = "registry.example.com/uec-rl:0.1.0-gpu"
 
 
 def pod(group: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A group's pod, and the one container in it."""
+    """Return the pod of a group, and its only container."""
     spec = group["template"]["spec"]
     (container,) = spec["containers"]
     return spec, container
 
 
 def trained_by(command: str, monkeypatch: pytest.MonkeyPatch, project: Path) -> Config:
-    """The validated config of `python -m launch.train ...` or `uec train ...`, which has to be the whole command."""
+    """Return the validated config of a command `python -m launch.train ...` or `uec train ...`."""
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "launch.train"] or words[:2] == ["uec", "train"], command
     monkeypatch.chdir(project)
@@ -65,7 +65,7 @@ def groups(kuberay: dict[str, Any]) -> list[dict[str, Any]]:
     return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
 
 
-def test_kuberay_switches_the_token_on_from_a_secret_that_the_file_does_not_hold(kuberay, project: Path) -> None:
+def test_kuberay_enables_the_token_from_a_secret_outside_the_file(kuberay, project: Path) -> None:
     spec = kuberay["RayCluster"]["spec"]
     assert spec["authOptions"] == {"mode": "token", "secretName": "uec-ray-token"}
     assert "kubectl create secret generic uec-ray-token --from-literal=auth_token=" in (project / "launch/kuberay.yaml").read_text()
@@ -89,14 +89,14 @@ def test_kuberay_mounts_what_it_declares_and_shares_one_claim(kuberay, groups) -
         assert mounts["/mnt/uec"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
         memory = mounts["/dev/shm"]["emptyDir"]
         assert memory["medium"] == "Memory"
-        assert gib(memory["sizeLimit"]) < gib(container["resources"]["limits"]["memory"])  # it counts as memory of the pod
+        assert gib(memory["sizeLimit"]) < gib(container["resources"]["limits"]["memory"])  # /dev/shm counts as memory of the pod
 
 
 def gib(quantity: str) -> int:
     return int(quantity.removesuffix("Gi"))
 
 
-def test_kuberay_gives_pods_no_right_that_they_do_not_need(groups) -> None:
+def test_kuberay_drops_all_privileges_of_pods(groups) -> None:
     for group in groups:
         spec, container = pod(group)
         assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] == 1000
@@ -109,7 +109,7 @@ def test_kuberay_keeps_actors_off_the_head_and_the_dashboard_inside_the_cluster(
     assert "nvidia.com/gpu" not in pod(head)[1]["resources"]["limits"]
 
 
-def test_kuberay_passes_ray_start_options_that_it_has_as_text(groups) -> None:
+def test_kuberay_passes_only_existing_ray_start_options_as_text(groups) -> None:
     for group in groups:
         options = group["rayStartParams"]
         assert all(isinstance(value, str) for value in options.values())
@@ -122,7 +122,7 @@ def test_kuberay_leaves_a_stopped_job_time_for_its_checkpoint(groups) -> None:
     assert spec["terminationGracePeriodSeconds"] > wait >= 300
 
 
-def test_the_kuberay_job_is_a_valid_run_on_that_cluster_and_goes_on_when_applied_again(kuberay, groups, project, monkeypatch) -> None:
+def test_the_kuberay_job_is_a_valid_run_on_that_cluster_and_resumes_when_applied_again(kuberay, groups, project, monkeypatch) -> None:
     job = kuberay["RayJob"]["spec"]
     assert job["clusterSelector"] == {"ray.io/cluster": kuberay["RayCluster"]["metadata"]["name"]}
     cfg = trained_by(job["entrypoint"], monkeypatch, project)
@@ -131,7 +131,7 @@ def test_the_kuberay_job_is_a_valid_run_on_that_cluster_and_goes_on_when_applied
     gpus = sum(n * int(resources["limits"]["nvidia.com/gpu"]) for n, resources in workers)
     cpus = sum(n * int(resources["limits"]["cpu"]) for n, resources in workers)
     check_cluster(cfg, cpus, gpus, images=True)
-    assert gpus == cfg.rollout.engines * cfg.rollout.tensor_parallel + cfg.learner.ranks  # none idle
+    assert gpus == cfg.rollout.engines * cfg.rollout.tensor_parallel + cfg.learner.ranks  # no GPU is idle
 
 
 # --- ray up
@@ -143,21 +143,21 @@ def cluster(project: Path) -> dict[str, Any]:
 
 
 def test_ray_up_takes_the_file(cluster) -> None:
-    config = prepare_config(cluster)  # Ray's own: fills in defaults as `ray up` does
+    config = prepare_config(cluster)  # fills in defaults as `ray up` does
     validate_config(config)
     assert config["available_node_types"]["local.cluster.node"]["min_workers"] == 1
 
 
-def test_a_misspelt_field_would_be_seen(cluster) -> None:
+def test_ray_up_refuses_a_misspelt_field(cluster) -> None:
     cluster["docker"]["run_option"] = cluster["docker"].pop("run_options")
     with pytest.raises(Exception, match="run_option"):
         validate_config(prepare_config(cluster))
 
 
-def test_ray_up_starts_head_and_workers_with_options_that_ray_has_and_a_token_on_every_node(cluster) -> None:
+def test_ray_up_starts_nodes_with_existing_options_and_a_token_on_every_node(cluster) -> None:
     commands = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
     starts = [part for command in commands for part in command.split("; ") if part.startswith("ray start")]
-    assert len(starts) == 2 and "--head" in starts[0] and "--dashboard-host" not in "".join(starts)  # so it is on loopback
+    assert len(starts) == 2 and "--head" in starts[0] and "--dashboard-host" not in "".join(starts)  # the dashboard stays on loopback
     for command in starts:
         start.make_context("start", shlex.split(command)[2:])
     options = cluster["docker"]["run_options"]
@@ -172,13 +172,13 @@ def test_ray_up_starts_head_and_workers_with_options_that_ray_has_and_a_token_on
 
 @pytest.fixture(params=["cpu", "gpu"])
 def dockerfile(request, project: Path) -> tuple[str, list[tuple[str, str]]]:
-    """cpu or gpu, and the instructions."""
+    """Return cpu or gpu, and the instructions."""
     text = (project / f"launch/Dockerfile.{request.param}").read_text()
     lines = re.sub(r"\\\n", " ", "\n".join(line for line in text.splitlines() if not line.startswith("#"))).splitlines()
     return request.param, [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines if line.strip()]
 
 
-def test_an_image_is_pinned_ends_without_root_and_holds_no_token(dockerfile) -> None:
+def test_an_image_is_pinned_runs_without_root_and_contains_no_token(dockerfile) -> None:
     _, instructions = dockerfile
     base = instructions[0]
     assert base[0] == "FROM" and re.fullmatch(r"[\w./-]+:[\w.-]*\d+\.\d+\.\d+[\w.-]*", base[1]), base
@@ -189,7 +189,7 @@ def test_an_image_is_pinned_ends_without_root_and_holds_no_token(dockerfile) -> 
     assert "PATH=/opt/uec-rl/.venv/bin:$PATH" in environment
 
 
-def test_an_image_is_set_up_by_what_the_checkout_has(dockerfile, project: Path) -> None:
+def test_an_image_is_set_up_from_the_checkout(dockerfile, project: Path) -> None:
     accel, instructions = dockerfile
     assert ("COPY", "--chown=uec:uec . .") in instructions
     runs = " ".join(value for name, value in instructions if name == "RUN")
@@ -208,10 +208,10 @@ def test_an_image_runs_a_valid_run_and_keeps_it(dockerfile, project, monkeypatch
     cfg = trained_by(" ".join(yaml.safe_load(command)), monkeypatch, project)
     assert cfg.run.dir == "/runs"
     text = " ".join(value for name, value in instructions if name == "RUN")
-    assert re.search(r"install --directory --owner=uec --group=uec \S+ /runs", text)  # a volume there is the user's, then
+    assert re.search(r"install --directory --owner=uec --group=uec \S+ /runs", text)  # then the user owns a volume there
 
 
-def test_no_image_is_sent_an_environment_runs_or_history(project: Path) -> None:
+def test_an_image_contains_no_environment_runs_or_history(project: Path) -> None:
     ignored = (project / ".dockerignore").read_text().splitlines()
     assert {".git", ".venv", "runs", "models"} <= set(ignored)
     needed = {"launch", "configs", "assets", "uec", "actors", "bench", "setup.cfg", "setup.py", "pyproject.toml", "Makefile"}
@@ -219,7 +219,7 @@ def test_no_image_is_sent_an_environment_runs_or_history(project: Path) -> None:
     assert all((project / name).exists() for name in needed)
 
 
-def test_one_name_stands_for_the_image(project: Path, cluster, groups) -> None:
+def test_all_launch_files_use_one_image_name(project: Path, cluster, groups) -> None:
     assert {pod(group)[1]["image"] for group in groups} | {cluster["docker"]["image"]} == {IMAGE}
     assert f"-t {IMAGE} ." in (project / "launch/Dockerfile.gpu").read_text()
 
@@ -227,8 +227,8 @@ def test_one_name_stands_for_the_image(project: Path, cluster, groups) -> None:
 # --- jobs
 
 
-def test_a_job_is_sent_neither_environment_nor_runs_nor_history(project: Path) -> None:
-    excluded = get_excludes_from_ignore_files(project, include_gitignore=True)  # as Ray packs a working folder
+def test_a_job_uploads_neither_environment_nor_runs_nor_history(project: Path) -> None:
+    excluded = get_excludes_from_ignore_files(project, include_gitignore=True)  # as Ray packs a working directory
 
     def left_out(path: str) -> bool:
         return any(exclude(project / path) for exclude in excluded)
@@ -241,13 +241,13 @@ def test_a_job_is_sent_neither_environment_nor_runs_nor_history(project: Path) -
     assert sum((project / path).stat().st_size for path in tracked if (project / path).is_file() and not left_out(path)) < 16 << 20
 
 
-def test_the_runtime_environment_of_jobs_is_one_that_ray_takes(project: Path) -> None:
+def test_ray_accepts_the_runtime_environment_of_jobs(project: Path) -> None:
     environment = yaml.safe_load((project / "launch/job.yaml").read_text())
     ray.runtime_env.RuntimeEnv(**environment)
     assert int(environment["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= 300
 
 
-# --- what the files' own comments tell to type
+# --- commands in comments
 
 
 @pytest.mark.parametrize("name", ["cluster.yaml", "job.yaml", "slurm.sh", "kuberay.yaml", "Dockerfile.cpu", "Dockerfile.gpu"])

@@ -1,4 +1,4 @@
-"""Where the runs of a job go, what is said of its end, and what actors are told on a cluster that has not inherited it from the driver."""
+"""Runs in a Ray job: their folder, the warning about its stop, and the compiler caches of actors on a running cluster."""
 
 import os
 from pathlib import Path
@@ -13,29 +13,29 @@ COPY = Path("/tmp/ray/session_2026-01-02_03-04-05_6_7/runtime_resources/working_
 
 
 @pytest.mark.parametrize("working", [COPY, COPY / "configs"])
-def test_a_relative_run_dir_leads_from_a_copy_to_the_home_folder_and_that_is_said(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_run_dir_moves_from_a_job_copy_to_the_home_folder_with_a_warning(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     cfg = Config()
-    said = move_run_dir(cfg, working)
+    warnings = move_run_dir(cfg, working)
     assert cfg.run.dir == "/home/ada/runs"
-    assert len(said) == 1 and said[0].startswith("run.dir=runs would lie in") and "it is /home/ada/runs instead;" in said[0]
+    assert len(warnings) == 1 and warnings[0].startswith("run.dir=runs would lie in") and "it is /home/ada/runs instead;" in warnings[0]
 
 
 @pytest.mark.parametrize(("run_dir", "working"), [("/mnt/runs", COPY), ("runs", Path("/home/ada/uec-rl")), ("runs", COPY.parent)])
-def test_other_run_dirs_stay_as_they_are_and_nothing_is_said(run_dir: str, working: Path) -> None:
+def test_other_run_dirs_do_not_change_and_give_no_warning(run_dir: str, working: Path) -> None:
     cfg = Config()
     cfg.run.dir = run_dir
     assert move_run_dir(cfg, working) == []
     assert cfg.run.dir == run_dir
 
 
-def test_a_run_folder_that_is_put_into_the_copy_by_name_is_refused() -> None:
+def test_an_absolute_run_folder_in_a_job_copy_is_refused() -> None:
     with pytest.raises(BadInput, match=r"run folder .*_ray_pkg_0123456789abcdef/runs/first lies in .* give run\.dir an absolute path"):
         refuse_job_copy(COPY / "runs/first")
     refuse_job_copy(Path("/mnt/runs/first"))
 
 
-def test_a_link_into_the_copy_is_seen_through(tmp_path: Path) -> None:
+def test_a_symbolic_link_into_a_job_copy_is_resolved(tmp_path: Path) -> None:
     copy = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_a"
     copy.mkdir(parents=True)
     (tmp_path / "runs").symlink_to(copy)
@@ -44,14 +44,14 @@ def test_a_link_into_the_copy_is_seen_through(tmp_path: Path) -> None:
         refuse_job_copy(tmp_path / "runs/first")
 
 
-def test_a_job_that_stop_would_kill_in_3_seconds_is_told_so() -> None:
+def test_a_job_that_stop_would_kill_in_3_seconds_gets_a_warning() -> None:
     assert stop_note({}) == []
     assert stop_note({IN_A_JOB: "{}", "RAY_JOB_STOP_WAIT_TIME_S": "600"}) == []
-    (said,) = stop_note({IN_A_JOB: "{}"})
-    assert "3 s after its signal" in said and "--runtime-env launch/job.yaml" in said
+    (warning,) = stop_note({IN_A_JOB: "{}"})
+    assert "3 s after its signal" in warning and "--runtime-env launch/job.yaml" in warning
 
 
-def test_the_names_are_those_of_the_ray_that_is_installed() -> None:
+def test_the_constants_equal_those_of_the_installed_ray() -> None:
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
     from ray.dashboard.modules.job.job_supervisor import JobSupervisor
 
@@ -60,7 +60,7 @@ def test_the_names_are_those_of_the_ray_that_is_installed() -> None:
 
 
 @pytest.mark.e2e
-def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_started_with(cluster, make_config, monkeypatch, tmp_path) -> None:
+def test_an_actor_uses_the_compiler_caches_of_the_driver_on_a_running_cluster(cluster, make_config, monkeypatch, tmp_path) -> None:
     import ray
 
     from actors.runtime.supervisor import ActorSlot, ActorSpec, Role, Supervisor
@@ -69,7 +69,7 @@ def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_starte
         def variable(self, name: str) -> str | None:
             return os.environ.get(name)
 
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))  # the cluster runs already
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))  # after the start of the cluster
     supervisor = Supervisor(make_config(), [], tmp_path, tracker=None)
     spec = ActorSpec(Role.DIFFICULTY, "surrounded", Surrounded, (), cpus=0.01)
     actor = supervisor._create(ActorSlot(spec), "surrounded")
@@ -77,9 +77,9 @@ def test_an_actor_compiles_where_the_driver_says_whatever_the_cluster_was_starte
     assert ray.get(actor.variable.remote("TORCH_EXTENSIONS_DIR")) == os.environ["TORCH_EXTENSIONS_DIR"]
 
 
-def test_predictions_of_an_evaluation_in_a_job_lie_outside_the_copy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_of_an_evaluation_move_out_of_a_job_copy_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    place, said = outside_job_copy(Path("evals/mine-on-gsm8k"), COPY, "--to")
+    place, warnings = outside_job_copy(Path("evals/mine-on-gsm8k"), COPY, "--to")
     assert place == Path("/home/ada/evals/mine-on-gsm8k")
-    assert len(said) == 1 and said[0].startswith("--to=evals/mine-on-gsm8k would lie in")
+    assert len(warnings) == 1 and warnings[0].startswith("--to=evals/mine-on-gsm8k would lie in")
     assert outside_job_copy(Path("/mnt/evals"), COPY, "--to") == (Path("/mnt/evals"), [])

@@ -1,4 +1,4 @@
-"""launch/slurm.sh, run for real with fakes of srun, scontrol and the environment's programs, which note how they were called."""
+"""Run launch/slurm.sh with fakes of srun, scontrol and the environment's programs, which record their calls."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ FAKE_SCONTROL = """#!/usr/bin/env bash
 [ "$*" = "show hostnames node[1-3]" ] || exit 9
 printf '%s\\n' $FAKE_NODES
 """
-# srun runs its command here, once, whatever the nodes; `hostname` answers as on a node with two addresses.
+# This srun runs its command locally and once; `hostname` answers as on a node with two addresses.
 FAKE_SRUN = """#!/usr/bin/env bash
 options=()
 while [[ $1 == --* ]]; do options+=("$1"); shift; done
@@ -45,7 +45,7 @@ esac
 
 @dataclass
 class Allocation:
-    """A checkout in which everything but the script is a fake."""
+    """A checkout with the real script and fakes of all other programs."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Allocation:
             "SLURM_CPUS_PER_TASK": "64",
             **self.variables,
         }
-        script = self.folder / "spool-copy-of-slurm.sh"  # Slurm runs a copy, so that its own place says nothing
+        script = self.folder / "spool-copy-of-slurm.sh"  # Slurm runs a copy, whose path says nothing about the checkout
         environment = {name: value for name, value in environment.items() if value}
         return subprocess.Popen(
             [script, *words], cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -90,8 +90,8 @@ def allocation(project: Path, tmp_path: Path) -> Allocation:
 def test_head_workers_and_driver_get_their_commands_in_this_order(allocation: Allocation) -> None:
     allocation.variables = {"FAKE_STATUS": "0"}
     script = allocation.begin("configs/llm.yaml", "run.name=a b", "run.resume=auto")
-    said = script.communicate(timeout=20)
-    assert script.returncode == 0, said
+    output = script.communicate(timeout=20)
+    assert script.returncode == 0, output
     calls = [call for call in allocation.calls() if call not in ("ray up", "ray ended")]
     parts = [call.split(" | ")[:2] if call.startswith("srun") else call for call in calls]
     ask, (wait, train) = parts[0], [part for part in parts if isinstance(part, str)]
@@ -105,7 +105,7 @@ def test_head_workers_and_driver_get_their_commands_in_this_order(allocation: Al
     ]  # fmt: skip
     assert wait == "python -m launch.wait_for_nodes 10.0.0.7:24711 3"
     assert train == "python -m launch.train configs/llm.yaml run.name=a b run.resume=auto cluster.address=10.0.0.7:24711"
-    for _, command in steps:  # Ray knows each of these options
+    for _, command in steps:  # Ray has all these options
         start.make_context("start", command.split()[2:])
 
 
@@ -118,25 +118,25 @@ def test_one_node_has_a_head_and_no_workers(allocation: Allocation) -> None:
     assert "python -m launch.wait_for_nodes 10.0.0.7:24711 1" in allocation.calls()
 
 
-def test_all_steps_have_the_same_new_token_and_no_command_line_shows_it(allocation: Allocation) -> None:
+def test_all_steps_share_one_new_token_that_no_command_line_contains(allocation: Allocation) -> None:
     seen = []
     for _ in range(2):
         (allocation.folder / "calls").unlink(missing_ok=True)
         allocation.variables = {"FAKE_STATUS": "0"}
-        said = "".join(allocation.begin("configs/llm.yaml").communicate(timeout=20))
+        output = "".join(allocation.begin("configs/llm.yaml").communicate(timeout=20))
         endings = {call.split(" | ")[2] for call in allocation.calls() if call.startswith("srun")}
         assert len(endings) == 1
         digest, mode, cpus = endings.pop().split()
         assert (mode, cpus) == ("token", "64")
         assert digest != hashlib.sha256(b"").hexdigest()
-        words = {word.rpartition("=")[2] for call in [*allocation.calls(), said] for word in call.split()}
+        words = {word.rpartition("=")[2] for call in [*allocation.calls(), output] for word in call.split()}
         assert digest not in {hashlib.sha256(word.encode()).hexdigest() for word in words}
         seen.append(digest)
     assert seen[0] != seen[1]
 
 
 @pytest.mark.parametrize("status", ["1", "2"])
-def test_the_script_ends_as_the_driver_does_and_ends_ray(allocation: Allocation, status: str) -> None:
+def test_the_script_ends_with_the_status_of_the_driver_and_stops_ray(allocation: Allocation, status: str) -> None:
     allocation.variables = {"FAKE_STATUS": status}
     script = allocation.begin("configs/llm.yaml")
     script.communicate(timeout=20)
@@ -144,11 +144,11 @@ def test_the_script_ends_as_the_driver_does_and_ends_ray(allocation: Allocation,
     assert allocation.calls().count("ray ended") == 2
 
 
-def test_sigterm_before_the_time_is_over_leaves_a_checkpoint_and_no_process(allocation: Allocation) -> None:
+def test_sigterm_before_the_time_limit_leaves_a_checkpoint_and_no_process(allocation: Allocation) -> None:
     script = allocation.begin("configs/llm.yaml")
     while "training" not in allocation.calls():
         assert script.poll() is None
-    script.send_signal(signal.SIGTERM)  # to the script alone, as #SBATCH --signal=B: has it
+    script.send_signal(signal.SIGTERM)  # only to the script, like #SBATCH --signal=B:
     script.communicate(timeout=20)
     assert script.returncode == 143
     assert allocation.calls()[-3:] == ["checkpoint", "ray ended", "ray ended"]  # Ray ends after the checkpoint
@@ -156,7 +156,7 @@ def test_sigterm_before_the_time_is_over_leaves_a_checkpoint_and_no_process(allo
         os.killpg(script.pid, 0)
 
 
-def test_nodes_that_do_not_come_up_end_the_job_before_a_run(allocation: Allocation) -> None:
+def test_missing_nodes_end_the_job_before_the_run_starts(allocation: Allocation) -> None:
     allocation.variables = {"FAKE_WAIT": "1"}
     script = allocation.begin("configs/llm.yaml")
     script.communicate(timeout=20)
@@ -173,7 +173,7 @@ def test_nodes_that_do_not_come_up_end_the_job_before_a_run(allocation: Allocati
         (("configs/llm.yaml",), {"SLURM_SUBMIT_DIR": "/"}, "/ has no .venv/bin/ray: submit from the checkout"),
     ],
 )
-def test_what_is_missing_is_named_before_anything_starts(allocation: Allocation, words, variables, message: str) -> None:
+def test_a_missing_requirement_is_named_before_anything_starts(allocation: Allocation, words, variables, message: str) -> None:
     allocation.variables = variables
     script = allocation.begin(*words)
     assert message in script.communicate(timeout=20)[1]
@@ -181,16 +181,16 @@ def test_what_is_missing_is_named_before_anything_starts(allocation: Allocation,
     assert allocation.calls() == []
 
 
-def test_slurm_gives_the_run_a_quarter_of_an_hour_for_its_checkpoint(project: Path) -> None:
+def test_slurm_leaves_the_run_15_minutes_for_its_checkpoint(project: Path) -> None:
     lines = (project / "launch/slurm.sh").read_text().splitlines()
     options = dict(line.removeprefix("#SBATCH --").split("=", 1) for line in lines if line.startswith("#SBATCH --") and "=" in line)
     assert options["signal"] == "B:TERM@900" and options["ntasks-per-node"] == "1"
     last = max(i for i, line in enumerate(lines) if line.startswith("#SBATCH"))
-    assert all(line.startswith("#") for line in lines[: last + 1])  # Slurm reads none behind the first command
+    assert all(line.startswith("#") for line in lines[: last + 1])  # Slurm ignores options after the first command
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (Debian: apt-get install shellcheck)")
 @pytest.mark.parametrize("script", ["launch/slurm.sh", "launch/setup.sh"])
-def test_shellcheck_has_nothing_to_say(project: Path, script: str) -> None:
+def test_shellcheck_reports_no_problem(project: Path, script: str) -> None:
     done = subprocess.run(["shellcheck", "--severity=warning", script], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

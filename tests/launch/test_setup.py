@@ -1,4 +1,4 @@
-"""`make` and the set-up script. Python is replaced by a stand-in that notes how it was called and fails where a test wants it to."""
+"""`make` and the set-up script, with a stand-in for Python that records its calls and fails on request."""
 
 import os
 import re
@@ -24,7 +24,7 @@ esac
 
 
 class Checkout:
-    """What set-up reads, in an empty folder, with the stand-in for Python."""
+    """A folder with the files that set-up reads, and the stand-in for Python."""
 
     def __init__(self, project: Path, folder: Path) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class Checkout:
         return subprocess.run(["launch/setup.sh", accel], cwd=self.folder, env=env, capture_output=True, text=True)
 
     def calls(self, word: str) -> int:
-        """How often Python was called with this word since the last set-up began."""
+        """Return how often Python was called with this word since the last set-up began."""
         path = self.folder / "calls"
         return sum(word in line for line in path.read_text().splitlines()) if path.exists() else 0
 
@@ -63,7 +63,7 @@ def test_setup_installs_once_and_a_second_call_does_nothing(checkout: Checkout) 
     assert not (checkout.folder / "calls").exists()
 
 
-def test_other_pins_install_again_into_the_same_environment(checkout: Checkout) -> None:
+def test_changed_pins_install_again_into_the_same_environment(checkout: Checkout) -> None:
     checkout.setup()
     with open(checkout.folder / "setup.cfg", "a") as file:
         file.write("\n# another pin\n")
@@ -71,7 +71,7 @@ def test_other_pins_install_again_into_the_same_environment(checkout: Checkout) 
     assert [checkout.calls(word) for word in ("-m venv", "install --editable")] == [0, 1]
 
 
-def test_a_failed_installation_is_told_and_made_anew(checkout: Checkout) -> None:
+def test_a_failed_installation_is_reported_and_repeated_from_the_start(checkout: Checkout) -> None:
     (checkout.folder / "no-network").touch()
     failed = checkout.setup()
     assert failed.returncode == 2
@@ -80,11 +80,11 @@ def test_a_failed_installation_is_told_and_made_anew(checkout: Checkout) -> None
     (checkout.folder / "no-network").unlink()
     again = checkout.setup()
     assert again.returncode == 0
-    assert "an earlier set-up did not end" in again.stdout
+    assert "an earlier set-up did not finish" in again.stdout
     assert checkout.calls("-m venv") == 1
 
 
-def test_an_interrupted_installation_ends_at_once_and_is_made_anew(checkout: Checkout) -> None:
+def test_an_interrupted_installation_ends_at_once_and_is_repeated_from_the_start(checkout: Checkout) -> None:
     (checkout.folder / "slow").touch()
     env = {**os.environ, "PYTHON": str(checkout.python)}
     running = subprocess.Popen(["launch/setup.sh", "cpu"], cwd=checkout.folder, env=env, stdout=subprocess.PIPE, text=True)
@@ -93,7 +93,7 @@ def test_an_interrupted_installation_ends_at_once_and_is_made_anew(checkout: Che
     assert running.wait(10) == 130
     running.stdout.close()
     (checkout.folder / "slow").unlink()
-    assert "did not end" in checkout.setup().stdout
+    assert "did not finish" in checkout.setup().stdout
     assert checkout.calls("-m venv") == 1
 
 
@@ -105,7 +105,7 @@ def test_a_failed_warm_up_does_not_count_as_ready_but_keeps_the_packages(checkou
     assert [checkout.calls(word) for word in ("-m venv", "warm_up")] == [0, 1]
 
 
-def test_a_broken_environment_is_made_anew(checkout: Checkout) -> None:
+def test_a_broken_environment_is_replaced(checkout: Checkout) -> None:
     checkout.setup()
     (checkout.folder / ".venv/bin/python").unlink()
     again = checkout.setup()
@@ -120,7 +120,7 @@ def test_cpu_and_gpu_packages_do_not_share_an_environment(checkout: Checkout) ->
     assert again.returncode == 0
     assert "it was made for cpu" in again.stdout
     assert [checkout.calls(word) for word in ("-m venv", "install --editable .[gpu,dev]", "torchvision")] == [1, 1, 0]
-    assert checkout.setup("auto").stdout == ""  # what is there is good
+    assert checkout.setup("auto").stdout == ""  # the environment is ready
 
 
 def test_torchvision_is_repaired_only_where_it_is_broken(checkout: Checkout) -> None:
@@ -128,8 +128,8 @@ def test_torchvision_is_repaired_only_where_it_is_broken(checkout: Checkout) -> 
     assert not (checkout.folder / "site").exists()
     (checkout.folder / "broken").touch()
     shutil.rmtree(checkout.folder / ".venv")
-    said = checkout.setup().stdout
-    assert sum("torchvision" in line for line in said.splitlines()) == 1
+    output = checkout.setup().stdout
+    assert sum("torchvision" in line for line in output.splitlines()) == 1
     assert {path.name for path in (checkout.folder / "site").iterdir()} == {"_uec_torchvision_cpu.py", "uec_torchvision_cpu.pth"}
 
 
@@ -140,7 +140,7 @@ def test_torchvision_is_repaired_only_where_it_is_broken(checkout: Checkout) -> 
         ({"CXX": "no-such-compiler"}, ["no C++ compiler: no-such-compiler", "apt-get install g++"]),
     ],
 )
-def test_what_is_missing_on_the_machine_is_named(checkout: Checkout, environment: dict[str, str], fragments: list[str]) -> None:
+def test_a_missing_requirement_of_the_machine_is_named(checkout: Checkout, environment: dict[str, str], fragments: list[str]) -> None:
     failed = checkout.setup(**environment)
     assert failed.returncode == 2
     for fragment in fragments:
@@ -158,18 +158,18 @@ def test_an_unknown_accelerator_is_refused(checkout: Checkout) -> None:
 def test_make_help_explains_every_target(project: Path) -> None:
     targets = re.search(r"^\.PHONY: (.*)$", (project / "Makefile").read_text(), re.MULTILINE)
     assert targets is not None
-    said = subprocess.run(["make"], cwd=project, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(["make"], cwd=project, capture_output=True, text=True, check=True).stdout
     for target in targets[1].split():
-        assert re.search(rf"^  make {target} +\S", said, re.MULTILINE), target
+        assert re.search(rf"^  make {target} +\S", output, re.MULTILINE), target
 
 
 def make_train(checkout: Checkout, program: str, *words: str) -> "subprocess.Popen[str]":
-    """`make train-llm` in a checkout that is set up, with a stand-in for uec."""
+    """Start `make train-llm` in a prepared checkout with a stand-in for uec."""
     checkout.setup()
     uec = checkout.folder / ".venv/bin/uec"
     uec.write_text(program)
     uec.chmod(0o755)
-    # Under `make test` these are set, and an inner make would announce each folder that it enters.
+    # `make test` sets these variables, with which an inner make would print each folder that it enters.
     env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     return subprocess.Popen(
         ["make", "train-llm", *words], cwd=checkout.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -182,13 +182,13 @@ def test_train_llm_passes_the_settings_on(checkout: Checkout) -> None:
     assert run.returncode == 0
 
 
-def test_train_llm_ends_with_status_2_on_bad_input_and_names_the_status(checkout: Checkout) -> None:
+def test_train_llm_reports_the_status_of_a_failed_run(checkout: Checkout) -> None:
     run = make_train(checkout, "#!/bin/sh\nexit 1")
     assert "Error 1" in run.communicate()[1]
-    assert run.returncode == 2  # make's own, whatever failed; uec's own for bad input
+    assert run.returncode == 2  # make exits with 2 after any failure
 
 
-def test_a_signal_to_make_reaches_the_run_which_may_end_in_its_own_time(checkout: Checkout) -> None:
+def test_a_signal_to_make_reaches_the_run_which_can_finish_its_work(checkout: Checkout) -> None:
     run = make_train(checkout, "#!/bin/bash\ntrap 'sleep 0.5; echo saved; exit 143' TERM\necho begun\nwhile :; do sleep 0.1; done")
     assert run.stdout is not None and run.stdout.readline() == "begun\n"
     run.terminate()
@@ -204,6 +204,6 @@ def test_a_signal_to_make_reaches_the_run_which_may_end_in_its_own_time(checkout
 def test_the_shim_alone_makes_torchvision_importable(project: Path) -> None:
     program = "import sys; sys.path[:0] = sys.argv[1:]; import _uec_torchvision_cpu, torchvision.transforms, torchvision.ops"
     site = next(path for path in sys.path if path.endswith("site-packages"))
-    command = [sys.executable, "-S", "-c", program, str(project / "launch/torchvision_cpu_shim"), site]  # -S: no .pth file helps
+    command = [sys.executable, "-S", "-c", program, str(project / "launch/torchvision_cpu_shim"), site]  # -S: no .pth file is loaded
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

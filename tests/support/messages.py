@@ -13,7 +13,7 @@ from pathlib import Path
 ROOTS = ("uec", "actors", "launch", "bench")
 EXCEPTIONS = ("BadInput", "RunFailed")  # and each name that ends in Error
 LISTS = ("problems", "warnings", "advice")  # each text that is appended to a list of this name is a message
-MAKERS = ("_not_started", "account", "notes", "dropped", "_dropped", "_apply", "stop_note", "_how_to_go_on", "instead_of")
+MAKERS = ("_not_started", "account", "notes", "dropped", "_dropped", "_apply", "stop_note", "_how_to_continue", "instead_of")
 """Functions that return a message or a list of messages."""
 ELSEWHERE = {
     "str(error)": "the text of an exception, passed on",

@@ -1,4 +1,4 @@
-"""Run folders: nobody's folder is touched unasked, and a checkpoint is whole or not there."""
+"""Run folders: no foreign folder is touched, and a checkpoint is complete or absent."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def checkpoint(folder: RunFolder, step: int, keep: int = 9, content: str = "x") 
 
 
 def close(folder: RunFolder) -> None:
-    """As the end of the process does."""
+    """Release the lock, as the end of the process does."""
     folder._lock.close()
 
 
@@ -74,7 +74,7 @@ def test_nothing_is_written_before_the_folder_is_opened(make, tmp_path: Path) ->
 # --- folders that exist
 
 
-def test_an_existing_run_is_not_touched_unasked(make) -> None:
+def test_an_existing_run_is_not_touched_by_default(make) -> None:
     opened(make("run.name=a"))
     with pytest.raises(BadInput) as caught:
         RunFolder.prepare(make("run.name=a"), CONFIG)
@@ -145,7 +145,7 @@ def test_resume_auto_takes_the_newest_checkpoint_or_none(make) -> None:
     assert RunFolder.prepare(cfg, CONFIG).open(cfg) == newest
 
 
-def test_a_run_resumed_from_its_own_config_is_found_where_it_lies(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_resumed_by_its_config_yaml_is_found_after_a_move(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = opened(make("run.name=a"))
     checkpoint(folder, 5)
     close(folder)
@@ -157,14 +157,14 @@ def test_a_run_resumed_from_its_own_config_is_found_where_it_lies(make, tmp_path
     assert again.open(cfg) == moved / "checkpoints/step_000005"
 
 
-def test_resume_by_path_goes_on_in_the_checkpoint_s_own_run(make) -> None:
+def test_resume_by_path_continues_in_the_run_of_the_checkpoint(make) -> None:
     folder = opened(make("run.name=a"))
     path = checkpoint(folder, 5)
     again = RunFolder.prepare(make(f"run.resume={path}"), CONFIG)
     assert (again.path, again.resume_from) == (folder.path, path)
 
 
-def test_resume_by_path_with_another_name_branches_off(make) -> None:
+def test_resume_by_path_with_another_name_starts_a_new_run(make) -> None:
     path = checkpoint(opened(make("run.name=a")), 5)
     cfg = make(f"run.resume={path}", "run.name=b")
     branch = RunFolder.prepare(cfg, CONFIG)
@@ -174,7 +174,7 @@ def test_resume_by_path_with_another_name_branches_off(make) -> None:
         RunFolder.prepare(make(f"run.resume={path}", "run.name=b"), CONFIG)
 
 
-def test_going_back_behind_newer_checkpoints_is_refused(make) -> None:
+def test_resuming_before_newer_checkpoints_is_refused(make) -> None:
     folder = opened(make("run.name=a"))
     path = checkpoint(folder, 5)
     checkpoint(folder, 10)
@@ -183,7 +183,7 @@ def test_going_back_behind_newer_checkpoints_is_refused(make) -> None:
     RunFolder.prepare(make(f"run.resume={path}", "run.name=b"), CONFIG)
 
 
-def test_what_is_no_checkpoint_is_refused_with_what_is_meant(make) -> None:
+def test_a_path_that_is_not_a_checkpoint_is_refused_with_a_suggestion(make) -> None:
     folder = opened(make("run.name=a"))
     path = checkpoint(folder, 5)
     with pytest.raises(BadInput, match="does not exist"):
@@ -192,7 +192,7 @@ def test_what_is_no_checkpoint_is_refused_with_what_is_meant(make) -> None:
         RunFolder.prepare(make(f"run.resume={folder.path}"), CONFIG)
 
 
-def test_rollouts_behind_the_checkpoint_are_dropped(make) -> None:
+def test_rollouts_after_the_checkpoint_are_deleted(make) -> None:
     folder = opened(make("run.name=a"))
     for step in (5, 6, 7):
         (folder.rollouts / f"step_{step:06d}.jsonl").write_text("")
@@ -218,7 +218,7 @@ def test_a_checkpoint_counts_only_once_it_is_committed(make) -> None:
     assert folder.latest_checkpoint() == folder.checkpoints / "step_000010"
 
 
-def test_checkpoints_are_ordered_by_number_and_the_newest_stay(make) -> None:
+def test_checkpoints_are_ordered_by_number_and_the_newest_are_kept(make) -> None:
     folder = opened(make("run.name=a"))
     for step in (999_999, 1_000_000, 1_000_001):
         checkpoint(folder, step, keep=2)
@@ -234,7 +234,7 @@ def test_a_checkpoint_of_the_same_step_replaces_the_old_one(make) -> None:
     assert list(folder.checkpoints.iterdir()) == [path]
 
 
-def test_what_a_crash_left_is_cleared_and_what_it_moved_aside_comes_back(make) -> None:
+def test_remains_of_a_crash_are_deleted_and_a_replaced_checkpoint_is_restored(make) -> None:
     folder = opened(make("run.name=a"))
     path = checkpoint(folder, 5)
     folder.begin_checkpoint(10)

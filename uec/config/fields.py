@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from uec.config.schema import Config
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _PLURALS = {int: "whole numbers, e.g. [1, 8]", float: "numbers, e.g. [0.9, 0.95]", str: "texts, e.g. [a, b]"}
 
 
@@ -60,7 +60,7 @@ def type_text(hint: Any) -> str:
 
 def range_text(metadata: Mapping[str, Any]) -> str:
     """Return the bounds in a field's metadata in words, such as "above 0 and at most 1"; "" if there are none."""
-    return " and ".join(f"{words} {metadata[name]:.15g}" for name, words in BOUNDS.items() if metadata.get(name) is not None)
+    return " and ".join(f"{words} {metadata[name]:.15g}" for name, words in _BOUNDS.items() if metadata.get(name) is not None)
 
 
 def did_you_mean(key: str) -> str:

@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from uec.config.fields import did_you_mean, fields, is_section, type_of, type_text, without_none
-from uec.config.presets import PROJECT as PROJECT
 from uec.config.presets import folders, presets
 from uec.config.schema import Config
 from uec.errors import BadInput

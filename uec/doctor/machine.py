@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from uec.algorithm.functions import check_functions
-from uec.config.file import PROJECT, load_config
+from uec.config.file import load_config
+from uec.config.presets import PROJECT
 from uec.config.schema import Config
 from uec.config.validate import validate
 from uec.doctor import devices, native, ray_state, storage, versions

@@ -59,7 +59,7 @@ def test_with_staleness_1_the_next_step_is_sampled_while_this_one_is_learned_fro
 
 @pytest.mark.parametrize("staleness", [0, 1, 2, 3])
 @pytest.mark.parametrize(("sampling", "learning"), [(1, 20), (20, 1), (4, 4), (0, 0)])
-def test_no_rollouts_are_of_weights_older_than_allowed_and_steps_are_sampled_one_by_one_in_order(staleness, sampling, learning):
+def test_no_rollouts_are_older_than_allowed_and_steps_are_sampled_in_order(staleness, sampling, learning):
     engine = run(staleness, 12, sampling, learning)
     assert [step for step, _ in engine.began] == list(range(1, 13))
     assert all(step - 1 - version <= staleness for step, version in engine.began)

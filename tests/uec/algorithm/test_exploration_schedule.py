@@ -97,7 +97,7 @@ def steps_explored(shares: list[float]) -> int:
     return explored
 
 
-def test_auto_ends_after_the_step_at_which_the_last_ten_are_down_to_six_tenths_of_the_first_ten() -> None:
+def test_auto_ends_when_the_last_ten_steps_are_down_to_six_tenths_of_the_first_ten() -> None:
     # First ten .5, then .2: after 10 + k steps the last ten have the mean (.5 (10 - k) + .2 k) / 10 = .5 - .03 k, and .6 * .5 = .3 is
     # reached at k = 20/3, so at the 17th step; but `auto` waits for two whole windows, and decides after step 20
     assert steps_explored([0.5] * 10 + [0.2] * 30) == 20

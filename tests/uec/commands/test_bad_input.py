@@ -13,18 +13,18 @@ CONFIG = "configs/llm.yaml"
 
 @pytest.fixture
 def refused(project: Path, tmp_path: Path, monkeypatch, capsys):
-    """Runs `uec train` from the project's folder; the message that it ends with. No Ray may have started."""
+    """Return a function that runs `uec train`, checks that nothing was started, and returns the message."""
     monkeypatch.chdir(project)
     monkeypatch.setattr("actors.programs.preflight.connect", lambda *_: pytest.fail("a cluster was asked for"))
 
     def run(*overrides: str, config: str = CONFIG) -> str:
         status = main(["train", config, f"run.dir={tmp_path / 'runs'}", *overrides])
-        said = capsys.readouterr().err
-        assert status == 2, said
-        assert said.startswith("uec: ") and "Traceback" not in said
+        message = capsys.readouterr().err
+        assert status == 2, message
+        assert message.startswith("uec: ") and "Traceback" not in message
         assert not ray.is_initialized()
         assert not list(tmp_path.glob("runs/*")), "a run folder was made"
-        return said
+        return message
 
     return run
 
@@ -54,23 +54,23 @@ def refused(project: Path, tmp_path: Path, monkeypatch, capsys):
     ],
 )
 def test_a_bad_setting_is_refused_by_name(refused, override: str, fragments: list[str]) -> None:
-    said = refused(override)
+    message = refused(override)
     for fragment in fragments:
-        assert fragment in said, said
+        assert fragment in message, message
 
 
 def test_a_config_file_that_is_missing_or_malformed_is_named_with_its_line(refused, tmp_path: Path) -> None:
     assert "no_such.yaml" in refused(config="no_such.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("model:\n  path: x\n rollout: [\n")
-    assert "broken.yaml" in (said := refused(config=str(broken))) and "line 3" in said
+    assert "broken.yaml" in (message := refused(config=str(broken))) and "line 3" in message
 
 
 def test_a_malformed_data_line_is_named_by_its_number(refused, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text(json.dumps({"prompt": "1 2 3 : 6 =", "answer": "6", "numbers": [1, 2, 3]}) + "\n{oops\n")
-    said = refused(f"data.train={data}")
-    assert "data.jsonl" in said and "line 2" in said
+    message = refused(f"data.train={data}")
+    assert "data.jsonl" in message and "line 2" in message
 
 
 def test_an_empty_data_file_is_refused(refused, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_written_is_refused(refused) -> None:
     assert "run.dir" in refused("run.dir=/proc/nowhere")
 
 
-def test_an_existing_run_folder_is_not_touched_unless_told(project: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_an_unknown_folder_is_not_touched_even_with_overwrite(project: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setattr("actors.programs.preflight.connect", lambda *_: pytest.fail("a cluster was asked for"))
     mine = tmp_path / "runs/taken/notes.txt"

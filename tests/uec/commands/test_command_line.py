@@ -13,15 +13,15 @@ from uec.config.validate import validate
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     with pytest.raises(SystemExit) as left:
         main(list(words))
     out, err = capsys.readouterr()
     return int(left.value.code or 0), out + err
 
 
-def test_help_lists_the_commands_and_says_how_to_switch_completion_on(capsys, project: Path) -> None:
-    status, text = said(capsys, "--help")
+def test_help_lists_the_commands_and_how_to_enable_completion(capsys, project: Path) -> None:
+    status, text = output_of(capsys, "--help")
     assert status == 0 and 'eval "$(.venv/bin/register-python-argcomplete uec)"' in text
     assert "argcomplete==" in (project / "setup.cfg").read_text()
     for command in COMMANDS:
@@ -30,18 +30,18 @@ def test_help_lists_the_commands_and_says_how_to_switch_completion_on(capsys, pr
 
 @pytest.mark.parametrize("name", ["", *(command.NAME for command in COMMANDS)])
 def test_each_help_shows_a_real_example_and_the_exit_statuses(capsys, name: str) -> None:
-    status, text = said(capsys, *filter(None, [name]), "--help")
+    status, text = output_of(capsys, *filter(None, [name]), "--help")
     assert status == 0 and re.search(rf"^ +uec {name}", text, re.MULTILINE)
     listed = re.findall(r"^  (\d+) +(.+)$", text[text.index("exit status:") :], re.MULTILINE)
     assert [(int(number), meaning) for number, meaning in listed] == list(STATUSES.items())
 
 
-def test_the_exit_statuses_are_those_that_the_code_ends_with() -> None:
+def test_the_documented_exit_statuses_are_those_of_the_code() -> None:
     assert sorted(STATUSES) == sorted([0, EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM])
 
 
 @pytest.mark.parametrize("line", [line for command in COMMANDS for line in examples(command.EXAMPLES)])
-def test_every_example_is_a_command_that_is_understood(line: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_example_is_a_valid_command(line: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     understood = parser().parse_args(shlex.split(line, comments=True)[1:])
     if understood.command == "train" and not understood.config.startswith("runs/"):
@@ -49,16 +49,16 @@ def test_every_example_is_a_command_that_is_understood(line: str, project: Path,
 
 
 def test_bad_usage_ends_with_2_and_names_what_is_missing(capsys) -> None:
-    status, text = said(capsys, "train")
+    status, text = output_of(capsys, "train")
     assert status == EXIT_BAD_INPUT and "required: CONFIG" in text and "required: CONFIG, " not in text
-    status, text = said(capsys, "train", "a.yaml", "--nonsense")
+    status, text = output_of(capsys, "train", "a.yaml", "--nonsense")
     assert status == EXIT_BAD_INPUT and "--nonsense" in text
-    status, text = said(capsys, "train", "a.yaml", "--print-config", "--dry-run")
+    status, text = output_of(capsys, "train", "a.yaml", "--print-config", "--dry-run")
     assert status == EXIT_BAD_INPUT and "not allowed with" in text
 
 
 def test_the_document_is_current(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "50")  # whatever the terminal
+    monkeypatch.setenv("COLUMNS", "50")  # the width of the terminal must not matter
     text = (project / "docs/command-line.md").read_text(encoding="utf-8")
     assert text == "\n".join(document()) + "\n", "run `python -m uec.commands.command_docs > docs/command-line.md`"
 

@@ -1,4 +1,4 @@
-"""Tab completion, asked as the shells ask."""
+"""Tab completion, requested as the shells do."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ HEAVY = ("torch", "numpy", "ray", "vllm", "transformers", "omegaconf", "yaml", "
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A working directory with a config, a run and other things."""
+    """Return a working directory with a config, runs and other files."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/first.yaml").touch()
     (tmp_path / "configs/notes.txt").touch()
@@ -34,22 +34,21 @@ def environment(project: Path) -> dict[str, str]:
 
 @pytest.fixture
 def complete(project: Path, place: Path) -> Callable[..., list[str]]:
-    """What the process answers a shell that has this line, with the cursor at its end."""
+    """Return a function that gives the completions of a line with the cursor at its end."""
 
     def ask(line: str, *options: str) -> list[str]:
         answer = place / ".answer"
-        said = {
+        variables = {
             "_ARGCOMPLETE": "1",
-            "_ARGCOMPLETE_SHELL": "fish",  # the one that cuts and quotes nothing
+            "_ARGCOMPLETE_SHELL": "fish",  # this shell cuts and quotes nothing
             "_ARGCOMPLETE_IFS": "\n",
             "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
             "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
             "COMP_LINE": line,
             "COMP_POINT": str(len(line)),
         }
-        done = subprocess.run(
-            [sys.executable, *options, "-m", "uec.commands.cli"], cwd=place, env=environment(project) | said, capture_output=True, text=True
-        )
+        command = [sys.executable, *options, "-m", "uec.commands.cli"]
+        done = subprocess.run(command, cwd=place, env=environment(project) | variables, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert options or done.stderr == ""
         return answer.read_text().splitlines() + done.stderr.splitlines()
@@ -77,7 +76,7 @@ def test_fields_are_completed_section_by_section(complete) -> None:
     of_rollout = sorted(f"{name}=" for name in fields() if name.startswith("rollout."))
     assert sorted(complete("uec train x rollo")) == sorted(complete("uec train x rollout.")) == of_rollout
     assert complete("uec train x data.image.ro") == ["data.image.root="]
-    assert complete("uec train x run.seed=1 --print-config rollout.rou") == ["rollout.rounds="]  # behind an option
+    assert complete("uec train x run.seed=1 --print-config rollout.rou") == ["rollout.rounds="]  # after an option
     assert complete("uec train --print-config x rollout.rou") == ["rollout.rounds="]
     assert complete("uec config rollout.te") == ["rollout.tensor_parallel", "rollout.temperature"]
 
@@ -95,7 +94,7 @@ def test_values_are_completed(complete) -> None:
     assert complete("uec train x nothing.here=") == []
 
 
-def test_run_folders_are_offered_as_a_whole(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_folders_are_completed_without_a_slash(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from uec.commands.completion import runs
 
     monkeypatch.chdir(place)
@@ -103,8 +102,8 @@ def test_run_folders_are_offered_as_a_whole(place: Path, monkeypatch: pytest.Mon
     assert sorted(runs("")) == ["configs/", "runs/", "runs/bench-1/", "runs/one", "runs/two"]
 
 
-def test_bash_completes_behind_an_equals_sign_and_a_whole_path_to_uec(project: Path, place: Path) -> None:
-    """The function that `register-python-argcomplete` prints, called as bash calls it."""
+def test_bash_completes_after_an_equals_sign_and_with_an_absolute_path_to_uec(project: Path, place: Path) -> None:
+    """Call the function that `register-python-argcomplete` prints as bash does."""
     (place / "bin").mkdir()
     program = place / "bin/uec"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m uec.commands.cli "$@"\n')

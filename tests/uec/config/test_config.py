@@ -1,4 +1,4 @@
-"""The schema: documented to the last field, and cheap to read."""
+"""The schema: every field is documented, and reading it imports nothing heavy."""
 
 import ast
 import subprocess
@@ -28,7 +28,7 @@ def test_every_field_has_a_docstring(project: Path) -> None:
 def test_the_defaults_alone_are_in_range() -> None:
     cfg = Config()
     cfg.model.path, cfg.data.train = "m", "t"
-    assert validate(cfg) is None  # raises what is out of range
+    assert validate(cfg) is None  # raises if a default is out of range
 
 
 def test_reading_and_checking_a_config_imports_nothing_heavy(project: Path) -> None:
@@ -51,5 +51,5 @@ def test_names_and_types_are_known_by_their_dotted_key() -> None:
 
 
 @pytest.mark.parametrize("key", [key for key in fields() if "." in key])
-def test_a_letter_too_much_in_any_field_suggests_that_field(key: str) -> None:
+def test_an_extra_letter_in_any_field_suggests_that_field(key: str) -> None:
     assert f"did you mean {key}?" in did_you_mean(f"{key}x")

@@ -1,4 +1,4 @@
-"""`uec config` and docs/config.md: what they say of a setting is what `uec/config/schema.py` says."""
+"""`uec config` and docs/config.md agree with `uec/config/schema.py`."""
 
 import dataclasses
 import re
@@ -18,8 +18,8 @@ from uec.rewards.reward_function import BUILTIN as REWARDS
 
 
 @pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]):
-    """Runs `uec config ...`; gives its status and what it printed."""
+def uec_config(capsys: pytest.CaptureFixture[str]):
+    """Return a function that runs `uec config ...` and returns its status and output."""
 
     def run(*words: str) -> tuple[int, str]:
         status = main(["config", *words])
@@ -30,11 +30,11 @@ def told(capsys: pytest.CaptureFixture[str]):
 
 
 def rows(text: str) -> dict[str, str]:
-    """The lines `name  text` of what was printed, by their name."""
+    """Return the lines `name  text` of an output by their names."""
     return dict(re.findall(r"^(\S+) {2,}(.+)$", text, re.MULTILINE))
 
 
-# --- what is known
+# --- the schema
 
 
 def test_every_field_and_section_is_known_once_with_its_default() -> None:
@@ -52,9 +52,9 @@ def test_every_field_and_section_is_known_once_with_its_default() -> None:
         assert section.text.endswith("."), section.key
 
 
-def test_type_and_range_are_said_in_words() -> None:
-    said = {key: find(key).takes for key in ("rollout.n", "replay.capacity", "rollout.top_p", "learner.betas", "run.name", "data.chat")}
-    assert said == {
+def test_type_and_range_are_given_in_words() -> None:
+    texts = {key: find(key).takes for key in ("rollout.n", "replay.capacity", "rollout.top_p", "learner.betas", "run.name", "data.chat")}
+    assert texts == {
         "rollout.n": "a whole number, at least 2",
         "replay.capacity": "a whole number, at least 1, or null",
         "rollout.top_p": "a number, above 0 and at most 1",
@@ -64,13 +64,13 @@ def test_type_and_range_are_said_in_words() -> None:
     }
 
 
-def test_the_words_of_a_field_are_those_that_the_code_knows() -> None:
+def test_the_choices_of_a_field_are_the_names_that_the_code_knows() -> None:
     assert list(find("reward.fn").choices) == list(REWARDS)
     assert list(find("advantage.estimator").choices) == list(ADVANTAGES)
     assert list(find("loss.policy").choices) == list(LOSSES)
 
 
-def test_every_setting_that_a_text_names_exists() -> None:
+def test_every_setting_that_a_docstring_names_exists() -> None:
     sections = "|".join(section.key for section in schema().walk() if section.key)
     for section in schema().walk():
         for field in section.fields:
@@ -82,39 +82,39 @@ def test_every_setting_that_a_text_names_exists() -> None:
 # --- uec config
 
 
-def test_a_field_is_explained_with_type_range_default_and_section(told) -> None:
-    status, text = told("rollout.top_p")
+def test_a_field_is_explained_with_type_range_default_and_section(uec_config) -> None:
+    status, text = uec_config("rollout.top_p")
     assert status == 0 and "Nucleus sampling" in text
     found = rows(text)
     assert (found["type"], found["range"], found["default"]) == ("a number", "above 0 and at most 1", "1.0")
     assert found["section"].startswith("rollout: ") and "value" not in found
 
 
-def test_the_choices_of_a_field_are_explained_one_by_one(told) -> None:
-    _, text = told("exploration.keep")
+def test_the_choices_of_a_field_are_explained_one_by_one(uec_config) -> None:
+    _, text = uec_config("exploration.keep")
     assert re.search(r"^choices +positive +those with A > 0 \(paper\)$", text, re.MULTILINE)
     assert re.search(r"^ +informative +those with \|A\| > `exploration.threshold`", text, re.MULTILINE)
-    _, text = told("algorithm")  # its words are files
+    _, text = uec_config("algorithm")  # its choices are files
     assert re.search(r"dr_grpo +Dr. GRPO \(arXiv 2503.20783\)", text) and re.search(r"\buec_released\b", text)
 
 
-def test_a_section_lists_its_fields_and_nothing_lists_the_sections(told) -> None:
-    _, text = told("replay")
+def test_a_section_lists_its_fields_and_no_argument_lists_the_sections(uec_config) -> None:
+    _, text = uec_config("replay")
     assert [name for name in rows(text) if "." in name] == [name for name in fields() if name.startswith("replay.")]
-    _, text = told()
+    _, text = uec_config()
     assert list(rows(text)) == ["algorithm", "tracking", *(name for name in fields() if is_section(name) and "." not in name)]
-    assert told("replay.") == told("replay")  # what completion leaves behind the dot
-    assert "data.image.root" in told("data.image")[1] and "data.image " in told("data")[1]
+    assert uec_config("replay.") == uec_config("replay")  # completion leaves a dot
+    assert "data.image.root" in uec_config("data.image")[1] and "data.image " in uec_config("data")[1]
 
 
-def test_a_file_adds_values_and_where_they_come_from(told, tmp_path: Path) -> None:
+def test_a_file_adds_values_and_their_origins(uec_config, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("model: {path: m}\ndata: {train: t}\nrollout:\n  n: 5\nreward: {weights: {style: 2}}\n")
-    assert rows(told("rollout.n", "--file", str(file))[1])["value"] == f"5  # {file}, line 4"
-    assert rows(told("--file", str(file), "rollout.top_k")[1])["value"] == "-1  # default"
-    assert rows(told("reward.weights.style", "--file", str(file))[1])["value"] == f"2.0  # {file}, line 5"
-    assert re.search(r"^rollout\.n +5 +\S+a\.yaml, line 4$", told("rollout", "--file", str(file))[1], re.MULTILINE)
-    given = rows(told("--file", str(file))[1])
+    assert rows(uec_config("rollout.n", "--file", str(file))[1])["value"] == f"5  # {file}, line 4"
+    assert rows(uec_config("--file", str(file), "rollout.top_k")[1])["value"] == "-1  # default"
+    assert rows(uec_config("reward.weights.style", "--file", str(file))[1])["value"] == f"2.0  # {file}, line 5"
+    assert re.search(r"^rollout\.n +5 +\S+a\.yaml, line 4$", uec_config("rollout", "--file", str(file))[1], re.MULTILINE)
+    given = rows(uec_config("--file", str(file))[1])
     assert {"model.path", "rollout.n", "exploration.keep"} <= set(given) and "rollout.top_k" not in given
 
 
@@ -129,15 +129,15 @@ def test_a_file_adds_values_and_where_they_come_from(told, tmp_path: Path) -> No
         ("algoritm", "algorithm?"),
     ],
 )
-def test_an_unknown_name_suggests_the_nearest_one(told, name: str, nearest: str) -> None:
-    status, text = told(name)
+def test_an_unknown_name_suggests_the_nearest_one(uec_config, name: str, nearest: str) -> None:
+    status, text = uec_config(name)
     assert status == 2 and f"there is no setting {name}; did you mean {nearest}" in text
 
 
-def test_a_name_like_no_other_gets_the_sections_and_a_bad_file_is_refused(told, tmp_path: Path) -> None:
-    status, text = told("xyzzy")
+def test_an_unknown_name_without_similar_ones_gets_the_sections(uec_config, tmp_path: Path) -> None:
+    status, text = uec_config("xyzzy")
     assert status == 2 and "there is algorithm, run, model" in text
-    status, text = told("rollout.n", "--file", str(tmp_path / "none.yaml"))
+    status, text = uec_config("rollout.n", "--file", str(tmp_path / "none.yaml"))
     assert status == 2 and "does not exist" in text
 
 

@@ -1,4 +1,4 @@
-"""Reading configs: what wins over what, and what each mistake is told."""
+"""Reading configs: precedence of the sources, and the message of each mistake."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def complaint(path: Path | str, *overrides: str) -> str:
+def message_of(path: Path | str, *overrides: str) -> str:
     with pytest.raises(BadInput) as caught:
         load_config(path, list(overrides))
     return str(caught.value)
@@ -32,10 +32,10 @@ def minimal(tmp_path: Path) -> Path:
     return write(tmp_path, "run.yaml", REQUIRED)
 
 
-# --- what wins
+# --- precedence
 
 
-def test_fields_that_nobody_sets_have_their_defaults(minimal: Path) -> None:
+def test_unset_fields_have_their_defaults(minimal: Path) -> None:
     cfg = load_config(minimal, [])
     assert cfg.rollout == Config().rollout
     assert cfg.model.path == "m"
@@ -86,13 +86,13 @@ def test_a_list_is_replaced_and_a_mapping_is_merged(minimal: Path) -> None:
 
 
 @pytest.mark.parametrize("written", ["1e-4", "0.0001", "'1e-4'"])
-def test_numbers_may_be_written_as_people_write_them(tmp_path: Path, written: str) -> None:
+def test_numbers_may_be_written_in_common_notations(tmp_path: Path, written: str) -> None:
     assert load_config(write(tmp_path, "a.yaml", REQUIRED + f"learner: {{lr: {written}}}\n"), []).learner.lr == 1e-4
     assert load_config(write(tmp_path, "b.yaml", REQUIRED), [f"learner.lr={written}"]).learner.lr == 1e-4
 
 
 @pytest.mark.parametrize("text", ["no", "007", "1e3", "a: b", "{prompt} Think.", "[x", "${oc.env:HOME}", "$ \\${x} #1", "it's"])
-def test_a_text_on_the_command_line_is_taken_as_it_stands(minimal: Path, text: str) -> None:
+def test_a_text_on_the_command_line_is_literal(minimal: Path, text: str) -> None:
     assert load_config(minimal, [f"data.template={text}"]).data.template == text
 
 
@@ -105,7 +105,7 @@ def test_null_empties_an_optional_field(minimal: Path, nothing: str) -> None:
     assert load_config(minimal, [f"loss.dual_clip={nothing}", f"run.name={nothing}"]).loss.dual_clip is None
 
 
-def test_texts_in_a_file_stay_what_they_are(tmp_path: Path) -> None:
+def test_texts_in_a_file_are_literal(tmp_path: Path) -> None:
     cfg = load_config(write(tmp_path, "a.yaml", REQUIRED + "run: {name: 007}\nrollout: {stop: [no, 5, '${x}']}\n"), [])
     assert cfg.run.name == "007"
     assert cfg.rollout.stop == ["no", "5", "${x}"]
@@ -121,7 +121,7 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
     assert cfg.eval.n == 5 and cfg.eval.k == [1] and cfg.rollout.top_k == 7
 
 
-# --- what is wrong
+# --- mistakes
 
 
 @pytest.mark.parametrize(
@@ -161,11 +161,11 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_override_is_named(minimal: Path, override: str, fragments: list[str]) -> None:
-    said = complaint(minimal, override)
-    assert said.startswith("command line: ")
-    assert "\n" not in said
+    message = message_of(minimal, override)
+    assert message.startswith("command line: ")
+    assert "\n" not in message
     for fragment in fragments:
-        assert fragment in said
+        assert fragment in message
 
 
 @pytest.mark.parametrize(
@@ -188,52 +188,52 @@ def test_a_wrong_override_is_named(minimal: Path, override: str, fragments: list
 )
 def test_a_wrong_file_is_named_with_its_line(tmp_path: Path, text: str, line: int, fragments: list[str]) -> None:
     path = write(tmp_path, "a.yaml", text)
-    said = complaint(path, "model.path=m", "data.train=t")
-    assert said.startswith(f"{path}, line {line}: ")
+    message = message_of(path, "model.path=m", "data.train=t")
+    assert message.startswith(f"{path}, line {line}: ")
     for fragment in fragments:
-        assert fragment in said
+        assert fragment in message
 
 
-def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_several_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, "a.yaml", "rollout: {n: x}\nlearner: {rate: 1}\n")
-    lines = complaint(path, "lr=1").splitlines()
+    lines = message_of(path, "lr=1").splitlines()
     assert [line.partition(": ")[0] for line in lines] == [f"{path}, line 2", "command line", f"{path}, line 1", str(path), str(path)]
     assert "data.train is required" in lines[3] and "model.path is required" in lines[4]
 
 
 def test_a_missing_field_is_named_with_the_ways_to_give_it(tmp_path: Path) -> None:
     path = write(tmp_path, "a.yaml", "data: {train: t}\n")
-    assert complaint(path) == f"{path}: model.path is required; set it in the file, or as model.path=... on the command line"
+    assert message_of(path) == f"{path}: model.path is required; set it in the file, or as model.path=... on the command line"
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
 def test_an_empty_file_is_refused(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, "a.yaml", text)
-    assert "is empty" in complaint(path)
+    assert "is empty" in message_of(path)
 
 
 def test_a_file_that_is_missing_a_folder_or_no_text_is_refused(tmp_path: Path) -> None:
-    assert "nope.yaml does not exist" in complaint(tmp_path / "nope.yaml")
-    assert "cannot be read" in complaint(tmp_path)
+    assert "nope.yaml does not exist" in message_of(tmp_path / "nope.yaml")
+    assert "cannot be read" in message_of(tmp_path)
     binary = tmp_path / "b.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    assert "cannot be read" in complaint(binary)
+    assert "cannot be read" in message_of(binary)
 
 
 def test_a_parent_that_is_missing_is_named_with_its_child(tmp_path: Path) -> None:
-    said = complaint(write(tmp_path, "sub/child.yaml", "extends: ../gone.yaml\n"))
-    assert "child.yaml: extends" in said and "gone.yaml" in said and "does not exist" in said
+    message = message_of(write(tmp_path, "sub/child.yaml", "extends: ../gone.yaml\n"))
+    assert "child.yaml: extends" in message and "gone.yaml" in message and "does not exist" in message
 
 
-def test_parents_that_go_round_in_a_circle_are_refused(tmp_path: Path) -> None:
+def test_a_circle_of_parents_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "b.yaml", "extends: a.yaml\n")
-    said = complaint(write(tmp_path, "a.yaml", "extends: ./b.yaml\n"))
-    assert "is circular" in said and said.count("a.yaml") >= 2 and "b.yaml" in said
+    message = message_of(write(tmp_path, "a.yaml", "extends: ./b.yaml\n"))
+    assert "is circular" in message and message.count("a.yaml") >= 2 and "b.yaml" in message
 
 
 def test_an_algorithm_cannot_name_another(tmp_path: Path) -> None:
     write(tmp_path, "algorithm/odd.yaml", "algorithm: uec\n")
-    assert "use `extends`" in complaint(write(tmp_path, "a.yaml", REQUIRED), "algorithm=odd")
+    assert "use `extends`" in message_of(write(tmp_path, "a.yaml", REQUIRED), "algorithm=odd")
 
 
 def test_the_files_of_this_project_load(project: Path) -> None:
@@ -245,7 +245,7 @@ def test_the_files_of_this_project_load(project: Path) -> None:
 # --- saving
 
 
-def test_a_saved_config_loads_as_the_same(minimal: Path, tmp_path: Path) -> None:
+def test_a_saved_config_loads_as_the_same_config(minimal: Path, tmp_path: Path) -> None:
     overrides = ["reward.fn=[exact, a.py:f]", "replay.capacity=7", "learner.lr=3e-7", "data.template={prompt} costs ${5}", "run.name=1e3"]
     cfg = load_config(minimal, overrides)
     save_config(cfg, tmp_path / "saved.yaml")
@@ -263,7 +263,7 @@ def test_any_text_and_number_survives_saving(tmp_path_factory: pytest.TempPathFa
     assert load_config(path, []) == cfg
 
 
-def test_a_saved_config_does_not_say_how_it_was_started(minimal: Path, tmp_path: Path) -> None:
+def test_a_saved_config_does_not_contain_overwrite_and_resume(minimal: Path, tmp_path: Path) -> None:
     save_config(load_config(minimal, ["run.overwrite=true", "run.name=x"]), tmp_path / "saved.yaml")
     saved = load_config(tmp_path / "saved.yaml", [])
     assert not saved.run.overwrite and saved.run.name == "x"

@@ -1,4 +1,4 @@
-"""The configs for GPUs load, are valid, and go through a dry run with the model's config.json, a tokenizer and some rows at hand."""
+"""The configs for GPUs are valid, and pass a dry run with the model's config.json, a tokenizer and some rows."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,13 @@ CONFIGS = sorted([*(PROJECT / "configs/gpu").glob("*.yaml"), *(PROJECT / "config
 
 
 def rows(cfg: Config, folder: Path) -> Path:
-    """Some of what the config's data set holds, under its names of columns."""
+    """Write rows with the columns of the config's dataset; return the file."""
     file = folder / "rows.jsonl"
-    made = [{cfg.data.prompt_key: f"{n} + 4 = ?", cfg.data.answer_key: f"so #### {n + 4}"} for n in range(9)]
+    data = [{cfg.data.prompt_key: f"{n} + 4 = ?", cfg.data.answer_key: f"so #### {n + 4}"} for n in range(9)]
     if "VL" in cfg.model.path and cfg.data.image_key:
-        pictures = sorted((DATA / "geometry3k/images").iterdir())
-        made = [row | {cfg.data.image_key: [str(pictures[n % len(pictures)])]} for n, row in enumerate(made)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in made))
+        images = sorted((DATA / "geometry3k/images").iterdir())
+        data = [row | {cfg.data.image_key: [str(images[n % len(images)])]} for n, row in enumerate(data)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in data))
     return file
 
 
@@ -31,22 +31,22 @@ def test_a_dry_run_needs_no_weights_and_no_gpu(config: Path, tmp_path: Path, cap
     model = model_folder(tmp_path / "model", cfg.model.path)
     words = ["train", str(config), f"model.path={model}", f"data.train={data}", f"data.eval={data}", f"run.dir={tmp_path}", "--dry-run"]
     assert main(words) == 0, capsys.readouterr().err
-    said = capsys.readouterr().out
-    assert "note: a run would be refused: model.path: " in said and "has no weights as .safetensors" in said
+    text = capsys.readouterr().out
+    assert "note: a run would be refused: model.path: " in text and "has no weights as .safetensors" in text
 
-    assert f"fits {_size(config)} GB" in said
+    assert f"fits {_size(config)} GB" in text
 
 
 def _size(config: Path) -> int:
-    """GB of the GPUs that the first lines name; 80 in the papers' where a file names its parent's."""
-    said = " ".join(line for line in config.read_text().splitlines() if line.startswith("#"))
-    return next((size for size in (24, 40, 48, 80) if f"{size} GB" in said), 80)
+    """Return the GB of a GPU that the comment names; 80 if it names none."""
+    text = " ".join(line for line in config.read_text().splitlines() if line.startswith("#"))
+    return next((size for size in (24, 40, 48, 80) if f"{size} GB" in text), 80)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.parent.name}/{config.stem}")
-def test_it_says_what_it_is_and_that_it_was_not_run(config: Path) -> None:
-    said = [line for line in config.read_text().splitlines() if line.startswith("#")]
-    assert any("Written, not run here: see docs/unverified.md." in line for line in said)
+def test_a_config_for_gpus_says_that_it_is_untested(config: Path) -> None:
+    text = [line for line in config.read_text().splitlines() if line.startswith("#")]
+    assert any("Untested: see docs/unverified.md." in line for line in text)
 
 
 def test_a_run_without_weights_is_refused_before_any_actor_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,15 +74,15 @@ def test_the_text_run_fills_the_models_context() -> None:
     assert (cfg.rollout.n, cfg.exploration.n, cfg.exploration.temperature, cfg.learner.optimizer_steps) == (5, 20, 1.2, 4)
 
 
-def test_a_dry_run_says_that_this_machine_has_no_room(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_dry_run_reports_that_this_machine_has_too_few_cpus(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     config = str(PROJECT / "configs/llm.yaml")
     assert main(["train", config, "cluster.address=local", "cluster.cpus=2", "learner.cpus=64", f"run.dir={tmp_path}", "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "note: a run would be refused on this machine: the run wants 64.47 CPUs and the cluster has 2" in said
-    assert "a run would be refused here, for what is noted last; all other checks passed" in said
+    text = capsys.readouterr().out
+    assert "note: a run would be refused on this machine: the run wants 64.47 CPUs and the cluster has 2" in text
+    assert "a run would be refused here, for what is noted last; all other checks passed" in text
 
 
-def test_a_config_json_that_makes_no_model_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_invalid_config_json_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = model_folder(tmp_path / "model", "Qwen2.5-0.5B-Instruct")
     content = json.loads((model / "config.json").read_text()) | {"num_attention_heads": 0}
     (model / "config.json").write_text(json.dumps(content))

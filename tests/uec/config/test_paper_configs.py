@@ -1,4 +1,4 @@
-"""The paper's recipes hold the paper's numbers (arXiv 2604.14646); they load and validate, but need GPUs to run."""
+"""The configs of the paper (arXiv 2604.14646) have its settings and are valid; running them needs GPUs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What makes no sense: each problem is told with the fields, their values and the way out."""
+"""The checks of a config: each problem is reported with the fields, their values and the fix."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from uec.config.validate import check_cluster, check_context, check_disk, notes,
 from uec.errors import BadInput
 
 
-def complaint(make_config, *overrides: str) -> str:
+def message_of(make_config, *overrides: str) -> str:
     with pytest.raises(BadInput) as caught:
         validate(make_config(*overrides))
     return str(caught.value)
@@ -20,11 +20,11 @@ def test_the_configs_of_this_project_are_valid(project: Path) -> None:
     pairs = [(path, name.stem) for path in paths for name in project.glob("configs/algorithm/*.yaml")]
     assert len(pairs) >= 2 * 15
     for path, algorithm in pairs:
-        assert validate(load_config(path, [f"algorithm={algorithm}"])) is None  # raises what is wrong
+        assert validate(load_config(path, [f"algorithm={algorithm}"])) is None  # raises if the config is invalid
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("rollout.n=1", "rollout.n=1 must be at least 2"),
         ("exploration.n=1", "exploration.n=1 must be at least 2"),
@@ -52,8 +52,8 @@ def test_the_configs_of_this_project_are_valid(project: Path) -> None:
         ("tracking=[jsonl, mlflow]", "tracking[1]='mlflow' is none of console, jsonl, tensorboard, wandb"),
     ],
 )
-def test_a_value_out_of_range_is_told_with_its_range(make_config, override: str, said: str) -> None:
-    assert complaint(make_config, override) == said
+def test_a_value_out_of_range_is_reported_with_its_range(make_config, override: str, message: str) -> None:
+    assert message_of(make_config, override) == message
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_a_value_out_of_range_is_told_with_its_range(make_config, override: str,
     ],
 )
 def test_fields_in_conflict_are_both_named(make_config, overrides: list[str], fragments: list[str]) -> None:
-    said = complaint(make_config, *overrides)
-    assert "\n" not in said
+    message = message_of(make_config, *overrides)
+    assert "\n" not in message
     for fragment in fragments:
-        assert fragment in said
+        assert fragment in message
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "a b", "-x", "a\n", "x" * 201])
@@ -101,7 +101,7 @@ def test_a_run_name_cannot_leave_its_folder_or_hide(make_config, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["a", "llm-uec-20260101-120000", "β2=0.95", "v1.2+x@y"])
-def test_usual_run_names_are_taken(make_config, name: str) -> None:
+def test_usual_run_names_are_accepted(make_config, name: str) -> None:
     assert validate(make_config(f"run.name={name}")) is None
 
 
@@ -117,14 +117,14 @@ def test_usual_run_names_are_taken(make_config, name: str) -> None:
         ["run.resume=auto", "run.name=a"],
     ],
 )
-def test_what_only_looks_like_a_conflict_is_taken(make_config, overrides: list[str]) -> None:
+def test_an_apparent_conflict_is_accepted(make_config, overrides: list[str]) -> None:
     assert validate(make_config(*overrides)) is None
 
 
-def test_several_problems_are_told_at_once(make_config) -> None:
-    said = complaint(make_config, "rollout.n=1", "learner.lr=-1")
-    assert said.splitlines() == ["rollout.n=1 must be at least 2", "learner.lr=-1.0 must be above 0"]
-    assert len(complaint(make_config, "learner.ranks=3", "eval.k=[]").splitlines()) == 2
+def test_several_problems_are_reported_at_once(make_config) -> None:
+    message = message_of(make_config, "rollout.n=1", "learner.lr=-1")
+    assert message.splitlines() == ["rollout.n=1 must be at least 2", "learner.lr=-1.0 must be above 0"]
+    assert len(message_of(make_config, "learner.ranks=3", "eval.k=[]").splitlines()) == 2
 
 
 def test_a_micro_batch_below_the_longest_sequence_is_only_noted(make_config) -> None:
@@ -135,7 +135,7 @@ def test_a_micro_batch_below_the_longest_sequence_is_only_noted(make_config) -> 
 
 
 def test_an_admission_threshold_that_no_advantage_passes_is_noted(make_config) -> None:
-    # One success of two: A = (1 - 1/2) / sqrt(1/2) = 0.707, the largest there is.
+    # One success of two: A = (1 - 1/2) / sqrt(1/2) = 0.707, the largest advantage.
     assert "0.707" in notes(make_config("rollout.n=2", "exploration.enabled=false"))[0]
     # One of three: (1 - 1/3) / sqrt(1/3) = 1.155.
     assert notes(make_config("rollout.n=3", "exploration.enabled=false")) == []
@@ -148,7 +148,7 @@ def test_an_estimator_whose_advantages_stay_low_is_noted_with_replay(make_config
     assert "no advantage is above 1" in notes(make_config("advantage.estimator=rloo"))[0]
     assert notes(make_config("advantage.estimator=rloo", "replay.min_advantage=0.5")) == []
     assert notes(make_config("advantage.estimator=rloo", "reward.weights.format=0.5")) == []  # rewards up to 1.5
-    # over a whole step there is no such bound, however small the groups
+    # over a whole step there is no such bound, even for small groups
     assert notes(make_config("advantage.estimator=batch", "rollout.n=2", "exploration.enabled=false")) == []
 
 
@@ -161,7 +161,7 @@ def test_prompt_and_response_must_fit_the_context(make_config) -> None:
         assert fragment in str(caught.value)
 
 
-def test_more_cpus_than_the_cluster_has_are_refused_with_who_wants_them(make_config) -> None:
+def test_too_few_cpus_of_the_cluster_are_reported_with_all_demands(make_config) -> None:
     cfg = make_config("rollout.engines=2", "rollout.cpus=0.5", "learner.cpus=0.5", "reward.cpus=0.05")
     check_cluster(cfg, 1.57, 0)
     with pytest.raises(BadInput) as caught:
@@ -170,14 +170,14 @@ def test_more_cpus_than_the_cluster_has_are_refused_with_who_wants_them(make_con
         assert fragment in str(caught.value)
 
 
-def test_image_actors_count_where_there_are_pictures(make_config) -> None:
+def test_image_actors_count_if_the_data_has_images(make_config) -> None:
     cfg = make_config("data.image.workers=2", "data.image.cpus=0.25", "rollout.cpus=0.5", "learner.cpus=0.4", "reward.cpus=0.05")
     check_cluster(cfg, 1, 0)
     with pytest.raises(BadInput, match=r"wants 1.47 CPUs.*data.image.workers=2 x data.image.cpus=0.25"):
         check_cluster(cfg, 1, 0, images=True)
 
 
-def test_more_gpus_than_the_cluster_has_are_refused_unless_they_are_shared(make_config) -> None:
+def test_too_few_gpus_of_the_cluster_are_refused_unless_they_are_shared(make_config) -> None:
     asked = ["rollout.engines=2", "rollout.tensor_parallel=2", "learner.ranks=4"]
     check_cluster(make_config(*asked), 8, 8)
     with pytest.raises(BadInput) as caught:
@@ -187,11 +187,11 @@ def test_more_gpus_than_the_cluster_has_are_refused_unless_they_are_shared(make_
     check_cluster(make_config("rollout.engines=4", "learner.ranks=4", "cluster.placement=colocated"), 8, 4)
 
 
-def test_without_gpus_none_are_wanted(make_config) -> None:
+def test_a_cluster_without_gpus_needs_none(make_config) -> None:
     check_cluster(make_config("rollout.tensor_parallel=2"), 2, 0)
 
 
-def test_a_disk_that_cannot_be_written_is_refused(make_config, tmp_path: Path) -> None:
+def test_a_place_that_is_not_writable_is_refused(make_config, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot write to"):
         check_disk(make_config(f"run.dir={tmp_path}/file"), tmp_path / "file" / "run")
@@ -199,9 +199,9 @@ def test_a_disk_that_cannot_be_written_is_refused(make_config, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
-def test_a_disk_without_room_for_the_checkpoints_is_refused(make_config, tmp_path: Path) -> None:
+def test_a_disk_without_space_for_the_checkpoints_is_refused(make_config, tmp_path: Path) -> None:
     with open(tmp_path / "model.safetensors", "wb") as file:
-        file.truncate(1 << 43)  # sparse: 8 TiB that take no room
+        file.truncate(1 << 43)  # a sparse file of 8 TiB
     with pytest.raises(BadInput) as caught:
         check_disk(make_config(f"model.path={tmp_path}", f"run.dir={tmp_path}"), tmp_path / "run")
     for fragment in ("MiB free", "checkpoint.keep=2", f"run.dir={tmp_path}"):

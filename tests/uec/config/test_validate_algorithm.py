@@ -1,4 +1,4 @@
-"""Parts of an algorithm that do not go together: one message each, with both fields and the way out."""
+"""Incompatible parts of an algorithm: one message each, with both fields and the fix."""
 
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from uec.config.validate_algorithm import POLICY_LOSSES
 from uec.errors import BadInput
 
 
-def complaint(make_config, *overrides: str) -> str:
+def message_of(make_config, *overrides: str) -> str:
     with pytest.raises(BadInput) as caught:
         validate(cfg := make_config(*overrides))
         check_functions(cfg)
@@ -54,7 +54,7 @@ CONFLICTS = [
     ),
     (["exploration.rounds=16"], ["exploration.rounds=16", "advantage.estimator=group has no baseline", "lower the rounds"]),
     (["exploration.threshold=0.5"], ["exploration.threshold=0.5", "exploration.keep=positive", "set exploration.keep=informative"]),
-    # what is sampled
+    # sampling
     (
         ["dynamic_sampling.enabled=true", "retention.min_abs_advantage=null"],
         ["dynamic_sampling.enabled=true", "retention.min_abs_advantage=null", "set min_abs_advantage to 0"],
@@ -89,20 +89,20 @@ CONFLICTS = [
 
 
 @pytest.mark.parametrize(("overrides", "fragments"), CONFLICTS, ids=[" ".join(overrides) for overrides, _ in CONFLICTS])
-def test_parts_that_do_not_go_together_are_told_in_one_line(make_config, overrides: list[str], fragments: list[str]) -> None:
-    said = complaint(make_config, *overrides)
-    assert "\n" not in said
+def test_incompatible_parts_are_reported_in_one_line(make_config, overrides: list[str], fragments: list[str]) -> None:
+    message = message_of(make_config, *overrides)
+    assert "\n" not in message
     for fragment in fragments:
-        assert fragment in said, said
+        assert fragment in message, message
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
-        # G = 1: no group baseline, and no rollout.n that allows it, whatever the estimator
+        # G = 1 gives no group baseline, and is out of range for every estimator
         ("rollout.n=1", "rollout.n=1 must be at least 2"),
         ("exploration.n=1", "exploration.n=1 must be at least 2"),
-        # a replay period without capacity: there is always one, null means 2 B G
+        # replay without capacity: impossible, because null means 2 B G
         ("replay.capacity=0", "replay.capacity=0 must be at least 1"),
         ("replay.every=0", "replay.every=0 must be at least 1"),
         # dynamic sampling without a bound
@@ -115,23 +115,23 @@ def test_parts_that_do_not_go_together_are_told_in_one_line(make_config, overrid
         ("retention.min_abs_advantage=-0.05", "retention.min_abs_advantage=-0.05 must be at least 0"),
         ("difficulty.max_solve_rate=-0.1", "difficulty.max_solve_rate=-0.1 must be at least 0 and below 1"),
         ("loss.clip_low=-0.2", "loss.clip_low=-0.2 must be above 0 and at most 1"),
-        # A KL coefficient without a reference cannot be written: the reference is the start model, and the learners load it wherever
-        # loss.kl_coef is above 0. Its mirror image, a KL in the reward with coefficient 0, is a conflict above.
+        # A KL coefficient without a reference model is impossible: the reference is the initial model, and the learners load it if
+        # loss.kl_coef is above 0. The opposite case, a KL in the reward with coefficient 0, is a conflict above.
         ("loss.kl_coef=-1", "loss.kl_coef=-1.0 must be at least 0"),
     ],
 )
-def test_what_one_field_alone_cannot_mean_is_a_matter_of_its_range(make_config, override: str, said: str) -> None:
-    assert complaint(make_config, override) == said
+def test_an_impossible_value_of_one_field_is_out_of_its_range(make_config, override: str, message: str) -> None:
+    assert message_of(make_config, override) == message
 
 
 @pytest.mark.parametrize("estimator", ["group", "rloo"])
-def test_a_single_response_is_told_once_whatever_the_estimator(make_config, estimator: str) -> None:
-    assert complaint(make_config, "rollout.n=1", f"advantage.estimator={estimator}") == "rollout.n=1 must be at least 2"
+def test_a_group_of_one_response_is_reported_once_for_every_estimator(make_config, estimator: str) -> None:
+    assert message_of(make_config, "rollout.n=1", f"advantage.estimator={estimator}") == "rollout.n=1 must be at least 2"
 
 
-def test_every_problem_of_an_algorithm_is_told_at_once(make_config) -> None:
-    said = complaint(make_config, "algorithm=grpo", "loss.policy=gspo", "rollout.until=balanced")
-    assert [line.split()[0] for line in said.splitlines()] == ["rollout.until=balanced", "loss.policy=gspo", "loss.policy=gspo"]
+def test_every_problem_of_an_algorithm_is_reported_at_once(make_config) -> None:
+    message = message_of(make_config, "algorithm=grpo", "loss.policy=gspo", "rollout.until=balanced")
+    assert [line.split()[0] for line in message.splitlines()] == ["rollout.until=balanced", "loss.policy=gspo", "loss.policy=gspo"]
 
 
 def test_a_bad_combination_ends_the_command_with_status_2(project: Path, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -139,13 +139,13 @@ def test_a_bad_combination_ends_the_command_with_status_2(project: Path, tmp_pat
     monkeypatch.setattr("actors.programs.preflight.connect", lambda *_: pytest.fail("a cluster was asked for"))
     overrides = ["algorithm=gspo", "loss.clip_low=0.2", f"run.dir={tmp_path / 'runs'}"]
     status = main(["train", "configs/llm.yaml", *overrides])
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert status == 2
-    assert said.startswith("uec: ") and "loss.policy=gspo with loss.clip_low=0.2" in said and "Traceback" not in said
+    assert message.startswith("uec: ") and "loss.policy=gspo with loss.clip_low=0.2" in message and "Traceback" not in message
     assert not (tmp_path / "runs").exists()
 
 
-# --- no false alarms
+# --- valid combinations
 
 
 DAPO = ["dynamic_sampling.enabled=true", "reward.overlong_share=0.2", "loss.clip_high=0.28"]
@@ -154,7 +154,7 @@ DAPO = ["dynamic_sampling.enabled=true", "reward.overlong_share=0.2", "loss.clip
 @pytest.mark.parametrize(
     "overrides",
     [
-        [*DAPO],  # with UEC's exploration and replay, which algorithm=uec has
+        [*DAPO],  # with the exploration and replay of algorithm=uec
         [*DAPO, "exploration.rounds=4", "exploration.group=joint", "exploration.correction=tempered", "replay.logprobs=recomputed"],
         ["algorithm=dapo", "exploration.enabled=true", "replay.enabled=true"],
         ["algorithm=gspo", "exploration.enabled=true", "replay.enabled=true", "replay.source=exploration"],
@@ -167,7 +167,7 @@ DAPO = ["dynamic_sampling.enabled=true", "reward.overlong_share=0.2", "loss.clip
         ["exploration.until=0.5"],
         ["exploration.until=1"],
         ["exploration.schedule=failures", "exploration.temperature_end=1.4"],
-        ["exploration.schedule=entropy", "exploration.temperature_end=1.0"],  # no hotter than regular at the end
+        ["exploration.schedule=entropy", "exploration.temperature_end=1.0"],  # ends at the temperature of regular rollouts
         ["exploration.keep=informative", "exploration.threshold=0.5"],
         ["algorithm=grpo", "exploration.threshold=0.5"],  # exploration is off anyway
         ["algorithm=kl_cov", "loss.kl_coef=0.01", "loss.entropy_coef=0.01", "loss.mismatch_cap=2"],
@@ -180,8 +180,8 @@ DAPO = ["dynamic_sampling.enabled=true", "reward.overlong_share=0.2", "loss.clip
     ],
     ids=" ".join,
 )
-def test_parts_that_do_go_together_are_taken(make_config, overrides: list[str]) -> None:
-    assert validate(make_config(*overrides)) is None  # raises what is wrong
+def test_compatible_parts_are_accepted(make_config, overrides: list[str]) -> None:
+    assert validate(make_config(*overrides)) is None  # raises if the config is invalid
 
 
 ESTIMATORS = ["group", "centred", "rloo", "batch", "batch_with_baseline"]
@@ -189,22 +189,22 @@ AGGREGATIONS = ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-
 
 
 @pytest.mark.parametrize("algorithm", ["uec", "dapo", "gspo", "cispo", "clip_cov", "kl_cov", "entropy_advantage"])
-def test_every_estimator_goes_with_every_aggregation_and_loss(make_config, algorithm: str) -> None:
+def test_every_estimator_is_valid_with_every_aggregation_and_loss(make_config, algorithm: str) -> None:
     cfg = make_config(f"algorithm={algorithm}")
     for cfg.advantage.estimator, cfg.loss.aggregation in product(ESTIMATORS, AGGREGATIONS):
         assert validate(cfg) is None
 
 
-def test_the_names_of_the_losses_are_those_that_can_be_loaded() -> None:
+def test_the_names_of_the_losses_equal_those_of_the_code() -> None:
     from uec.algorithm.losses.policy import BUILTIN
 
     assert tuple(BUILTIN) == POLICY_LOSSES
 
 
-def test_a_loss_and_an_estimator_of_ones_own_are_taken(make_config, tmp_path: Path) -> None:
+def test_a_users_loss_and_estimator_are_accepted(make_config, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text("def estimate(rewards):\n    return rewards\n\n\ndef loss(batch, settings):\n    return batch.logprobs_N, {}\n")
     assert validate(make_config(f"advantage.estimator={mine}:estimate", f"loss.policy={mine}:loss")) is None
-    said = complaint(make_config, f"advantage.estimator={mine}:loss", f"loss.policy={mine}:estimate")
-    assert [line.split(":")[0] for line in said.splitlines()] == ["advantage.estimator", "loss.policy"]
-    assert "it must be def loss(rewards" in said and "it must be def estimate(batch" in said
+    message = message_of(make_config, f"advantage.estimator={mine}:loss", f"loss.policy={mine}:estimate")
+    assert [line.split(":")[0] for line in message.splitlines()] == ["advantage.estimator", "loss.policy"]
+    assert "it must be def loss(rewards" in message and "it must be def estimate(batch" in message

@@ -1,4 +1,4 @@
-"""What the hardware decides."""
+"""The choices that depend on the hardware."""
 
 import pytest
 
@@ -15,22 +15,22 @@ def config(**changes: object) -> Config:
     return cfg
 
 
-def test_a_cpu_computes_in_float32_with_gloo_shared_memory_and_an_engine_in_the_actor():
+def test_a_cpu_uses_float32_gloo_shared_memory_and_an_engine_in_the_actor():
     assert detect(Config(), "cpu") == Platform("cpu", "float32", "gloo", "shm", "in_actor")
 
 
-def test_a_gpu_computes_in_bfloat16_with_nccl_and_asyncllm():
+def test_a_gpu_uses_bfloat16_nccl_and_asyncllm():
     assert detect(Config(), "cuda") == Platform("cuda", "bfloat16", "nccl", "nccl", "async")
     assert detect(config(cluster__placement="colocated"), "cuda").weights == "ipc"
 
 
-def test_what_the_config_names_is_taken():
+def test_explicit_settings_are_kept():
     platform = detect(config(model__dtype="bfloat16", rollout__backend="async"), "cpu")
     assert (platform.dtype, platform.engine) == ("bfloat16", "async")
     assert detect(config(weights__backend="shm", model__dtype="float32"), "cuda").weights == "shm"
 
 
-def test_without_a_device_this_process_is_asked(monkeypatch):
+def test_the_default_device_is_that_of_the_process(monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -47,6 +47,6 @@ def test_without_a_device_this_process_is_asked(monkeypatch):
         ({"model__dtype": "bfloat16", "learner__zero_stage": 0}, "learner.zero_stage=0"),
     ],
 )
-def test_what_a_cpu_or_the_learner_cannot_do_is_refused(changes, field):
+def test_an_unsupported_setting_of_a_cpu_or_the_learner_is_refused(changes, field):
     with pytest.raises(BadInput, match=field):
         detect(config(**changes), "cpu")

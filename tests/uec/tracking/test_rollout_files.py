@@ -142,7 +142,7 @@ def utf8(responses: list[Tokens]) -> list[str]:
     return [bytes(t for t in tokens.tolist() if t < 256).decode("utf-8", "replace") for tokens in responses]
 
 
-def test_a_character_of_several_tokens_belongs_to_the_last_of_them_and_the_end_of_text_shows_nothing() -> None:
+def test_a_character_of_several_tokens_belongs_to_the_last_and_the_end_of_text_shows_nothing() -> None:
     text = "a数é!"  # 1, 3, 2 and 1 bytes
     tokens = as_tokens([*text.encode(), 256], [*b"ok", 256], [])
     texts = utf8(tokens)
