@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.workers.difficulty import DifficultyActor
-from tests.support.examples import trajectory
+from tests.support.examples import sample
 from uec.algorithm.difficulty import PromptHistory, PromptRecord, classify, is_difficult
 from uec.config.schema import Config
 from uec.types import Kind, Outcome, ScheduleState, Verdict
@@ -46,8 +46,8 @@ def test_one_right_response_makes_a_prompt_easy() -> None:
 
 
 def test_the_boundary_belongs_to_the_solved() -> None:
-    assert not trajectory(0.0099).score.right(solved_at=0.01)
-    assert trajectory(0.01).score.right(solved_at=0.01)
+    assert not sample(0.0099).right(solved_at=0.01)
+    assert sample(0.01).right(solved_at=0.01)
 
 
 @pytest.mark.parametrize(
