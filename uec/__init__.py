@@ -1,7 +1,7 @@
-"""What the algorithm is: configuration, data, rewards, losses, evaluation, tracking. Imports neither Ray nor vLLM.
+"""The algorithm without its actors: configuration, data, rewards, losses, evaluation, tracking. It imports neither Ray nor vLLM.
 
-Importing `uec` makes `actors` importable. `actors` lies beside `uec` in a checkout and in `uec/bundled` in an installed wheel, which
-must not claim that name in site-packages. Its folder goes to the end of sys.path, where it hides no other module.
+Importing `uec` makes `actors` importable. `actors` is beside `uec` in a checkout, and in `uec/bundled` in an installed wheel, which must
+not claim that name in site-packages. Its parent folder goes to the end of sys.path, where it hides no other module.
 """
 
 import os.path
@@ -10,7 +10,7 @@ import sys
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _BUNDLED = os.path.join(_HERE, "bundled")
 ROOT = _BUNDLED if os.path.isdir(_BUNDLED) else os.path.dirname(_HERE)
-"""The folder that holds actors/ and configs/."""
+"""The folder that contains actors/ and configs/."""
 
 if ROOT not in sys.path:
     sys.path.append(ROOT)

@@ -97,7 +97,7 @@ def config_text(cfg: Config, path: str | Path) -> str:
     """
     saved = dataclasses.replace(cfg, run=dataclasses.replace(cfg.run, overwrite=False, resume="never"))
     body = yaml.dump(dataclasses.asdict(saved), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
-    hint = f"# Go on from the newest checkpoint: uec train {path} run.resume=auto"
+    hint = f"# Resume from the newest checkpoint: uec train {path} run.resume=auto"
     return f"{SAVED_HEADER}\n{hint}\n{body}"
 
 
