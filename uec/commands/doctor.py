@@ -33,11 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
     from uec.system.process_env import prepare_driver
 
     prepare_driver()
+    from actors.engines import check_engine
     from uec.doctor.console import ConsoleReport
     from uec.doctor.machine import guarded, load_checked_config, machine_checks
     from uec.errors import EXIT_FAILURE
 
     cfg = load_checked_config(arguments.config, arguments.overrides)
+    check_engine(cfg.rollout.backend)
     with ConsoleReport() as report:
         report.busy("looking at this machine")
         for check in machine_checks(cfg):

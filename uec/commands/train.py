@@ -60,6 +60,7 @@ def _print_config(path: str, overrides: list[str]) -> int:
     """Print the settings and their origins, then check them. An invalid config is printed before BadInput is raised."""
     from rich.text import Text
 
+    from actors.engines import check_engine
     from uec.algorithm.functions import check_functions
     from uec.config.file import resolve_config
     from uec.config.print import DEFAULT, commented, lines
@@ -76,4 +77,5 @@ def _print_config(path: str, overrides: list[str]) -> int:
     show(text, wrap=False)
     validate(resolved.config)
     check_functions(resolved.config)
+    check_engine(resolved.config.rollout.backend)
     return 0

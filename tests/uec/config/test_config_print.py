@@ -127,6 +127,12 @@ def test_a_refused_config_is_printed_with_its_problem(family: str, capsys: pytes
     assert "n: 1 " in out and "rollout.n=1 must be at least 2" in err
 
 
+def test_an_engine_that_does_not_exist_is_refused_before_anything_starts(family: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["train", family, "rollout.backend=magic", "--print-config"], ["doctor", family, "rollout.backend=magic", "--quick"]):
+        assert main(command) == 2
+        assert "rollout.backend: 'magic' is none of auto, in_actor, async" in capsys.readouterr().err
+
+
 def test_only_a_terminal_gets_colours_and_a_pipe_may_close_early(family: str, project: Path) -> None:
     command = [sys.executable, "-m", "uec.commands.cli", "train", family, "--print-config"]
     env = {**os.environ, "PYTHONPATH": str(project), "TERM": "xterm-256color", "FORCE_COLOR": "1"}
