@@ -46,21 +46,7 @@ class SimulatedGrader:
     def _sample(self, slot: int, trajectory: Trajectory) -> TrainingSample:
         solvable = trajectory.kind is Kind.EXPLORATION or trajectory.prompt % DIFFICULT_EVERY != 0
         right = float(solvable and (trajectory.prompt + trajectory.index) % 2)
-        return TrainingSample(
-            prompt=trajectory.prompt,
-            slot=slot,
-            prompt_tokens=len(trajectory.prompt_tokens),
-            response_tokens=len(trajectory.tokens),
-            kind=trajectory.kind,
-            temperature=trajectory.temperature,
-            group=trajectory.group,
-            index=trajectory.index,
-            reward=right,
-            accuracy=right,
-            parts={"accuracy": right},
-            truncated=trajectory.truncated,
-            version=trajectory.version,
-        )
+        return TrainingSample.of(trajectory, slot, reward=right, accuracy=right, parts={"accuracy": right})
 
 
 class SimulatedLearner:

@@ -109,9 +109,10 @@ class Trajectory:
         """The oldest weights that sampled a turn."""
         return min(self.versions)
 
-    def generated_T(self) -> Mask:
-        """Which tokens the policy generated, [T]."""
-        return np.ones(len(self.tokens), np.bool_) if self.generated is None else self.generated
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that the policy generated."""
+        return len(self.tokens) if self.generated is None else int(self.generated.sum())
 
     def version_T(self) -> NDArray[np.int64]:
         """The version that sampled each token, [T]; an observation has that of the turn before it."""
@@ -148,6 +149,25 @@ class TrainingSample:
     admitted: int | None = None  # step at which it entered the replay store
     batch: Any = None  # reference to its response batch, or the batch's position among the data of a message
     graded: Any = None  # reference to the list[TrainingSample] that a grader returned for the response batch
+
+    @classmethod
+    def of(cls, trajectory: Trajectory, slot: int, **known: Any) -> "TrainingSample":
+        """Return the record of a trajectory at `slot` of its response batch; `known`: further fields, such as the reward."""
+        response_tokens = trajectory.generated_tokens
+        return cls(
+            prompt=trajectory.prompt,
+            slot=slot,
+            prompt_tokens=len(trajectory.prompt_tokens),
+            response_tokens=response_tokens,
+            observation_tokens=len(trajectory.tokens) - response_tokens,
+            kind=trajectory.kind,
+            temperature=trajectory.temperature,
+            group=trajectory.group,
+            index=trajectory.index,
+            truncated=trajectory.truncated,
+            version=trajectory.version,
+            **known,
+        )
 
     def right(self, solved_at: float) -> bool:
         """Whether the accuracy reaches `difficulty.solved_at`. A bonus for format must not look like a solution."""
@@ -276,6 +296,7 @@ class Continuation:
     prompt: int
     prompt_tokens: Tokens  # [P]
     tokens: Tokens  # [T]
+    generated: Mask | None = None  # [T], as a trajectory's
 
 
 @dataclass(frozen=True)

@@ -51,27 +51,9 @@ class ReplayActor:
     def draw(self, step: int, n: int) -> tuple[list[TrainingSample], list[Trajectory]]:
         """Draw n stored responses, or all there are, for `num_returns=2`: samples for the Controller, trajectories for the learners."""
         entries = self.store.draw(n, step, self.cfg.replay)
-        samples = []
-        for slot, entry in enumerate(entries):
-            trajectory = entry.trajectory
-            generated = int(trajectory.generated_T().sum())
-            samples.append(
-                TrainingSample(
-                    prompt=trajectory.prompt,
-                    slot=slot,
-                    prompt_tokens=len(trajectory.prompt_tokens),
-                    response_tokens=generated,
-                    observation_tokens=len(trajectory.tokens) - generated,
-                    kind=trajectory.kind,
-                    temperature=trajectory.temperature,
-                    group=trajectory.group,
-                    index=trajectory.index,
-                    truncated=trajectory.truncated,
-                    version=trajectory.version,
-                    advantage=entry.advantage,
-                    admitted=entry.step,
-                )
-            )
+        samples = [
+            TrainingSample.of(entry.trajectory, slot, advantage=entry.advantage, admitted=entry.step) for slot, entry in enumerate(entries)
+        ]
         return samples, [entry.trajectory for entry in entries]
 
     def save(self, folder: str, leftover: list[TrainingSample], *batches: list[Trajectory]) -> None:
@@ -103,13 +85,13 @@ class ReplayActor:
 
 def _over_all_tokens(trajectory: Trajectory, generated_logprobs: Logprobs) -> Logprobs:
     """Spread old log-probabilities of generated tokens over [T]; observations get 0. Raises ValueError for another length."""
-    mask_T = trajectory.generated_T()
-    if len(generated_logprobs) != mask_T.sum():
-        raise ValueError(f"{len(generated_logprobs)} old log-probabilities for {mask_T.sum()} tokens of prompt {trajectory.prompt}")
+    generated = trajectory.generated_tokens
+    if len(generated_logprobs) != generated:
+        raise ValueError(f"{len(generated_logprobs)} old log-probabilities for {generated} tokens of prompt {trajectory.prompt}")
     if trajectory.generated is None:
         return generated_logprobs
-    logprobs_T = np.zeros(len(mask_T), np.float32)
-    logprobs_T[mask_T] = generated_logprobs
+    logprobs_T = np.zeros(len(trajectory.tokens), np.float32)
+    logprobs_T[trajectory.generated] = generated_logprobs
     return logprobs_T
 
 

@@ -88,24 +88,14 @@ class RewardActor:
         return self.prompts[trajectory.prompt]
 
     def _sample(self, slot: int, trajectory: Trajectory, grade: Grade) -> TrainingSample:
-        tokens = len(trajectory.tokens)
-        generated = tokens if trajectory.generated is None else int(trajectory.generated.sum())
-        punishment = overlong_punishment(generated, self.cfg.rollout.max_tokens, self.cfg.reward.overlong_share)
-        return TrainingSample(
-            prompt=trajectory.prompt,
-            slot=slot,
-            prompt_tokens=len(trajectory.prompt_tokens),
-            response_tokens=generated,
-            observation_tokens=tokens - generated,
-            kind=trajectory.kind,
-            temperature=trajectory.temperature,
-            group=trajectory.group,
-            index=trajectory.index,
+        longest, share = self.cfg.rollout.max_tokens, self.cfg.reward.overlong_share
+        punishment = overlong_punishment(trajectory.generated_tokens, longest, share)
+        return TrainingSample.of(
+            trajectory,
+            slot,
             reward=grade.reward + punishment,
             accuracy=grade.accuracy,
             parts=grade.parts,
             error=grade.error,
             timed_out=grade.timed_out,
-            truncated=trajectory.truncated,
-            version=trajectory.version,
         )

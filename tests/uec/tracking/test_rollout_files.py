@@ -32,20 +32,7 @@ def trajectory(prompt: int, slot: int, tokens: list[int], logprobs: list[float])
 
 
 def graded(one: Trajectory, slot: int, reward: float, **changes) -> TrainingSample:
-    made = TrainingSample(
-        prompt=one.prompt,
-        slot=slot,
-        prompt_tokens=2,
-        response_tokens=len(one.tokens),
-        kind=one.kind,
-        group=one.group,
-        index=one.index,
-        reward=reward,
-        accuracy=reward,
-        parts={"accuracy": reward},
-        truncated=one.truncated,
-        version=one.version,
-    )
+    made = TrainingSample.of(one, slot, reward=reward, accuracy=reward, parts={"accuracy": reward})
     return replace(made, **changes)
 
 
