@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 
 class Response(Protocol):
-    """A `Trajectory` or a `Continuation`. A trajectory's `generated` says which of its tokens count as response tokens."""
+    """A `Trajectory` or a `Continuation`."""
 
     @property
     def prompt(self) -> int: ...
@@ -26,6 +26,9 @@ class Response(Protocol):
     def prompt_tokens(self) -> Tokens: ...
     @property
     def tokens(self) -> Tokens: ...
+    @property
+    def generated(self) -> Mask | None:
+        """Which tokens count as response tokens; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ class Layout:
         elif not rows:
             prompts.append(np.zeros(2, np.int32))
             features.append(None)
-        return self._fill(prompts, [[response.tokens for response in row] for row in rows], features, _generated(rows))
+        generated = [response.generated for row in rows for response in row]
+        return self._fill(prompts, [[response.tokens for response in row] for row in rows], features, generated)
 
     def _fill(
         self, prompts: list[Tokens], responses: list[list[Tokens]], features: list[ImageFeatures | None], generated: list[Mask | None]
@@ -168,8 +172,3 @@ class _Places:
 
 def _pieces(prompts: list[Tokens], responses: list[list[Tokens]]) -> list[Tokens]:
     return [piece for prompt, row in zip(prompts, responses, strict=True) for piece in (prompt, *row)]
-
-
-def _generated(rows: Sequence[Sequence[Response]]) -> list[Mask | None]:
-    """Return the mask of each response in order; None where the policy generated every token."""
-    return [getattr(response, "generated", None) for row in rows for response in row]

@@ -242,6 +242,23 @@ def test_a_micro_batch_spreads_each_rows_values_over_its_tokens():
     assert batch.stored_N is None
 
 
+@pytest.mark.parametrize("layout", [LAYOUT, PACKED], ids=["padded", "packed"])
+def test_observations_are_read_but_get_no_log_probability_and_no_loss(layout: Layout):
+    policy = Policy(qwen2(), 256, VOCAB)
+    mask = np.array([True, True, False, False, True])
+    fields = {"tokens": np.array([7, 8, 9, 10, 11], np.int32), "logprobs": np.array([-1, -2, 0, 0, -3], np.float32)}
+    turns = trajectory(**fields, generated=mask, versions=(3, 5))
+    plan = share([0.5, -1.0], [False, True])
+    batch = collate([[0], [1]], [turns, trajectory(prompt=1)], plan, layout, {})
+    whole = policy(layout.rows([[trajectory(**fields)], [trajectory(prompt=1)]], {})).logprobs_N
+    masked = policy(batch.rows).logprobs_N
+    torch.testing.assert_close(masked, whole[torch.tensor([0, 1, 4, 5, 6, 7])])
+    assert batch.rows.counts == [3, 3] and batch.rows.tokens == 2 + 5 + 2 + 3
+    assert batch.advantages_N.tolist() == [0.5] * 3 + [-1.0] * 3
+    assert batch.behaviour_N.tolist() == [-1, -2, -3, -1, -2, -3]
+    assert batch.version_N.tolist() == [3, 3, 5, 0, 0, 0]
+
+
 def test_rows_without_stored_logprobs_are_marked_beside_those_with():
     rows = [trajectory(), trajectory(old_logprobs=np.array([-7, -8, -9], np.float32))]
     batch = collate([[0], [1]], rows, share([1.0, 1.0], [False, False]), LAYOUT, {})
