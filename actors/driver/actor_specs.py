@@ -14,18 +14,16 @@ from actors.workers.reward import RewardActor
 from actors.workers.rollout import RolloutActor
 from actors.workers.rollout import environment as rollout_environment
 from uec.config.schema import Config
+from uec.config.validate import SMALL_ACTOR_CPUS
 from uec.tracking.tracker import Tracker
-
-SMALL_CPUS = 0.01
-"""CPUs that the difficulty and the replay actor reserve, each."""
 
 
 def training_actors(cfg: Config, device: str) -> list[ActorSpec]:
     """Every actor of a training run."""
     paired = device != "cpu" and cfg.cluster.placement == "colocated"
     small = [
-        ActorSpec(Role.DIFFICULTY, "difficulty", DifficultyActor, (cfg,), SMALL_CPUS),
-        ActorSpec(Role.REPLAY, "replay", ReplayActor, (cfg,), SMALL_CPUS),
+        ActorSpec(Role.DIFFICULTY, "difficulty", DifficultyActor, (cfg,), SMALL_ACTOR_CPUS),
+        ActorSpec(Role.REPLAY, "replay", ReplayActor, (cfg,), SMALL_ACTOR_CPUS),
     ]
     return [*_engines(cfg, device, paired), *_learners(cfg, device, paired, optimizer=True), *_graders(cfg), *_image_workers(cfg), *small]
 

@@ -115,17 +115,14 @@ class WeightSync:
                 await asyncio.gather(*(self._give(engine, update) for engine in self.supervisor.engines))
 
     async def _publish(self) -> WeightUpdate:
-        async with self._lock:
-            return await self._publish_alone()
-
-    async def _publish_alone(self) -> WeightUpdate:
         timeout_s = self.cfg.weights.timeout_s
         supervisor = self.supervisor
-        calls = (supervisor.call(rank, "publish", self.version, timeout_s=timeout_s) for rank in supervisor.learners)
-        published = await asyncio.gather(*calls)
-        update = next(found for found in published if found is not None)
-        supervisor.update = update
-        await asyncio.gather(*(self._give(engine, update) for engine in supervisor.engines))
+        async with self._lock:
+            calls = (supervisor.call(rank, "publish", self.version, timeout_s=timeout_s) for rank in supervisor.learners)
+            published = await asyncio.gather(*calls)
+            update = next(found for found in published if found is not None)
+            supervisor.update = update
+            await asyncio.gather(*(self._give(engine, update) for engine in supervisor.engines))
         return update
 
     async def _give(self, engine: ActorSlot, update: WeightUpdate) -> None:

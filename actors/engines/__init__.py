@@ -2,13 +2,11 @@
 
 import importlib
 import inspect
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from actors.engines.base import Engine
 from uec.errors import BadInput
 from uec.system.user_code import load_module
-
-if TYPE_CHECKING:
-    from actors.engines.base import Engine
 
 ENGINES = {
     "in_actor": "actors.engines.vllm.engine:InActorVllm",
@@ -17,16 +15,14 @@ ENGINES = {
 """Module and class by the names of `rollout.backend`."""
 
 
-def load_engine(name: str) -> "type[Engine]":
+def load_engine(name: str) -> type[Engine]:
     """Return the class of a built-in engine, or of the user's: `path/to/file.py:Class` or `package.module:Class`.
 
     Raises BadInput, which names rollout.backend, if there is none or it lacks a method of the contract.
     """
     if name in ENGINES:
         module_name, _, class_name = ENGINES[name].partition(":")
-        return getattr(importlib.import_module(module_name), class_name)
-    from actors.engines.base import Engine
-
+        return cast(type[Engine], getattr(importlib.import_module(module_name), class_name))
     module, class_name = load_module("rollout.backend", name, ("auto", *ENGINES))
     where = module.__file__ or module.__name__
     found = getattr(module, class_name, None)
@@ -36,7 +32,7 @@ def load_engine(name: str) -> "type[Engine]":
     missing = [method for method in methods if not callable(getattr(found, method, None))]
     if missing:
         raise BadInput(f"rollout.backend: {name}: {class_name} in {where} lacks {', '.join(missing)} of actors/engines/base.py")
-    return cast("type[Engine]", found)
+    return cast(type[Engine], found)
 
 
 def check_engine(backend: str) -> None:

@@ -120,23 +120,23 @@ class Supervisor:
         self.learners = by_role[Role.LEARNER]
         self.graders = by_role[Role.GRADER]
         self.image_workers = by_role[Role.IMAGE]  # none, once started, where no prompt has images
-        self._single = [*by_role[Role.DIFFICULTY], *by_role[Role.REPLAY]]
+        self._difficulty, self._replay = by_role[Role.DIFFICULTY], by_role[Role.REPLAY]  # one each, in a training run
         self._pairs = Pairs(cfg) if any(spec.pair is not None for spec in specs) else None
 
     @property
     def difficulty(self) -> ActorSlot:
         """The DifficultyActor of a training run."""
-        return self._single[0]
+        return self._difficulty[0]
 
     @property
     def replay(self) -> ActorSlot:
         """The ReplayActor of a training run."""
-        return self._single[1]
+        return self._replay[0]
 
     @property
     def slots(self) -> list[ActorSlot]:
         """Every actor."""
-        return [*self.engines, *self.learners, *self.graders, *self.image_workers, *self._single]
+        return [*self.engines, *self.learners, *self.graders, *self.image_workers, *self._difficulty, *self._replay]
 
     def _create(self, slot: ActorSlot, name: str) -> ActorHandle:
         spec = slot.spec

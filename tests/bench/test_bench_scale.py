@@ -4,11 +4,9 @@ import asyncio
 import math
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from actors.driver.dispatch import LeastLoaded
 from bench.simulated_actors import BUSY_S, Pace, SimulatedGrader, SimulatedLearner
 from bench.simulated_engine import SimulatedEngine, Skew, response_lengths
 from uec.types import Kind, Prompt, Request, Trajectory, UpdatePlan, WeightUpdate
@@ -80,41 +78,6 @@ def test_a_learner_takes_as_long_as_its_tokens_and_returns_old_logprobs_of_the_a
     metrics, old = learner.update(plan, trajectories)
     assert time.perf_counter() - begin >= metrics[BUSY_S] == pytest.approx(0.1)
     assert [(sample, len(logprobs)) for sample, logprobs in old.items()] == [(2, 50)]
-
-
-# --- the least loaded
-
-
-def member(name: str) -> SimpleNamespace:
-    class Named(SimpleNamespace):
-        __hash__ = object.__hash__
-
-    return Named(name=name, outstanding=0)
-
-
-def test_work_goes_to_the_member_with_the_least_and_to_the_first_of_equals():
-    a, b, c = members = [member(name) for name in "abc"]
-    least_loaded = LeastLoaded(members)
-    assert [least_loaded.give(work).name for work in (5, 2, 2)] == ["a", "b", "c"]
-    assert least_loaded.give(1) is b  # 3 now, c has 2
-    least_loaded.take_back(a, 5)
-    assert least_loaded.give(1) is a
-    least_loaded.take_back(c, -4)
-    assert (a.outstanding, b.outstanding, c.outstanding) == (1, 3, 6)
-
-
-def test_least_loaded_agrees_with_a_search_through_all_members_and_does_not_grow():
-    members = [member(str(i)) for i in range(7)]
-    least_loaded = LeastLoaded(members)
-    given = []
-    for i in range(2000):
-        least = min(members, key=lambda one: one.outstanding)
-        chosen = least_loaded.give(1 + i % 5)
-        assert chosen is least
-        given.append((chosen, 1 + i % 5))
-        if i % 3:
-            least_loaded.take_back(*given.pop(i * 31 % len(given)))
-        assert len(least_loaded._heap) <= 5 * len(members)
 
 
 # --- the bench
