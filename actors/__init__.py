@@ -1,1 +1,1 @@
-"""The Ray processes of a run and the driver that directs them. No mathematics: thin classes over the functions of uec/."""
+"""The Ray processes of a run and the driver that directs them. Their classes are thin and contain no mathematics, which is in uec/."""

@@ -8,18 +8,18 @@ from bench.metric import Metric, Target
 from bench.run_actors import run_actors
 from bench.task import default_config
 
-EXCHANGES = 30
+SYNCS = 30
 TARGET_MS = 50.0
 
 
-def measure(scratch: Path, exchanges: int = EXCHANGES) -> list[Metric]:
-    return asyncio.run(_measure(scratch, exchanges))
+def measure(scratch: Path, syncs: int = SYNCS) -> list[Metric]:
+    return asyncio.run(_measure(scratch, syncs))
 
 
-async def _measure(scratch: Path, exchanges: int) -> list[Metric]:
+async def _measure(scratch: Path, syncs: int) -> list[Metric]:
     async with run_actors(default_config(), scratch) as controller:
         await controller.weights.start()
-        done = [await controller.weights.sync() for _ in range(exchanges)]
+        done = [await controller.weights.sync() for _ in range(syncs)]
     milliseconds = [1e3 * one.seconds for one in done]
     return [
         Metric(
@@ -27,6 +27,6 @@ async def _measure(scratch: Path, exchanges: int) -> list[Metric]:
             median(milliseconds),
             "ms",
             Target(TARGET_MS),
-            note=f"{done[0].nbytes / 1e6:.1f} MB, median of {exchanges}, {min(milliseconds):.0f} to {max(milliseconds):.0f} ms",
+            note=f"{done[0].nbytes / 1e6:.1f} MB, median of {syncs}, {min(milliseconds):.0f} to {max(milliseconds):.0f} ms",
         )
     ]

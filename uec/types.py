@@ -1,6 +1,6 @@
-"""What crosses a process border.
+"""The types that cross process borders.
 
-Shapes: P prompt tokens, T tokens behind the prompt, G responses in a group. Token ids are int32, log-probabilities are float32 in nats.
+Shapes: P prompt tokens, T tokens after the prompt, G responses in a group. Token ids are int32, log-probabilities are float32 in nats.
 Nothing here imports Ray: a reference to bulk data has the type `Any`. A response batch is a `list[Trajectory]` in the object store.
 """
 
@@ -50,7 +50,7 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How every response of a run is sampled. The temperature is a request's."""
+    """The sampling parameters of all responses of a run, without the temperature, which each request has."""
 
     max_tokens: int  # of one turn
     vocabulary: int  # token ids below it exist; an embedding may be padded beyond them, and padding must have no probability
@@ -106,16 +106,16 @@ class Trajectory:
 
     @property
     def version(self) -> int:
-        """The oldest weights that sampled a turn."""
+        """Return the oldest version of the weights that sampled a turn."""
         return min(self.versions)
 
     @property
     def generated_tokens(self) -> int:
-        """Tokens that the policy generated."""
+        """Return the number of tokens that the policy generated."""
         return len(self.tokens) if self.generated is None else int(self.generated.sum())
 
     def version_T(self) -> NDArray[np.int64]:
-        """The version that sampled each token, [T]; an observation has that of the turn before it."""
+        """Return the version that sampled each token, [T]; an observation has that of the turn before it."""
         if self.generated is None:
             return np.full(len(self.tokens), self.versions[0], np.int64)
         begins_T = self.generated & ~np.concatenate([[False], self.generated[:-1]])
@@ -124,9 +124,9 @@ class Trajectory:
 
 @dataclass
 class TrainingSample:
-    """What the Controller knows of a trajectory: its reward and size, and where its tokens are.
+    """The Controller's record of a trajectory: its reward and size, and references to its tokens.
 
-    One record from the grader to the replay store. It is not frozen, because the driver fills in the references, at no cost.
+    The same record goes from the grader to the replay store. It is not frozen, because the driver sets the references in place.
     """
 
     prompt: int
@@ -170,7 +170,7 @@ class TrainingSample:
         )
 
     def right(self, solved_at: float) -> bool:
-        """Whether the accuracy reaches `difficulty.solved_at`. A bonus for format must not look like a solution."""
+        """Return whether the accuracy reaches `difficulty.solved_at`. A bonus for format does not count."""
         return self.accuracy >= solved_at
 
     def with_advantage(self, advantage: float) -> "TrainingSample":
@@ -188,7 +188,7 @@ class TrainingSample:
 
 @dataclass(frozen=True, slots=True)
 class PromptRollouts:
-    """Everything that was sampled for one prompt in a step, and what is kept of it."""
+    """All responses sampled for one prompt in a step, and those that are kept."""
 
     regular: list[TrainingSample]
     exploration: list[TrainingSample] | None
@@ -198,30 +198,30 @@ class PromptRollouts:
 
     @property
     def samples(self) -> list[TrainingSample]:
-        """Regular and exploration responses."""
+        """Return the regular and the exploration responses."""
         return [*self.regular, *(self.exploration or ())]
 
     @property
     def uninformative(self) -> bool:
-        """Whether every response has the same reward, so that there is nothing to learn from."""
+        """Return whether every response has the same reward, so that there is no learning signal."""
         return uniform(self.samples)
 
 
 def uniform(samples: list[TrainingSample]) -> bool:
-    """Whether every sample has the same reward."""
+    """Return whether every sample has the same reward."""
     return len({sample.reward for sample in samples}) == 1
 
 
 @dataclass(frozen=True, slots=True)
 class EngineUse:
-    """What one engine did."""
+    """The work of one engine."""
 
     seconds: float  # in which it had work, evaluation included
     tokens: int  # response tokens that it made in this time
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens per second of work; None without work."""
+        """Return the tokens per second of work; None without work."""
         return self.tokens / self.seconds if self.seconds and self.tokens else None
 
     def __sub__(self, earlier: "EngineUse") -> "EngineUse":
@@ -230,9 +230,9 @@ class EngineUse:
 
 @dataclass(frozen=True, slots=True)
 class RolloutTime:
-    """Seconds that rollouts have taken up to a moment; the difference of two is the time between. The first three never overlap."""
+    """Seconds of rollouts since the start; subtract two to get the time between them. `generate`, `explore` and `reward` never overlap."""
 
-    clock: float  # `time.perf_counter`; in a difference: its length
+    clock: float  # `time.perf_counter`; in a difference: the seconds between
     generate: float  # a regular request was at an engine
     explore: float  # only exploration was at the engines
     reward: float  # nothing was at the engines, and gradings were awaited
@@ -261,7 +261,7 @@ class StepRollouts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the DifficultyActor reads of a finished group."""
+    """A finished group as the DifficultyActor reads it."""
 
     prompt: int
     kind: Kind
@@ -272,7 +272,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ScheduleState:
-    """The state of the exploration schedule when a group is judged."""
+    """The state of the exploration schedule when a group is classified."""
 
     done: float  # share of the run's steps
     exploring: bool
@@ -291,7 +291,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Continuation:
-    """Tokens behind a prompt whose log-probabilities are wanted."""
+    """Tokens after a prompt, whose log-probabilities are requested."""
 
     prompt: int
     prompt_tokens: Tokens  # [P]

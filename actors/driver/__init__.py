@@ -1,1 +1,1 @@
-"""What runs in the driver process: the algorithm (controller.py) and what it directs."""
+"""The driver process: the algorithm (controller.py) and the modules that it calls."""

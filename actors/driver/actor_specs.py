@@ -19,7 +19,7 @@ from uec.tracking.tracker import Tracker
 
 
 def training_actors(cfg: Config, device: str) -> list[ActorSpec]:
-    """Every actor of a training run."""
+    """Return the specs of every actor of a training run."""
     paired = device != "cpu" and cfg.cluster.placement == "colocated"
     small = [
         ActorSpec(Role.DIFFICULTY, "difficulty", DifficultyActor, (cfg,), SMALL_ACTOR_CPUS),
@@ -29,14 +29,14 @@ def training_actors(cfg: Config, device: str) -> list[ActorSpec]:
 
 
 def sampling_actors(cfg: Config, device: str) -> list[ActorSpec]:
-    """The actors that sample an evaluation's responses: engines, graders and image workers."""
+    """Return the specs of the actors that sample an evaluation's responses: engines, graders and image workers."""
     return [*_engines(cfg, device), *_graders(cfg), *_image_workers(cfg)]
 
 
 def entropy_actors(cfg: Config, device: str) -> list[ActorSpec]:
-    """The actors that compute an evaluation's entropies: learners without an optimizer, and image workers.
+    """Return the specs of the actors that compute an evaluation's entropies: learners without an optimizer, and image workers.
 
-    They take the engines' place. Engines and ranks of an evaluation are never up together, so they share no GPU.
+    They start after the engines have ended, so each rank has a whole GPU.
     """
     return [*_learners(cfg, device, optimizer=False), *_image_workers(cfg)]
 
@@ -77,7 +77,7 @@ def _graders(cfg: Config) -> list[ActorSpec]:
 
 
 def _image_workers(cfg: Config) -> list[ActorSpec]:
-    """They are started only where prompts have images."""
+    """Return the specs of image workers, which start only if prompts have images."""
     return [
         ActorSpec(Role.IMAGE, f"image-{i}", ImageActor, (cfg, i), cfg.data.image.cpus, environment=image_environment())
         for i in range(cfg.data.image.workers)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that an exact resume needs, gathered from the parts of a run, committed as one folder.
+"""Checkpoints: the state of all parts of a run, which an exact resume needs, in one folder that is written atomically.
 
     step_000100/
         hf/               the policy, loads with plain transformers
@@ -68,7 +68,7 @@ class Checkpoints:
         await asyncio.gather(
             *(supervisor.call(rank, "load", str(path / "learner")) for rank in supervisor.learners),
             supervisor.call(supervisor.difficulty, "load", json.loads((path / "difficulty.json").read_text())),
-            # With another number of engines than then, the new ones keep their own random states.
+            # If there are more engines than in the checkpoint, the others keep their random states.
             *(supervisor.call(engine, "load", state) for engine, state in zip(supervisor.engines, engines, strict=False)),
         )
         replay: Any = supervisor.replay.handle

@@ -104,7 +104,7 @@ class Controller:
         return metrics | timer.metrics() | {"weights/version": float(self.weights.version)}
 
     def interrupt(self, interrupted: Interrupted) -> bool:
-        """End after this step and a checkpoint. Returns False if there is nothing to wait for: still starting, or asked before."""
+        """End the run after this step and a checkpoint. Returns False to end it at once: during the start, or at a second signal."""
         first, self.interrupted = self.interrupted is None, interrupted
         self.evaluation.stop()
         if first and self.started:
@@ -132,5 +132,5 @@ class Controller:
         self.tracker.event(f"checkpoint {path}")
 
     def _last_to_begin(self) -> int:
-        """Rollouts begin up to this step: none beyond the next checkpoint, which holds no rollouts, and none after a signal."""
+        """Return the last step whose rollouts may begin: that of the next checkpoint, which holds no rollouts; 0 after a signal."""
         return 0 if self.interrupted else next_checkpoint(self.steps_done, self.cfg)

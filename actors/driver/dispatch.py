@@ -1,7 +1,7 @@
-"""How the driver sends work: calls of one turn of the event loop as one message, and each piece to the actor with the least work.
+"""Send work to actors: calls in one turn of the event loop become one message, and each piece goes to the actor with the least work.
 
-A Ray call costs the driver about as much as everything else that it does for a group. A step's requests are made in one turn, and so
-are those of the groups that finish together.
+A Ray call costs the driver about as much as all its other work for a group. A step's requests are made in one turn, and so are those of
+groups that finish together.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class BatchedCalls(Generic[Item, Answer]):
 
 
 SLACK = 4
-"""Outdated entries for each slot before all are rebuilt."""
+"""Outdated entries per slot, on average, beyond which the heap is rebuilt."""
 
 
 class LeastLoaded:

@@ -1,4 +1,4 @@
-"""Held-out evaluation by the same engines and graders: pass@k, entropy and length."""
+"""Held-out evaluation in a training run, by its engines and graders: pass@k, entropy and length."""
 
 import asyncio
 from statistics import fmean

@@ -1,7 +1,7 @@
-"""References to the features of images, by prompt, which go to engines and learners in place of images.
+"""References to the features of images, by prompt; engines and learners receive these instead of images.
 
-An image is processed when it is first needed, or before (`prefetch`: the next step's while this one generates), and its features stay
-as long as there is room. The features themselves never come to this process.
+An image is processed when it is first needed, or earlier by `prefetch` (the next step's images, while this step generates). Its features
+are kept for about STEPS_KEPT steps. The features themselves never come to this process.
 """
 
 from collections import OrderedDict
@@ -17,10 +17,10 @@ from uec.errors import RunFailed
 from uec.types import Prompt
 
 AT_ONCE = 8
-"""Prompts of one call: few, so that the first are ready early."""
+"""Prompts per call; few, so that the first features are ready early."""
 
 STEPS_KEPT = 8
-"""Steps of prompts whose features are kept: this step, the next, and those that replay probably draws from."""
+"""Steps whose prompts' features are kept: this step, the next, and earlier ones from which replay may draw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class _Asked:
 
 
 class ImageCache:
-    """References by prompt. A run without images has none, at no cost."""
+    """Holds the references by prompt. It is empty in a run without images."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
@@ -43,11 +43,11 @@ class ImageCache:
         self._calls = 0
 
     def hold(self, prompts: Iterable[Prompt]) -> None:
-        """Learn which prompts have images."""
+        """Record which prompts have images."""
         self._with_images = {prompt.index for prompt in prompts if prompt.images}
 
     def prefetch(self, prompts: Iterable[int]) -> None:
-        """Have these prompts' images processed, if they are not."""
+        """Request the features of these prompts' images, unless they are already requested."""
         missing = [prompt for prompt in dict.fromkeys(prompts) if prompt in self._with_images and prompt not in self._asked]
         for begin in range(0, len(missing), AT_ONCE):
             self._ask(missing[begin : begin + AT_ONCE])

@@ -1,4 +1,4 @@
-"""The learner ranks as one: a batch of samples in, a policy update out."""
+"""All learner ranks together: distribute a batch of samples over them and run a policy update."""
 
 import asyncio
 from dataclasses import dataclass, replace

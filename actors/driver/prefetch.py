@@ -25,7 +25,7 @@ class RolloutPrefetcher:
         return len(self._begun)
 
     async def take(self, step: int) -> StepRollouts:
-        """Await the rollouts of `step`, the first that was not learned from yet; re-raise an error of sampling."""
+        """Await the rollouts of `step`, the first step not learned from yet; re-raise an error of sampling."""
         self._learned = step - 1
         if step not in self._begun:
             self._begin(step)
@@ -49,7 +49,7 @@ class RolloutPrefetcher:
         rollouts.add_done_callback(ended)
 
     def _begin_next(self, step: int) -> None:
-        """Begin a step if it is allowed, and is the next."""
+        """Begin a step if it is the next one and may begin."""
         allowed = step <= min(self._learned + 1 + self._max_staleness, self._last())
         if allowed and step > self._learned + 1 and not any(later >= step or not of.done() for later, of in self._begun.items()):
             self._begin(step)

@@ -54,7 +54,7 @@ class ReplayUpdates:
             samples: list[TrainingSample] = await awaited(drawn)
         except ray.exceptions.RayError as error:
             raise RunFailed(self.supervisor.account(replay, error)) from error
-        if not samples:  # all of them are older than replay.max_age
+        if not samples:  # all are older than replay.max_age
             return {}
         for sample in samples:
             sample.batch = batch

@@ -1,7 +1,7 @@
-"""The files of rollouts.
+"""The rollout files of a run.
 
-A grader writes rollouts/step_NNNNNN.jsonl while the next step runs, because it can read the responses. The driver writes
-rollouts/replayed_NNNNNN.jsonl: which earlier responses a replay update drew, a few numbers each.
+A grader writes rollouts/step_NNNNNN.jsonl while the next step runs, because it can decode the responses. The driver writes
+rollouts/replayed_NNNNNN.jsonl, which lists the earlier responses that a replay update drew.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ class RolloutLog:
         self._writing: Any = None
 
     async def write(self, step: int, prompts: list[PromptRollouts], retained: list[PromptRollouts]) -> None:
-        """Have every response of a step written, with what was kept and its advantage; waits for the file before."""
+        """Have a grader write every response of a step, and the advantages of those kept; wait for the previous file first."""
         if not self.enabled:
             return
         await self.flush()

@@ -1,7 +1,7 @@
-"""Generation and grading of all groups of a run, streaming: requests in, graded groups out.
+"""Streaming generation and grading of all groups of a run.
 
-A response is graded as soon as it ends; a group is complete with its last reward. Tokens stay in the object store: a response batch
-goes from engine to grader by reference, and only samples, without tokens, come to the driver.
+A response is graded as soon as it ends, and a group is complete when its last response is graded. Tokens stay in the object store: a
+response batch goes from engine to grader by reference, and only samples, without tokens, come to the driver.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class RolloutStream:
 
     @property
     def open_groups(self) -> int:
-        """Groups that were requested and are not complete."""
+        """Return the number of groups that were requested and are not complete."""
         return len(self._open)
 
     async def sample(self, prompt: int, n: int, temperature: float, kind: Kind) -> list[TrainingSample]:
@@ -60,7 +60,7 @@ class RolloutStream:
         return await complete
 
     async def _dispatch(self, requests: list[Request]) -> list[asyncio.Future[list[TrainingSample]]]:
-        """Send each request to the engine with the least work: one message for each engine, more where images are not ready."""
+        """Send each request to the engine with the least work: one message per engine, or several if images are not ready."""
         if self._failure is not None:
             raise self._failure
         shares: dict[ActorSlot, list[Request]] = {}
@@ -85,7 +85,7 @@ class RolloutStream:
         task.add_done_callback(self._ended)
 
     async def _follow_later(self, engine: ActorSlot, requests: list[Request]) -> None:
-        """Follow requests whose images are not processed yet. Not all at once: those of a large evaluation would fill the object store."""
+        """Follow requests whose images are not processed yet, in portions: all images of an evaluation could fill the object store."""
         async with self._portions:
             await self._follow(engine, requests)
 
@@ -99,7 +99,7 @@ class RolloutStream:
             self._open.clear()
 
     async def _follow(self, engine: ActorSlot, requests: list[Request]) -> None:
-        """Have an engine answer the requests. If it fails, replace it and issue its unfinished groups again, as a whole."""
+        """Have an engine answer the requests. If it fails, replace it and issue its unfinished groups again from the start."""
         self.timer.sent(engine, requests)
         while requests:
             images = await self.supervisor.images.references(request.prompt for request in requests)
@@ -166,5 +166,5 @@ class RolloutStream:
 
 
 def _portions_at_once(cfg: Config) -> int:
-    """Return how many portions of AT_ONCE groups keep every engine busy, twice over."""
+    """Return twice the number of portions of AT_ONCE groups that keep every engine busy."""
     return max(2, 2 * cfg.rollout.engines * cfg.rollout.max_num_seqs // (AT_ONCE * cfg.rollout.n))

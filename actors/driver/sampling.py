@@ -1,4 +1,4 @@
-"""Steps 1 to 4 of the algorithm: regular rollouts, rewards, difficulty, targeted exploration. Plain loops, one task a prompt."""
+"""Steps 1 to 4 of the algorithm: regular rollouts, rewards, difficulty, targeted exploration; one task per prompt."""
 
 import asyncio
 
@@ -13,11 +13,11 @@ from uec.data.prompt_order import PromptOrder
 from uec.errors import RunFailed
 from uec.types import Kind, Outcome, PromptRollouts, StepRollouts, TrainingSample, Verdict
 
-ATTEMPTS = 3  # at a group that is not stale
+ATTEMPTS = 3  # to sample a group that is not stale
 
 
 class Sampler:
-    """Samples a step's prompts side by side. Groups stream: a difficult prompt is explored while others are still generated."""
+    """Samples a step's prompts in parallel: a difficult prompt is explored while others still generate."""
 
     def __init__(
         self, cfg: Config, supervisor: Supervisor, rollouts: RolloutStream, weights: WeightSync, schedule: ExplorationSchedule,
@@ -44,8 +44,8 @@ class Sampler:
     async def _prompts(self) -> list[PromptRollouts]:
         """Sample `train.prompts_per_step` prompts. The next step's images are processed meanwhile.
 
-        With `dynamic_sampling` (DAPO, 2503.14476) an uninformative prompt is replaced at once by the next of the data, until there are
-        enough or `dynamic_sampling.max_prompts` is reached. The replaced ones are returned, too, because their tokens count.
+        With `dynamic_sampling` (DAPO, 2503.14476) an uninformative prompt is replaced at once by the next prompt of the data, up to
+        `dynamic_sampling.max_prompts`. The replaced prompts are returned, too, because their tokens count.
         """
         count = self.cfg.train.prompts_per_step
         dynamic = self.cfg.dynamic_sampling
@@ -81,10 +81,10 @@ class Sampler:
         return PromptRollouts(regular, exploration, verdict.difficult)
 
     async def group(self, prompt: int, rounds: list[int], temperature: float, kind: Kind, until: str) -> list[TrainingSample]:
-        """Sample a group in rounds, until there is enough (see `uec.algorithm.exploration.enough`).
+        """Sample a group in rounds, until `uec.algorithm.exploration.enough`.
 
-        A group whose weights are more than `train.max_staleness` versions behind is refused and sampled again. Raises RunFailed for
-        a prompt that is answered with old weights ATTEMPTS times.
+        A group whose weights are more than `train.max_staleness` versions behind is refused and sampled again. Raises RunFailed after
+        ATTEMPTS such groups.
         """
         for _ in range(ATTEMPTS):
             group: list[TrainingSample] = []

@@ -1,14 +1,14 @@
-"""When a step of the run is due: evaluation, checkpoint, and how far rollouts may begin ahead of one."""
+"""The steps of evaluations and checkpoints."""
 
 from uec.config.schema import Config
 
 
 def is_due(step: int, every: int) -> bool:
-    """Every so many steps; 0: never."""
+    """Return whether `step` is a multiple of `every`; with 0, never."""
     return every > 0 and step % every == 0
 
 
 def next_checkpoint(done: int, cfg: Config) -> int:
-    """The step after which the next one is written. It holds no rollouts that wait to be learned from: none are begun beyond it."""
+    """Return the step after which the next checkpoint is written. No later rollouts begin before, because a checkpoint holds none."""
     every, last = cfg.checkpoint.every, cfg.train.steps
     return min(last, (done // every + 1) * every) if every else last

@@ -1,7 +1,7 @@
-"""Where the time goes: of rollouts (generating, exploring, grading), and of a step.
+"""Measure the time of rollouts (generating, exploring, grading) and of a step.
 
-A message is the set of requests that one engine gets at once. It is at the engine until its last response is out; grading does not count.
-The cost is a few additions for each message and group, and none for a response.
+A message is the set of requests that one engine gets at once. It is at the engine until its last response has arrived; grading does not
+count. The cost is a few additions per message and group, and none per response.
 """
 
 import time
@@ -24,15 +24,15 @@ class _Use:
 
 
 class RolloutTimer:
-    """Counts messages, groups and response batches as they come and go. Those of an evaluation count as engines' work only."""
+    """Counts the current messages and groups, and the graded tokens. An evaluation counts only as work of the engines."""
 
     def __init__(self, engines: Sequence[ActorSlot], now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
         self._at = now()
         self._seconds = {"generate": 0.0, "explore": 0.0, "reward": 0.0}
         self._busy = 0.0
-        self._messages: Counter[Kind] = Counter()  # at the engines
-        self._groups = 0  # of rollouts, incomplete
+        self._messages: Counter[Kind] = Counter()  # now at the engines
+        self._groups = 0  # incomplete, without those of evaluations
         self._uses = {engine: _Use() for engine in engines}
 
     def group_opened(self, kind: Kind) -> None:
@@ -46,7 +46,7 @@ class RolloutTimer:
             self._groups -= 1
 
     def sent(self, engine: ActorSlot, requests: Sequence[Request]) -> None:
-        """A message of requests goes to an engine."""
+        """Record that a message of requests goes to an engine."""
         now, use = self._advance(), self._uses[engine]
         if not use.messages:
             use.since = now
@@ -54,7 +54,7 @@ class RolloutTimer:
         self._messages[_kind(requests)] += 1
 
     def answered(self, engine: ActorSlot, requests: Sequence[Request]) -> None:
-        """The same message's last response is out, or the engine failed."""
+        """Record that the message's last response has arrived, or that the engine failed."""
         now, use = self._advance(), self._uses[engine]
         use.messages -= 1
         if not use.messages:
@@ -62,7 +62,7 @@ class RolloutTimer:
         self._messages[_kind(requests)] -= 1
 
     def graded(self, engine: ActorSlot, tokens: int) -> None:
-        """A response batch of an engine, with this number of response tokens, was graded."""
+        """Record that a response batch of an engine, with this number of response tokens, was graded."""
         self._uses[engine].tokens += tokens
 
     def time(self) -> RolloutTime:
@@ -101,11 +101,11 @@ class StepTimer:
         self._begin, self._cpu_begin, self._busy_begin = time.perf_counter(), time.thread_time(), rollouts.time().busy
 
     def sampled(self) -> None:
-        """Mark that the step's rollouts are there."""
+        """Record that the step's rollouts are complete."""
         self._sampled = time.perf_counter()
 
     def learned(self) -> None:
-        """Mark that the step's updates are done."""
+        """Record that the step's updates are done."""
         self._learned = time.perf_counter()
 
     def metrics(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""Weight sync: learners publish, engines load, and a probe proves it. The Controller orders it.
+"""Weight sync: learners publish weights, engines load them, and a probe verifies the result. The Controller orders it.
 
-Versions rise by one at each update. The probe compares the log-probabilities of fixed sequences by engine and learner: they agree, or
-the run ends, naming the engine. (A checksum cannot replace it: it does not see a stale packed copy of a tensor.)
+The version rises by one at each update. The probe compares log-probabilities of fixed sequences between engine and learner; if they
+differ, the run ends with the engine's name. A checksum cannot replace the probe, because it does not see a stale packed copy of a tensor.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from uec.types import Continuation, Logprobs, Prompt, Tokens, WeightUpdate
 
 PROBE_SEQUENCES = 8
 PROBE_TOKENS = 64
-MARKS = 2  # tokens that a family puts on either side of an image, at most
+MARKS = 2  # most tokens that a model family puts on either side of an image
 
 
 def probe_sequences(prompts: list[Prompt], max_response: int) -> list[Continuation]:
     """Make fixed sequences for the probe: each prompt continued by the next one's text tokens, up to the length of a response.
 
-    Where prompts have images, half of the probe has: text alone would not show a stale vision tower.
+    If prompts have images, half of the probe has images, because text alone would not show a stale vision tower.
     """
     with_images = [prompt for prompt in prompts if prompt.images][: PROBE_SEQUENCES // 2]
     text_only = [prompt for prompt in prompts if not prompt.images][: PROBE_SEQUENCES + 1 - len(with_images)]
@@ -39,7 +39,7 @@ def probe_sequences(prompts: list[Prompt], max_response: int) -> list[Continuati
 
 
 def _text(prompt: Prompt) -> Tokens:
-    """Return the first tokens of a prompt outside its images and the marks beside them, which no response may hold."""
+    """Return the first tokens of a prompt without its images and the marks beside them, which no response may contain."""
     is_text = np.ones(len(prompt.tokens), bool)
     for begin, end in prompt.spans:
         is_text[max(0, begin - MARKS) : end + MARKS] = False
@@ -53,7 +53,7 @@ def gap(ours: list[Logprobs], theirs: list[Logprobs]) -> float:
 
 
 def tolerance(cfg: Config, platform: Platform) -> float:
-    """Return `weights.tolerance`, or what the dtype's rounding allows: engine and learner compute the same in another order."""
+    """Return `weights.tolerance`, or else the rounding error of the dtype: engine and learner add in different orders."""
     return cfg.weights.tolerance or (1e-3 if platform.dtype == "float32" else 0.5)
 
 
@@ -63,16 +63,16 @@ class SyncResult:
 
     seconds: float
     nbytes: int
-    probe_gap: float | None  # nats, where a probe ran
+    probe_gap: float | None  # nats; None without a probe
 
     def metrics(self) -> dict[str, float]:
-        """Return the step's metrics of it."""
+        """Return the step's metrics of the weight sync."""
         probed = {} if self.probe_gap is None else {"weights/probe_gap": self.probe_gap}
         return {"time/sync_s": self.seconds, "weights/bytes": float(self.nbytes), **probed}
 
 
 class WeightSync:
-    """Moves versions from the learners to the engines."""
+    """Brings each version of the weights from the learners to the engines."""
 
     def __init__(self, cfg: Config, supervisor: Supervisor, prompts: list[Prompt], tolerance: float, version: int = 0) -> None:
         self.cfg = cfg
@@ -85,7 +85,7 @@ class WeightSync:
         self._repeated = -1  # version
 
     async def start(self) -> None:
-        """Give every engine the learners' weights as the current version, so that both start from the same."""
+        """Give every engine the learners' weights as the current version, so that both start from the same weights."""
         await self._publish()
 
     async def sync(self) -> SyncResult:
@@ -107,7 +107,7 @@ class WeightSync:
         self.version = state["version"]
 
     async def repeat(self) -> None:
-        """Bring the current weights to every engine once more: one of them missed an update."""
+        """Bring the current weights to every engine once more, because one of them missed an update."""
         async with self._lock:
             update = self.supervisor.update
             if update is not None and self._repeated != update.version:
@@ -144,8 +144,8 @@ class WeightSync:
         images = await supervisor.images.references(sequence.prompt for sequence in self._probe)
         learned = await asyncio.gather(*(supervisor.call(rank, "logprobs", self._probe, *images) for rank in supervisor.learners))
         expected, _ = learned[0]
-        scored = await asyncio.gather(*(supervisor.call(engine, "logprobs", self._probe, *images) for engine in supervisor.engines))
-        gaps = [gap(logprobs, expected) for logprobs in scored]
+        answers = await asyncio.gather(*(supervisor.call(engine, "logprobs", self._probe, *images) for engine in supervisor.engines))
+        gaps = [gap(logprobs, expected) for logprobs in answers]
         for engine, found in zip(supervisor.engines, gaps, strict=True):
             if found > self._tolerance:
                 raise RunFailed(

@@ -1,6 +1,6 @@
-"""The contract of an inference engine: what a RolloutActor asks, in the project's types only.
+"""The contract of an inference engine: the methods that a RolloutActor calls, in the project's types only.
 
-Log-probabilities are in nats, over the tokens that `Sampling.vocabulary` and `Sampling.never` leave. Images come as `ImageFeatures` by
+Log-probabilities are in nats, over the tokens that `Sampling.vocabulary` and `Sampling.never` allow. Images come as `ImageFeatures` by
 prompt; an engine for text models may refuse them. Every method may raise RunFailed, which names the engine and the cause.
 """
 
@@ -14,7 +14,7 @@ from uec.types import Completion, Continuation, ImageFeatures, Logprobs, Prompt,
 class Engine(Protocol):
     """An engine in the process of a RolloutActor. The coroutines run in the actor's event loop and must not block it.
 
-    `generate` and `logprobs` run many times at once; no other method runs beside itself.
+    Several calls of `generate` and `logprobs` run at once; of any other method, only one.
     """
 
     def __init__(self, cfg: Config, rank: int, name: str) -> None:

@@ -1,7 +1,7 @@
 """The learner's end of each weight transport.
 
-It is here and not in actors/weights/, because two of the three are vLLM's own transport, and a transport has two ends that
-must agree: the other end is the engine's.
+It is here and not in actors/weights/, because two of the three transports are vLLM's, and the two ends of a transport must agree: the
+other end is in the engine.
 """
 
 from actors.weights.shm import ShmPublisher

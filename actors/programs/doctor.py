@@ -1,7 +1,7 @@
 """The round trip of `uec doctor` with real actors and a few prompts: engines generate, learners update, engines take the new weights.
 
 It proves what a run relies on. The update is made large enough that an engine which kept its old weights would be off by several
-times the tolerance; nothing of it is kept.
+times the tolerance; no part of it is kept.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ from uec.tracking.tracker import Tracker
 from uec.types import Kind, Logprobs, Prompt, TrainingSample
 
 GROUPS = 8
-RESPONSES = 8  # a group, at most
-TOKENS = 64  # a response, at most
+RESPONSES = 8  # most responses in a group
+TOKENS = 64  # most tokens in a response
 LEARNING_RATE = 1e-3
-UPDATES = 8  # at most, until the policy has moved
-CLEARLY = 4.0  # tolerances that the policy has to move on the probe
-PATIENCE_S = 300.0  # for what follows the actors' start
+UPDATES = 8  # most updates until the policy has moved
+CLEARLY = 4.0  # tolerances by which the policy has to move on the probe
+PATIENCE_S = 300.0  # longest time after the actors' start
 TOKEN_ADVICE = "`ray get-auth-token --generate`, and RAY_AUTH_MODE=token for whatever starts or joins the cluster"
 
 
@@ -89,7 +89,7 @@ def _report_ray(cfg: Config, resources: Resources, seconds: float, listener: Lis
 
 
 def _round_trip(cfg: Config, resources: Resources, listener: Listener) -> None:
-    """Load what a run loads, then start the actors. The logs stay if something failed."""
+    """Load what a run loads, then start the actors. The logs are kept after a failure."""
     cfg = handful(cfg)
     listener.busy("loading data and tokenizer")
     folder = Path(tempfile.mkdtemp(prefix="uec-doctor-"))
@@ -112,7 +112,7 @@ def handful(cfg: Config) -> Config:
     cfg = copy.deepcopy(cfg)
     rollout, learner = cfg.rollout, cfg.learner
     rollout.n, rollout.max_tokens = min(rollout.n, RESPONSES), min(rollout.max_tokens, TOKENS)
-    # Plain sampling, whose log-probabilities are the learner's.
+    # With plain sampling, the engine's log-probabilities equal the learner's.
     rollout.temperature, rollout.top_p, rollout.top_k, rollout.min_p = 1.0, 1.0, -1, 0.0
     learner.lr, learner.warmup_steps, learner.optimizer_steps = LEARNING_RATE, 0, 1
     return cfg
@@ -155,7 +155,7 @@ async def _with_actors(cfg: Config, platform: Platform, prompts: list[Prompt], l
 
 
 class RoundTrip:
-    """The stages of the round trip, on actors that are started."""
+    """The stages of the round trip, on actors that run already."""
 
     def __init__(self, cfg: Config, platform: Platform, supervisor: Supervisor, prompts: list[Prompt], listener: Listener) -> None:
         self.cfg = cfg
@@ -171,7 +171,7 @@ class RoundTrip:
 
     async def run(self) -> bool:
         """Run the stages and report each, up to the first that fails. Returns whether all passed."""
-        stages = (("agreement", self._agree), ("generation", self._generate_and_score), ("update", self._follow))
+        stages = (("agreement", self._agree), ("generation", self._generate_and_grade), ("update", self._follow))
         for name, stage in stages:
             self.listener.busy(f"round trip: {name}")
             try:
@@ -187,10 +187,10 @@ class RoundTrip:
         """Give the engines the learners' weights, and compare log-probabilities on the same sequences."""
         await self.weights.start()
         found = await self.weights.verify()
-        self.listener.add(ok("agreement", f"engines and learner score {len(self._probe)} sequences within {found:.1e} nats of each other"))
+        self.listener.add(ok("agreement", f"engines and learner agree on {len(self._probe)} sequences within {found:.1e} nats"))
         return True
 
-    async def _generate_and_score(self) -> bool:
+    async def _generate_and_grade(self) -> bool:
         self.groups = await self._sample()
         samples = [sample for group in self.groups for sample in group]
         tokens = sum(sample.response_tokens for sample in samples)
@@ -216,9 +216,10 @@ class RoundTrip:
         off = (first or {}).get("policy/rollout_logprob_gap_max", float("inf"))
         if not off <= self.tolerance:
             disagree = f"the learner's log-probabilities of the responses are off by {off:.3g} nats (tolerance {self.tolerance:g})"
-            self.listener.add(fail("scoring", disagree, f"engine and learner compute different models: please report it, with {self.logs}"))
+            report = f"engine and learner compute different models: please report it, with {self.logs}"
+            self.listener.add(fail("logprobs", disagree, report))
             return False
-        self.listener.add(ok("scoring", f"the learner's log-probabilities of the responses are the engines' within {off:.1e} nats"))
+        self.listener.add(ok("logprobs", f"the learner's log-probabilities of the responses are the engines' within {off:.1e} nats"))
         if not CLEARLY * self.tolerance < moved < float("inf"):
             unclear = f"{number + 1} updates moved the policy by {moved:.3g} nats on the probe, too little or too much to tell by"
             self.listener.add(fail("update", unclear, f"the logs: {self.logs}; frozen weights, or a loss that is switched off?"))
@@ -230,7 +231,7 @@ class RoundTrip:
         checksum = f", checksum {update.digest[:12]} at every engine" if update is not None and update.digest else ""
         self.listener.add(ok("update", f"{number + 1} policy update{'s' * (number > 0)} moved the probe by {moved:.2g} nats"))
         size = f"version {self.weights.version} of {mib(synced.nbytes)}{checksum}"
-        self.listener.add(ok("exchange", f"engines follow within {off:.1e} nats: {size}"))
+        self.listener.add(ok("weight sync", f"engines follow within {off:.1e} nats: {size}"))
         return True
 
     async def _sample(self) -> list[list[TrainingSample]]:

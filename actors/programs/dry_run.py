@@ -1,4 +1,4 @@
-"""`uec train CONFIG --dry-run`: reads and checks everything that a run takes from outside. No actor starts, and nothing is written.
+"""`uec train CONFIG --dry-run`: reads and checks all inputs of a run. No actor starts, and nothing is written.
 
 The model needs only its config.json and its tokenizer: its weights may be missing.
 """

@@ -94,7 +94,7 @@ class EvaluationRun:
     def __init__(
         self,
         candidates: Sequence[Candidate],
-        prompts: Sequence[list[Prompt]],  # of each
+        prompts: Sequence[list[Prompt]],  # of each model
         found: Sequence[Predictions],
         folder: EvalFolder,
         tracker: Tracker,
@@ -135,7 +135,7 @@ class EvaluationRun:
         return supervise(cfg, specs, self.folder.logs(label).absolute(), self.tracker, namespace)
 
     async def _with(self, actors: Supervisor, prompts: list[Prompt], work: Any) -> None:
-        """Start the actors, do the work, end them."""
+        """Start the actors, do the work, and end the actors."""
         try:
             await actors.start(prompts)
             await work
@@ -195,7 +195,7 @@ class EvaluationRun:
             ]
             entropies = await learners.entropies(samples)
             found.set_entropies({one.prompt: entropy for one, entropy in zip(firsts, entropies, strict=True)})
-            self.tracker.progress(f"{label}: entropies scored", begin + len(firsts), len(missing))
+            self.tracker.progress(f"{label}: entropies computed", begin + len(firsts), len(missing))
 
     def _without_entropy(self, found: Predictions) -> list[Prediction]:
         """Return the first responses without an entropy. A response without tokens needs none."""

@@ -1,4 +1,4 @@
-"""What every program does before it starts actors: check what comes from outside, and join or start a Ray cluster."""
+"""The common first part of every program: check all inputs, and join or start a Ray cluster."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +26,8 @@ LoadData = Callable[[Config, Any, Any], Dataset]
 def preflight(cfg: Config, load: LoadData = load_dataset, *, weights: bool = True) -> Dataset:
     """Check the reward function, the engine, the model and the data of a validated config. Raises BadInput, before any actor starts.
 
-    Makes the paths of the user's functions absolute, because an actor may run in another folder. `weights`: the model's weights have
-    to be there, too; a dry run does without.
+    Makes the paths of the user's functions absolute, because an actor may run in another folder. `weights`: also check the model's
+    weights, which a dry run does not need.
     """
     reward = load_reward(cfg.reward)
     check_engine(cfg.rollout.backend)

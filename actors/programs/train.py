@@ -1,4 +1,4 @@
-"""A training run from config to summary: all checks, then the actors, then the Controller's loop."""
+"""A training run: check everything, start the actors, run the Controller's loop, and show the summary."""
 
 import asyncio
 import signal

@@ -1,1 +1,1 @@
-"""What keeps the actors of a run alive: the Ray cluster, their placement, start, replacement and logs, and the signals that end a run."""
+"""The Ray cluster; the placement, start, replacement and logs of actors; and the signals that end a run."""

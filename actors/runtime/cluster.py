@@ -25,7 +25,7 @@ class Resources:
 
     cpus: float
     gpus: float
-    joined: str | None  # address of the existing cluster; None: one of our own
+    joined: str | None  # address of the existing cluster; None: the run started one
 
     @property
     def device(self) -> str:
@@ -41,14 +41,14 @@ def connect(cfg: Config, namespace: str) -> Resources:
     if answers.status is Status.FAIL:
         raise BadInput(f"cannot reach the Ray cluster: {answers.found}; {answers.fix}")
     refuse_without_token(cfg)
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 starves every actor beside anything else on the machine
+    os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's default of 15, any other program on the machine starves the actors
     common = {"namespace": namespace, "log_to_driver": False, "logging_level": "ERROR"}
     store = cfg.cluster.object_store_mb << 20
     local = {"num_cpus": local_cpus(cfg), "object_store_memory": store, "include_dashboard": False}
     address = None if cfg.cluster.address == "auto" else cfg.cluster.address
     try:
         joined = _init(address, common, local)
-    except Exception as error:  # Ray raises bare Exceptions too, for a node that does not come up in its 30 seconds
+    except Exception as error:  # Ray also raises a plain Exception, for a node that does not start within 30 seconds
         raise BadInput(
             f"cannot reach or start a Ray cluster (cluster.address={cfg.cluster.address}, "
             f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')!r}): "
@@ -68,8 +68,8 @@ def local_cpus(cfg: Config) -> int:
 def refuse_without_token(cfg: Config) -> None:
     """Report a missing token at once: Ray would try for 20 seconds, and then report that the cluster cannot be reached.
 
-    Ray shows its token unasked only to a cluster that it finds by itself. To one that is named, which may be anybody's, it does if
-    RAY_AUTH_MODE=token.
+    Ray sends its token by default only to a cluster that it finds by itself. To a named cluster, which may belong to anyone, Ray sends it
+    only with RAY_AUTH_MODE=token.
     """
     address, source = would_join(cfg)
     if address is None or "://" in address:
@@ -98,11 +98,11 @@ def refuse_without_token(cfg: Config) -> None:
 def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) -> bool:
     """Start a local cluster, or join the one that is named or that Ray finds. Returns whether one was joined."""
     if address in (None, "local"):
-        hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Ray's processes inherit it: the driver decides what a hang-up means
+        hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Ray's processes inherit this, so that only the driver reacts to a hang-up
         try:
             ray.init(address=address, **common, **local)
             return False
-        except ValueError as error:  # Ray's way to say that it found a cluster, which has its own resources
+        except ValueError as error:  # Ray raises this if it found a cluster, which has fixed resources
             if "existing cluster" not in str(error):
                 raise
         finally:

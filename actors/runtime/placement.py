@@ -1,4 +1,4 @@
-"""Which GPU an actor gets: a whole one, or with cluster.placement=colocated one that an engine and a learner rank share."""
+"""Assign GPUs to actors: a whole GPU each, or with cluster.placement=colocated one for an engine and a learner rank together."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,6 +1,6 @@
-"""Starts actors side by side, names the one that fails and why, and replaces engines, graders and image workers that die.
+"""Start actors in parallel, name the one that fails and the cause, and replace engines, graders and image workers that die.
 
-It knows actors by their role and their methods; which classes they are, the specs say.
+It uses only an actor's role and methods; the specs contain the classes.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ CLOSE_TIMEOUT_S = 5.0
 
 
 class Role(Enum):
-    """What an actor does, and so how it is started."""
+    """The task of an actor, which decides how it is started."""
 
     ENGINE = auto()
     LEARNER = auto()
@@ -40,7 +40,7 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ActorSpec:
-    """What an actor is, and what it needs."""
+    """The class of an actor, its arguments and its resources."""
 
     role: Role
     name: str
@@ -54,7 +54,7 @@ class ActorSpec:
 
     @property
     def runtime_env(self) -> dict[str, dict[str, str]]:
-        """Ray's runtime environment of the actor: the variables of every actor, and its `environment`."""
+        """Return Ray's runtime environment of the actor: the variables of every actor, and its `environment`."""
         shared = {"TOKENIZERS_PARALLELISM": "false", **import_path(), **current_compiler_caches()}
         return {"env_vars": {**shared, **self.environment}}
 
@@ -71,7 +71,7 @@ class ActorSlot:
 
     @property
     def name(self) -> str:
-        """The actor's name, also that of its log."""
+        """Return the actor's name, which is also that of its log."""
         return self.spec.name
 
 
@@ -119,23 +119,23 @@ class Supervisor:
         self.engines = by_role[Role.ENGINE]
         self.learners = by_role[Role.LEARNER]
         self.graders = by_role[Role.GRADER]
-        self.image_workers = by_role[Role.IMAGE]  # none, once started, where no prompt has images
+        self.image_workers = by_role[Role.IMAGE]  # after the start, empty if no prompt has images
         self._difficulty, self._replay = by_role[Role.DIFFICULTY], by_role[Role.REPLAY]  # one each, in a training run
         self._pairs = Pairs(cfg) if any(spec.pair is not None for spec in specs) else None
 
     @property
     def difficulty(self) -> ActorSlot:
-        """The DifficultyActor of a training run."""
+        """Return the DifficultyActor of a training run."""
         return self._difficulty[0]
 
     @property
     def replay(self) -> ActorSlot:
-        """The ReplayActor of a training run."""
+        """Return the ReplayActor of a training run."""
         return self._replay[0]
 
     @property
     def slots(self) -> list[ActorSlot]:
-        """Every actor."""
+        """Return every actor."""
         return [*self.engines, *self.learners, *self.graders, *self.image_workers, *self._difficulty, *self._replay]
 
     def _create(self, slot: ActorSlot, name: str) -> ActorHandle:
@@ -150,7 +150,7 @@ class Supervisor:
         return ray.remote(logged(spec.actor, self.logs / f"{slot.name}.log")).options(**options).remote(*spec.args)
 
     async def _begin(self, slot: ActorSlot) -> Any:
-        """Start what is in an actor that was created; a replaced engine loads the current weights."""
+        """Call `start` of an actor that was created; a replaced engine loads the current weights."""
         actor: Any = slot.handle
         match slot.spec.role:
             case Role.ENGINE:
@@ -203,7 +203,7 @@ class Supervisor:
         )
 
     def account(self, slot: ActorSlot, error: BaseException) -> str:
-        """Return which actor failed, why, and where to read on."""
+        """Return which actor failed, the cause, and the path of its log."""
         path = self.logs / f"{slot.name}.log"
         last = tail(path)
         return f"{slot.name} failed: {reason(error)}" + (f"\nlast lines of {path}:\n{last}" if last else "")
@@ -212,7 +212,7 @@ class Supervisor:
         """Replace an engine, grader or image worker that failed. A new engine has the current weights before it is asked for anything."""
         async with slot.lock:
             if slot.handle is not failed:
-                return  # another of its calls saw the failure first
+                return  # another call saw the failure first
             slot.restarts += 1
             if slot.restarts > MAX_RESTARTS:
                 raise RunFailed(f"{self.account(slot, error)}\nIt was restarted {MAX_RESTARTS} times before.")
@@ -235,7 +235,7 @@ class Supervisor:
             raise RunFailed(self.account(slot, error)) from error
 
     async def stop(self) -> None:
-        """End every actor. Child processes of a killed actor end with it; what learners hold in shared memory has to be freed first."""
+        """End every actor. Child processes of a killed actor end with it, but learners must free their shared memory first."""
         closing = (self._close(slot) for slot in self.learners if slot.handle is not None)
         try:
             await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), CLOSE_TIMEOUT_S)  # a dead learner raises
@@ -255,7 +255,7 @@ class Supervisor:
 def _collect_less_garbage() -> None:
     """Freeze objects that exist at start-up, and run the garbage collector less often.
 
-    Modules, config and data stay for the whole run. Each collection among them would stop the Controller for a quarter of a second.
+    Modules, config and data stay for the whole run. A collection that includes them would stop the Controller for a quarter of a second.
     """
     gc.collect()
     gc.freeze()

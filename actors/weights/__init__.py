@@ -1,1 +1,1 @@
-"""How a version of the weights travels from the learners to the engines."""
+"""The transport of weights from the learners to the engines."""

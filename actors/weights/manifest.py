@@ -16,7 +16,7 @@ def expected_parameters(model: ModelConfig) -> dict[str, list[int]]:
 def check(update: WeightUpdate, expected: dict[str, list[int]]) -> None:
     """Raise RunFailed unless an update names every parameter of the model with its shape, and nothing else.
 
-    vLLM accepts an incomplete list without an error, and is unusable after a wrong one.
+    vLLM accepts an incomplete list without an error, and after a wrong list it cannot be used.
     """
     found = dict(zip(update.names, update.shapes, strict=True))
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]

@@ -8,7 +8,7 @@ from uec.types import Outcome, ScheduleState, Verdict
 
 
 class DifficultyActor:
-    """One in a run: its history covers all prompts."""
+    """The only DifficultyActor of a run; its history covers all prompts."""
 
     def __init__(self, cfg: Config):
         self.cfg = cfg

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def environment(cfg: Config, rank: int) -> dict[str, str]:
-    """Environment variables of a rank's process, to be set before it starts."""
+    """Return the environment variables of a rank's process, to be set before it starts."""
     return {
         "OMP_NUM_THREADS": str(cfg.learner.threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin between passes would take cores from engines and other processes

@@ -1,4 +1,4 @@
-"""ReplayActor: holds the trajectories of the replay store, and writes to a checkpoint what lives in the object store."""
+"""ReplayActor: holds the trajectories of the replay store, and writes them and waiting trajectories to a checkpoint."""
 
 import json
 from dataclasses import asdict, replace
@@ -18,7 +18,7 @@ RNG = "replay_rng.json"
 
 
 class ReplayActor:
-    """One in a run."""
+    """The only ReplayActor of a run."""
 
     def __init__(self, cfg: Config):
         self.cfg = cfg
@@ -33,9 +33,9 @@ class ReplayActor:
     ) -> int:
         """Store the samples' trajectories, in their order. Returns the store's size.
 
-        `data`: the response batches, which `TrainingSample.batch` counts, and behind them, with `replay.logprobs: stored`, the old
-        log-probabilities that LearnerActor.update returned on each rank. `old`: for each sample, the position of its rank's in `data`
-        and its key there; empty where they are computed anew in each replay.
+        `data`: the response batches, which `TrainingSample.batch` counts; after them, with `replay.logprobs: stored`, the old
+        log-probabilities that LearnerActor.update returned on each rank. `old`: for each sample, the position in `data` of its rank's
+        log-probabilities and the key there; empty if each replay computes them anew.
         """
         if self.cfg.replay.logprobs == "stored" and len(old) != len(samples):
             raise ValueError(f"{len(samples)} admissions: replay.logprobs=stored needs the learner's old log-probabilities of each")
@@ -66,7 +66,7 @@ class ReplayActor:
         save_rollouts(Path(folder) / STORE, [e.trajectory for e in entries], notes)
         (Path(folder) / RNG).write_text(json.dumps(self.store.rng_state()))
         waiting = [batches[sample.batch][sample.slot] for sample in leftover]
-        # A slot counts in the response batch, and the file becomes the response batch.
+        # When the file is loaded, its trajectories form one response batch, so slots are positions in the file.
         rows = [asdict(sample.placed(None, slot)) for slot, sample in enumerate(leftover)]
         save_rollouts(Path(folder) / LEFTOVER, waiting, rows)
 

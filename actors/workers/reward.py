@@ -18,7 +18,7 @@ from uec.types import Prompt, TrainingSample, Trajectory
 
 
 class RewardActor:
-    """One of `reward.workers`. An async actor: response batches are graded side by side."""
+    """One of `reward.workers`. It is an async actor that grades response batches in parallel."""
 
     def __init__(self, cfg: Config, rank: int) -> None:
         self.cfg = cfg
@@ -28,7 +28,7 @@ class RewardActor:
     async def start(self, prompts: list[Prompt]) -> None:
         """Load the decoder and start the grading processes. Raises BadInput if the reward function cannot be loaded."""
         self.prompts = {prompt.index: prompt for prompt in prompts}
-        # What graders print goes where this actor's own output goes: the run's logs/.
+        # Output of graders goes to the log of this actor, in the run's logs/.
         self.pool = GradingPool(self.cfg.reward, output=1)
         self._decode, _ = await asyncio.gather(asyncio.to_thread(load_decoder, self.cfg.model), asyncio.to_thread(self.pool.start))
 

@@ -17,7 +17,7 @@ from uec.system.platform import detect
 from uec.system.process_env import ONEDNN_CACHES
 from uec.types import Completion, Continuation, ImageFeatures, Kind, Logprobs, Prompt, Request, Sampling, Trajectory, WeightUpdate
 
-RESPONSE_BATCH_INTERVAL_S = 0.02  # responses that finish within it join the next response batch: a message costs about a millisecond
+RESPONSE_BATCH_INTERVAL_S = 0.02  # responses that finish within this time share a message, which costs about a millisecond
 
 
 def environment(cfg: Config, rank: int) -> dict[str, str]:
@@ -95,8 +95,8 @@ class RolloutActor:
         With `weights.pause=wait` running requests end first. With `keep` they pause and continue with the new weights: such a
         response's version is that of its first token.
 
-        Raises RunFailed. If the update was refused (it does not fit the model, or its bytes changed), the engine is as it was.
-        If loading failed, the engine is lost: every later call says so, and the actor has to be replaced.
+        Raises RunFailed. If the update was refused (it does not fit the model, or its bytes changed), the engine is unchanged.
+        If loading failed, the engine is unusable: every later call raises, and the actor has to be replaced.
         """
         self._refuse_if_broken()
         if update.version < self.version:
@@ -106,7 +106,7 @@ class RolloutActor:
             self._refuse_if_broken()
             try:
                 await self._engine.load_weights(update)
-            except BaseException as error:  # being cancelled is a failure, too
+            except BaseException as error:  # cancellation is a failure, too
                 self._broken = RunFailed(
                     f"{self.name} is unusable and has to be replaced: taking weights version {update.version} failed: "
                     f"{type(error).__name__}: {error}"
@@ -116,7 +116,7 @@ class RolloutActor:
 
     @asynccontextmanager
     async def _at_rest(self) -> AsyncIterator[None]:
-        """Keep the engine from computing. If loading fails, a paused engine stays paused, for its responses are lost."""
+        """Keep the engine from computing. If loading fails, a paused engine stays paused, because its responses are lost."""
         if self.cfg.weights.pause == "wait":
             async with self._lock.write():
                 yield
@@ -149,7 +149,7 @@ class RolloutActor:
         await self._engine.stop()
 
     async def _warm_up(self, prompt: Prompt, processor: Processor | None) -> None:
-        """Sample once: this compiles kernels, which no group should wait for."""
+        """Sample once to compile kernels, so that no group waits for that."""
         features = []
         if processor is not None and prompt.images:
             features.append(processor.features(prompt, open_images(prompt, self.cfg.data.image)))
@@ -230,7 +230,7 @@ class ReadWriteLock:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[None]:
-        """Let no more readers in, and wait for those inside."""
+        """Admit no more readers, and wait until the current ones end."""
         async with self._writing:
             self._open.clear()
             try:

@@ -1,7 +1,7 @@
-"""Takes a picture of a terminal in which a command runs: `python docs/images/terminal.py OUT.svg COLUMNS LINES WHEN COMMAND...`.
+"""Make an image of a terminal in which a command runs: `python docs/images/terminal.py OUT.svg COLUMNS LINES WHEN COMMAND...`.
 
 The command gets a pseudo terminal of that size; pyte (`pip install pyte==0.8.2`) keeps its screen, and rich draws it as SVG at the
-first moment when the screen shows the regular expression WHEN. The picture names no font on the network.
+first moment when the screen shows the regular expression WHEN. The image names no font on the network.
 
     python docs/images/terminal.py docs/images/console.svg 100 32 'step +45/' .venv/bin/uec train configs/llm.yaml run.name=llm-uec
 """
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-PAUSE_S = 0.05  # without output: a picture is whole
+PAUSE_S = 0.05  # after this time without output, the screen is complete
 GREY = 90  # what stands for dim, which pyte does not know
 NAMES = {"brown": "yellow"}  # pyte's names of colours that rich calls otherwise
 
@@ -34,7 +34,7 @@ class Screen(pyte.Screen):
 
 
 def shot(columns: int, lines: int, when: str, command: list[str]) -> tuple[list[Text], int]:
-    """The screen at the moment `when`, and the command's exit status."""
+    """Return the screen at the moment `when`, and the command's exit status."""
     terminal, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     screen, kept = Screen(columns, lines), None
@@ -55,7 +55,7 @@ def shot(columns: int, lines: int, when: str, command: list[str]) -> tuple[list[
 
 
 def drawn(screen: pyte.Screen) -> list[Text]:
-    """The screen's lines as rich's texts, without empty ones at the end."""
+    """Return the screen's lines as rich's texts, without empty ones at the end."""
     lines = []
     for y in range(screen.lines):
         line = Text()
@@ -84,9 +84,9 @@ def svg(lines: list[Text], columns: int, title: str) -> str:
 
 def main() -> int:
     out, columns, lines, when, *command = sys.argv[1:]
-    picture, status = shot(int(columns), int(lines), when, command)
+    screen, status = shot(int(columns), int(lines), when, command)
     title = " ".join(["uec", *command[command.index("train") : command.index("train") + 2]]) if "train" in command else " ".join(command)
-    Path(out).write_text(svg(picture, int(columns), title), encoding="utf-8")
+    Path(out).write_text(svg(screen, int(columns), title), encoding="utf-8")
     return status
 
 

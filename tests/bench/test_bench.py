@@ -161,7 +161,7 @@ def test_an_unknown_bench_is_bad_input_that_lists_them_all(capsys):
     assert all(f"\n     {name} " in said for name in run.NAMES + run.ON_REQUEST)
 
 
-def test_no_name_means_all_but_those_that_need_their_own_environment():
+def test_no_name_means_all_except_those_that_need_a_separate_environment():
     assert run.check([]) == list(run.NAMES)
     assert run.check(["trl", "step", "trl"]) == ["trl", "step"]
     with pytest.raises(BadInput):

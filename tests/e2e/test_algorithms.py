@@ -40,7 +40,7 @@ def config(project: Path, algorithm: str, *overrides: str) -> Config:
 
 
 async def start_anew(controller: Controller, cfg: Config) -> Controller:
-    """A run of another config on the same processes: imports and the engine are what takes time. Weights are the start model's again."""
+    """Run another config on the same processes, because imports and engine start take time. Weights are those of the initial model."""
 
     def adopt(actor: Any, cfg: Config) -> None:
         actor.cfg = cfg
@@ -87,7 +87,7 @@ def test_every_algorithm_takes_three_steps_and_its_metrics_are_finite(project: P
         assert rows[-1]["weights/version"] >= 1 or name == "uec_released", name
         assert any("policy/entropy" in row for row in rows) or name == "uec_released", name
     last = {name: rows[-1] for name, rows in taken.items()}
-    # What a part does, seen in its figures.
+    # The metrics show what each part does.
     assert last["grpo"]["explore/groups"] == 0 and last["uec"]["explore/groups"] > 0
     assert any(row["rollout/prompts"] > 12 for row in taken["dapo"])
     assert any(row["rollout/prompts"] > 12 for row in taken["dynamic sampling + exploration"])

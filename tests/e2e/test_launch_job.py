@@ -196,7 +196,7 @@ def stopped(cluster: Cluster) -> Stopped:
 
 
 def of_the_job(before: dict[int, str], now: dict[int, str]) -> list[str]:
-    """Command lines of processes that the job brought. (Ray keeps idle workers of its own at hand, for whatever comes next.)"""
+    """Return the command lines of processes that the job started. Ray's idle workers do not count: it keeps them for later jobs."""
     return [line for pid, line in now.items() if pid not in before and not line.startswith("ray::IDLE") and "default_worker.py" not in line]
 
 

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, a real model with its own tokenizer and chat template, through the whole loop on GSM8K's format."""
+"""SmolLM2-135M-Instruct, a real model with a tokenizer and a chat template, through the whole loop on GSM8K's format."""
 
 import json
 from pathlib import Path

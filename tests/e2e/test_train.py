@@ -1,4 +1,4 @@
-"""The whole loop for real: `uec train` on the two default tasks, of text and of pictures, as a person would run it."""
+"""The whole loop for real: `uec train` on the two default tasks, of text and of images, as a user would run it."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ class Task:
     ahead: int = 0  # steps: train.max_staleness
 
     @property
-    def pictures(self) -> bool:
+    def has_images(self) -> bool:
         return self.config == "configs/vlm.yaml"
 
 
@@ -131,29 +131,29 @@ def test_the_rollouts_of_a_step_can_be_read_with_their_kinds_and_advantages(defa
     assert {line["kind"] for line in lines} == {"regular", "exploration"}
     assert sum(line["kind"] == "regular" for line in lines) == task.prompts * 8
     for line in lines:
-        assert line["prompt"].endswith("<|im_start|>assistant\n" if task.pictures else "=") and line["reward"] in (0.0, 1.0)
+        assert line["prompt"].endswith("<|im_start|>assistant\n" if task.has_images else "=") and line["reward"] in (0.0, 1.0)
         if line["kind"] == "exploration" and line["kept"]:
             assert line["advantage"] > 0 and line["temperature"] == 1.2
     difficult = {line["prompt_index"] for line in lines if line["kind"] == "exploration"}
     assert all(line["accuracy"] == 0 for line in lines if line["kind"] == "regular" and line["prompt_index"] in difficult)
 
 
-def test_each_line_of_rollouts_names_its_picture_and_it_can_be_looked_at(default_run, task):
+def test_each_line_of_rollouts_names_its_image_and_it_can_be_opened(default_run, task):
     from PIL import Image
 
     lines = [json.loads(line) for line in (default_run[0] / "rollouts/step_000003.jsonl").read_text().splitlines()]
-    if not task.pictures:
+    if not task.has_images:
         assert not any("images" in line for line in lines)
         return
     for line in lines:
         [name] = line["images"]
         assert name.startswith("images/")
-        with Image.open(default_run[0] / name) as picture:
-            assert picture.size in ((84, 84), (112, 112))
+        with Image.open(default_run[0] / name) as image:
+            assert image.size in ((84, 84), (112, 112))
 
 
 def test_the_newest_checkpoints_stay_and_their_model_loads_in_plain_transformers(default_run, task):
-    if not task.pictures:
+    if not task.has_images:
         assert sorted(path.name for path in (default_run[0] / "checkpoints").iterdir()) == ["step_000020", "step_000030"]
         _continue_in_plain_transformers(default_run[0] / "checkpoints/step_000030/hf")
     else:
@@ -178,8 +178,8 @@ def _look_in_plain_transformers(hf: Path, images: Path) -> None:
     processor, model = AutoProcessor.from_pretrained(hf), AutoModelForImageTextToText.from_pretrained(hf)
     content = [{"type": "image"}, {"type": "text", "text": "Find the perimeter."}]
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
-    with Image.open(next(images.iterdir())) as picture:
-        prompt = processor(text=[text], images=[picture], return_tensors="pt")
+    with Image.open(next(images.iterdir())) as image:
+        prompt = processor(text=[text], images=[image], return_tensors="pt")
     response = model.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert re.fullmatch(r"w=.*\\boxed\{\d+\}", processor.decode(response, skip_special_tokens=True).strip())
 
@@ -195,7 +195,7 @@ def test_the_end_shows_before_and_after_and_where_the_run_lies(default_run):
 def interrupted_run(folder: Path) -> tuple[Path, subprocess.CompletedProcess]:
     """A long run that gets SIGTERM after its second step, with another kind of replay and a leftover batch, sampled one step ahead.
 
-    With pictures: it has all that a run of text has, and more.
+    It has images, and so covers all that a run of text has.
     """
     project, task = Path(__file__).resolve().parents[2], TASKS["vision"]
     name = f"interrupted-{Path(task.config).stem}"
@@ -316,13 +316,13 @@ def test_a_resumed_run_goes_on_with_the_next_prompts_and_ends_at_the_same_step(i
         assert {json.loads(line)["prompt_index"] for line in lines} == set(order.take(TASKS["vision"].prompts)), step
 
 
-def test_irregular_pictures_and_text_mix_over_two_zero_3_ranks_and_two_engines_with_processes_of_their_own(folder, project, tmp_path):
-    """Problems of Geometry3K, redrawn: real text, pictures of any size; some without a picture, some with two. The tower is frozen."""
+def test_images_and_text_mix_over_two_zero_3_ranks_and_two_engines_in_separate_processes(folder, project, tmp_path):
+    """Problems of Geometry3K, redrawn: real text, images of any size; some have no image, some have two. The tower is frozen."""
     source = project / "tests/data/geometry3k"
     rows = [json.loads(line) for line in (source / "train.jsonl").read_text().splitlines()]
-    pictures = [str(source / row["image"]) for row in rows]
+    images = [str(source / row["image"]) for row in rows]
     for number, row in enumerate(rows):
-        row["image"] = pictures[number : number + number % 3]
+        row["image"] = images[number : number + number % 3]
     (tmp_path / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     # The model is right on none of them: this reward tells responses apart all the same.
     (tmp_path / "odd.py").write_text("def score(response, answer, **row):\n    return float(len(response) % 2)\n")

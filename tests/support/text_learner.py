@@ -159,7 +159,7 @@ def loaded_and_continued(learner: LearnerActor, after: Any, folder: str) -> Simp
 
 
 
-def scored(learner: LearnerActor, sequences: Any) -> Any:
+def logprobs_and_entropies(learner: LearnerActor, sequences: Any) -> Any:
     return learner.logprobs(sequences)
 
 

@@ -1,7 +1,7 @@
-"""Advantages: one number a response, the same for each of its tokens.
+"""Advantages: one number for each response, the same for all its tokens.
 
-An estimator maps the rewards of all groups of a step, a list of [G], to their advantages, a list of [G]. Most look at one
-group at a time. `exploration.group: joint` makes one group of a prompt's regular and exploration responses.
+An estimator maps the rewards of all groups of a step, a list of [G], to their advantages, a list of [G]. Most estimators use
+one group at a time. `exploration.group: joint` makes one group of a prompt's regular and exploration responses.
 """
 
 import math
@@ -19,26 +19,26 @@ Rewards = NDArray[np.float64]
 Estimator = Callable[[list[Rewards]], list[Advantages]]
 
 ROUNDING = 1e-9
-"""Rewards this close to their mean equal it: the mean of equal weighted sums is off by some 1e-17, which must not become an advantage."""
+"""Rewards closer to their mean than this count as equal to it: the mean of equal rewards has a rounding error of about 1e-17."""
 
 
 def group(rewards: list[Rewards]) -> list[Advantages]:
-    """(R - mean) / (std + 1e-6) with the unbiased std (n - 1) of the group (GRPO, 2402.03300). A group of one: 0."""
+    """Return (R - mean) / (std + 1e-6) with the group's unbiased std (n - 1) (GRPO, 2402.03300); 0 for a group of one."""
     return [_by_std(_centred(rewards_G)) for rewards_G in rewards]
 
 
 def centred(rewards: list[Rewards]) -> list[Advantages]:
-    """R - mean of the group (Dr. GRPO, 2503.20783): the std would weigh very easy and very hard prompts more."""
+    """Return R - mean of the group (Dr. GRPO, 2503.20783): the std would weight very easy and very hard prompts more."""
     return [_centred(rewards_G) for rewards_G in rewards]
 
 
 def rloo(rewards: list[Rewards]) -> list[Advantages]:
-    """R less the mean of the *others* of the group: n / (n - 1) (R - mean) (RLOO, 2402.14740, equation 8). A group of one: 0."""
+    """Return R - mean of the group's *other* rewards, n / (n - 1) (R - mean) (RLOO, 2402.14740, equation 8); 0 for a group of one."""
     return [_centred(rewards_G) * len(rewards_G) / max(1, len(rewards_G) - 1) for rewards_G in rewards]
 
 
 def batch(rewards: list[Rewards]) -> list[Advantages]:
-    """(R - mean) / (std + 1e-6) over all responses of the step (REINFORCE++, 2501.03262): no baseline a prompt."""
+    """Return (R - mean) / (std + 1e-6) over all responses of the step, without a baseline per prompt (REINFORCE++, 2501.03262)."""
     if not rewards:
         return []
     joined = _by_std(_centred(np.concatenate(rewards)))
@@ -46,7 +46,7 @@ def batch(rewards: list[Rewards]) -> list[Advantages]:
 
 
 def batch_with_baseline(rewards: list[Rewards]) -> list[Advantages]:
-    """R - mean of the group, then by the std over the step (REINFORCE++-baseline, 2501.03262, section 3)."""
+    """Return R - mean of the group, normalised over the step (REINFORCE++-baseline, 2501.03262, section 3)."""
     return batch(centred(rewards))
 
 
@@ -60,7 +60,7 @@ BUILTIN: dict[str, Estimator] = {
 
 
 def load_estimator(name: str) -> Estimator:
-    """The function that `advantage.estimator` names: built in, `path/to/file.py:name` or `package.module:name`. Raises BadInput."""
+    """Return the function that `advantage.estimator` names: built in, `path/to/file.py:name` or `package.module:name`. Raises BadInput."""
     if name in BUILTIN:
         return BUILTIN[name]
     function = load_function("advantage.estimator", name, tuple(BUILTIN), "def NAME(rewards: list[array]) -> list[array]", 1)
@@ -76,7 +76,7 @@ def load_estimator(name: str) -> Estimator:
 
 
 def as_rewards(rewards_G: Sequence[float]) -> Rewards:
-    """A group's rewards as an array. Raises RunFailed for one that is not finite."""
+    """Return a group's rewards as an array. Raises RunFailed for a reward that is not finite."""
     rewards = np.asarray(rewards_G, dtype=np.float64)
     if not np.isfinite(rewards).all():
         raise RunFailed(f"a group has a reward that is not a finite number: {rewards.tolist()}")
@@ -84,7 +84,7 @@ def as_rewards(rewards_G: Sequence[float]) -> Rewards:
 
 
 def _centred(rewards_G: Rewards) -> Rewards:
-    """R - mean, exactly 0 where the rewards are equal."""
+    """Return R - mean; it is exactly 0 where the rewards are equal."""
     if len(rewards_G) == 0:
         return rewards_G
     centred_G = rewards_G - rewards_G.mean()
@@ -99,7 +99,7 @@ def _by_std(centred_G: Rewards) -> Advantages:
 
 
 def _checked(name: str, found: Any, rewards: list[Rewards]) -> list[Advantages]:
-    """What a user's estimator returned, as arrays. Raises RunFailed if it has another shape, or is not finite."""
+    """Return the result of a user's estimator as arrays. Raises RunFailed if a shape is wrong or a value is not finite."""
     try:
         advantages = [np.asarray(advantages_G, dtype=np.float64) for advantages_G in found]
     except (TypeError, ValueError) as error:

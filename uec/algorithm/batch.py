@@ -1,4 +1,4 @@
-"""From what a step kept to what an update trains on."""
+"""The buffer between the trajectories that a step keeps and those that an update trains on."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -10,22 +10,22 @@ from uec.types import TrainingSample
 class BatchBuffer:
     """The kept trajectories that wait for an update, oldest first.
 
-    `batch.accumulate: false`: an update takes everything there is. `true` (released code of 2604.14646): an update
-    takes B G, the oldest, once they are there; at most 2 B G wait, and the oldest are lost beyond that. What waits comes
-    from earlier versions of the weights.
+    With `batch.accumulate: false` an update takes all of them. With `true` (released code of 2604.14646) an update takes the oldest
+    B G once there are so many. At most 2 B G wait; beyond that the oldest are dropped. Trajectories that wait were sampled by earlier
+    versions of the weights.
     """
 
     def __init__(self, cfg: Config):
         self.accumulate = cfg.batch.accumulate
         self.size = cfg.train.prompts_per_step * cfg.rollout.n
-        self.lost = 0  # to the limit, at the last `add`
+        self.lost = 0  # dropped by the last `add`
         self.waiting: deque[TrainingSample] = deque(maxlen=2 * self.size if self.accumulate else None)
 
     def __len__(self) -> int:
         return len(self.waiting)
 
     def add(self, kept: Iterable[TrainingSample]) -> int:
-        """Queue what a step kept. Returns how many of the oldest were lost to the limit."""
+        """Queue the trajectories that a step kept. Returns how many of the oldest were dropped."""
         before = len(self.waiting)
         new = list(kept)
         self.waiting.extend(new)
@@ -33,11 +33,11 @@ class BatchBuffer:
         return self.lost
 
     def metrics(self) -> dict[str, float]:
-        """After `add`, before `take`; nothing where nothing waits from step to step."""
+        """Return the `retain/` metrics of the buffer; call this between `add` and `take`. Empty without `batch.accumulate`."""
         return {"retain/lost": float(self.lost), "retain/waiting": float(len(self.waiting))} if self.accumulate else {}
 
     def take(self) -> list[TrainingSample]:
-        """The next update's trajectories; none: skip the update."""
+        """Return the next update's trajectories; if there are none, skip the update."""
         if not self.accumulate:
             count = len(self.waiting)
         else:
@@ -45,5 +45,5 @@ class BatchBuffer:
         return [self.waiting.popleft() for _ in range(count)]
 
     def leftover(self) -> list[TrainingSample]:
-        """What waits, oldest first: the state that a checkpoint holds, and that `add` on an empty buffer restores."""
+        """Return the waiting trajectories, oldest first, for a checkpoint; `add` on an empty buffer restores them."""
         return list(self.waiting)

@@ -1,4 +1,4 @@
-"""Which prompts are difficult, what is known of each, and how a difficult one is explored (2604.14646)."""
+"""Decide which prompts are difficult and how to explore them, and record the outcomes of each prompt (2604.14646)."""
 
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
@@ -11,29 +11,29 @@ from uec.types import Kind, Outcome, ScheduleState, TrainingSample, Verdict
 
 @dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """What a run has seen of one prompt."""
+    """The outcomes of one prompt so far in a run."""
 
     visits: int = 0  # regular groups
     difficult: int = 0  # visits at which no regular response was right
     responses: int = 0  # regular and exploration
-    accuracy: float = 0.0  # sum over those responses; their number solved, where accuracy is 0 or 1
+    accuracy: float = 0.0  # sum over those responses
     last_visit: int = 0  # 1-based index of the regular group at the prompt's last visit
 
     @property
     def solve_rate(self) -> float:
-        """Mean accuracy of all responses so far, regular and exploration; 0 before the first."""
+        """Return the mean accuracy of all responses so far, regular and exploration; 0 before the first."""
         return self.accuracy / self.responses if self.responses else 0.0
 
 
 class PromptHistory:
-    """The records of all prompts that a run has met."""
+    """The records of all prompts that a run has sampled."""
 
     def __init__(self) -> None:
         self.records: dict[int, PromptRecord] = {}
         self.groups = 0  # regular groups so far
 
     def record(self, outcome: Outcome, difficult: bool) -> PromptRecord:
-        """Count a finished group in; `difficult` concerns regular groups only. Returns the prompt's new record."""
+        """Add a finished group; `difficult` counts for regular groups only. Returns the prompt's new record."""
         old = self.records.get(outcome.prompt, PromptRecord())
         new = replace(
             old,
@@ -47,7 +47,7 @@ class PromptHistory:
         return new
 
     def state(self) -> dict[str, Any]:
-        """JSON; JSON's keys are text, so the prompts are a list."""
+        """Return the history, as JSON types. Prompts are a list, because JSON's keys are texts."""
         return {"groups": self.groups, "prompts": [{"prompt": p, **asdict(r)} for p, r in self.records.items()]}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -59,15 +59,15 @@ class PromptHistory:
 
 
 def is_difficult(right: int, n: int, max_solve_rate: float) -> bool:
-    """At most `max_solve_rate` of n regular responses are right; 0, the paper's: none is."""
-    return right <= round(max_solve_rate * n, 6)  # a 49th of 49 is 0.9999999999999999 in floats
+    """Return whether at most `max_solve_rate` of n regular responses are right; 0 (paper): none is."""
+    return right <= round(max_solve_rate * n, 6)  # 1 / 49 * 49 is 0.9999999999999999 in floats
 
 
 def classify(outcome: Outcome, history: PromptHistory, cfg: Config, schedule: ScheduleState) -> Verdict:
-    """Record a finished group and judge it.
+    """Record a finished group, and return whether its prompt is difficult and how to explore it.
 
-    A regular group's prompt is difficult or not whether or not exploration is on; n is 0 where nothing shall be explored. An
-    exploration group is recorded, and never difficult: its prompt is not explored twice in a visit.
+    Whether a regular group's prompt is difficult does not depend on exploration being on; n is 0 if it must not be explored. An
+    exploration group is recorded but never difficult, because a prompt is explored only once per visit.
     """
     if outcome.kind == Kind.EVAL:
         raise ValueError(f"prompt {outcome.prompt}: an evaluation's outcome must not enter the training history")

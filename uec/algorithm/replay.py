@@ -1,4 +1,4 @@
-"""The entropy stabiliser's memory (2604.14646): what enters it, when it is used, and a uniform draw from it."""
+"""The replay store of the entropy stabiliser (2604.14646): admission, the steps that use it, and draws from it."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from uec.config.schema import ReplayConfig
 from uec.types import Kind, TrainingSample, Trajectory
 
 STREAM = 2
-"""Keeps the draws' random numbers apart from others that are seeded with `run.seed`."""
+"""Separates the draws' random numbers from others that are seeded with `run.seed`."""
 
 
 def admits(sample: TrainingSample, replay: ReplayConfig) -> bool:
-    """A > A_0, of a kind that `replay.source` lets in."""
+    """Return whether A > A_0 and `replay.source` admits the sample's kind."""
     wanted = replay.source == "all" or sample.kind == Kind.EXPLORATION
     return replay.enabled and wanted and sample.advantage > replay.min_advantage
 
 
 def is_due(step: int, size: int, replay: ReplayConfig) -> bool:
-    """Every `replay.every` steps, counted from 1, once the store holds `replay.min_rows`."""
+    """Return whether `step` (from 1) is a multiple of `replay.every` and the store holds at least `replay.min_rows`."""
     return replay.enabled and step % replay.every == 0 and size >= replay.min_rows
 
 
@@ -29,7 +29,7 @@ class Entry:
     """A stored response."""
 
     trajectory: Trajectory
-    advantage: float  # in the group it was sampled in
+    advantage: float  # within its group at the time of sampling
     step: int  # at which it was admitted
 
 
@@ -44,13 +44,13 @@ class ReplayStore:
         return len(self.entries)
 
     def add(self, entry: Entry) -> None:
-        """The oldest entry makes room where the store is full."""
+        """Add an entry; a full store drops its oldest one."""
         self.entries.append(entry)
 
     def draw(self, n: int, step: int, replay: ReplayConfig) -> list[Entry]:
-        """n entries that are at most `replay.max_age` steps old, or all where there are fewer; they stay in the store.
+        """Return n entries that are at most `replay.max_age` steps old, or all if there are fewer; they stay in the store.
 
-        Without replacement, by `replay.draw`: uniformly (as released), in proportion to the advantage, or the newest.
+        Draws without replacement, by `replay.draw`: uniformly (released code), in proportion to the advantage, or the newest.
         """
         young = [entry for entry in self.entries if replay.max_age is None or step - entry.step <= replay.max_age]
         n = min(n, len(young))
@@ -66,11 +66,11 @@ class ReplayStore:
         return [young[i] for i in chosen]
 
     def rng_state(self) -> dict[str, Any]:
-        """JSON: with the entries in their order, all that the next draws depend on."""
+        """Return the random state, as JSON types. The next draws depend only on it and on the entries in their order."""
         return dict(self.rng.bit_generator.state)
 
     def load(self, entries: list[Entry], rng_state: dict[str, Any]) -> None:
-        """Take up where `entries` and `rng_state` left off. A smaller capacity keeps the newest."""
+        """Restore entries and random state. A smaller capacity keeps the newest entries."""
         self.entries.clear()
         self.entries.extend(entries)
         self.rng.bit_generator.state = rng_state

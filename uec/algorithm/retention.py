@@ -1,4 +1,4 @@
-"""Selective retention (2604.14646): which responses of a step are trained on, and with what advantage."""
+"""Selective retention (2604.14646): choose the responses of a step to train on, and compute their advantages."""
 
 from dataclasses import replace
 
@@ -11,21 +11,21 @@ from uec.types import Mask, PromptRollouts, TrainingSample
 
 
 def keep_regular(advantages_G: Advantages, retention: RetentionConfig) -> Mask:
-    """|A| > min_abs_advantage (paper 0, which means A != 0; released code .05); none: all."""
+    """Return where |A| > min_abs_advantage (paper: 0, so that A != 0; released code: 0.05); None keeps all."""
     if retention.min_abs_advantage is None:
         return np.ones(len(advantages_G), dtype=bool)
     return np.abs(advantages_G) > retention.min_abs_advantage
 
 
 def keep_exploration(advantages_H: Advantages, exploration: ExplorationConfig) -> Mask:
-    """`positive`: A > 0 (paper). `informative`: |A| > threshold, on both sides (released code)."""
+    """Return where A > 0 (`positive`, paper), or |A| > threshold (`informative`, released code)."""
     if exploration.keep == "positive":
         return advantages_H > 0
     return np.abs(advantages_H) > exploration.threshold
 
 
 def overlong_positive(advantages_N: Advantages, truncated_N: Mask, retention: RetentionConfig) -> Mask:
-    """Truncated with A > 0, where those are to be dropped: reinforcing them teaches the model to ramble."""
+    """Return which truncated responses with A > 0 to drop: reinforcing them teaches the model to ramble."""
     return truncated_N & (advantages_N > 0) & retention.drop_overlong_positive
 
 
@@ -33,12 +33,11 @@ def advantages(prompts: list[PromptRollouts], cfg: Config, estimator: Estimator)
     """Compute the advantages of each prompt's regular [G] and exploration [G'] responses; [0] without exploration.
 
     `exploration.group: own` makes the G regular and the G' exploration responses two groups, so the all-wrong regular group of a
-    difficult prompt gets A = 0 and is dropped. With `joint` all G + G' are one group, and the *regular* ones get their
-    advantage from it too: they are samples of the same prompt against the same baseline, so once exploration has found a
-    solution, it is better than the regular failures (A < 0, kept). Taking the joint advantage for exploration only would
-    train on advantages that do not sum to 0.
+    difficult prompt gets A = 0 and is dropped. With `joint` all G + G' are one group, and the *regular* responses get their advantages
+    from it, too: once exploration has found a solution, the regular failures have A < 0 and are kept. If only exploration used the joint
+    group, the trained advantages would not sum to 0.
 
-    The estimator sees no empty group. It is not called where there is no prompt (dynamic sampling found none).
+    The estimator gets no empty group, and is not called without prompts (dynamic sampling found none).
     """
     joint = cfg.exploration.group == "joint"
     groups: list[NDArray[np.float64]] = []
@@ -76,9 +75,9 @@ def retain(prompts: list[PromptRollouts], cfg: Config, estimator: Estimator) -> 
 
 
 def balanced(kept: list[TrainingSample], n: int, solved_at: float) -> list[TrainingSample]:
-    """Keep at most n responses, in their order: n/2 right and n/2 wrong, and more of one where the other has fewer (2510.04996).
+    """Keep at most n responses, in order: n/2 right and n/2 wrong, or more of one kind if there are fewer of the other (2510.04996).
 
-    Takes the first of each: responses of a group are exchangeable, so that no draw is needed. Advantages stay those of all responses.
+    Takes the first of each kind: no draw is needed, because responses of a group are exchangeable. Advantages do not change.
     """
     right = [i for i, sample in enumerate(kept) if sample.right(solved_at)]
     wrong = [i for i, sample in enumerate(kept) if not sample.right(solved_at)]

@@ -8,7 +8,7 @@ from uec.errors import BadInput
 
 NAME = "bench"
 HELP = "measure the speed of each part"
-DESCRIPTION = "Measure rollout, learner, weight sync and the whole step, as ratios to plain vLLM and plain torch on the same machine."
+DESCRIPTION = "Measure rollout, learner, weight sync and the whole step relative to plain vLLM and torch on the same machine."
 EXAMPLES = """examples:
   uec bench
   uec bench rollout learner
@@ -22,9 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="run a few minutes and compare with the last committed results; exit status 1 if a ratio fell by 15 %%",
+        help="run a few minutes and compare with the committed results; exit status 1 if a ratio fell by 15 %%",
     )
-    parser.add_argument("--record", action="store_true", help="with --quick: write the measured ratios as the new results to commit")
+    parser.add_argument("--record", action="store_true", help="with --quick: write the ratios as new results to commit")
 
 
 def run(arguments: argparse.Namespace) -> int:

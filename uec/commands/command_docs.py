@@ -25,8 +25,8 @@ eval "$(.venv/bin/register-python-argcomplete uec)"                   # bash and
 This enables it in one shell. For all shells, add the line with the absolute path of `.venv` to ~/.bashrc, ~/.zshrc or
 ~/.config/fish/config.fish.
 
-It completes commands, options, config files, run folders, sections, fields (`rollout.te` + Tab), the values of a field
-(`loss.aggregation=` + Tab) and the algorithms (`algorithm=` + Tab)."""
+It completes commands, options, files, run folders, settings (`rollout.te` + Tab), their values (`loss.aggregation=` + Tab) and
+algorithms (`algorithm=` + Tab)."""
 
 
 def document() -> Iterator[str]:

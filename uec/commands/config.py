@@ -4,7 +4,7 @@ import argparse
 
 NAME = "config"
 HELP = "explain the settings"
-DESCRIPTION = "Explain a setting: its meaning, type and range, its default, and its value in a config file."
+DESCRIPTION = "Explain a setting: meaning, type, range, default, and its value in a config file."
 EXAMPLES = """examples:
   uec config
   uec config exploration
@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `uec config`."""
     parser.add_argument("field", nargs="?", metavar="FIELD", help="a field (rollout.n) or a section (rollout); default: list the sections")
-    parser.add_argument("--file", metavar="CONFIG", help="also show the values in this config file, and their origins")
+    parser.add_argument("--file", metavar="CONFIG", help="also show the values in this file, and their origins")
 
 
 def run(arguments: argparse.Namespace) -> int:

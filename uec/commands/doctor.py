@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 NAME = "doctor"
 HELP = "check this machine, and the weight sync from learner to engine"
 DESCRIPTION = (
-    "Check versions, devices, memory, disks, hub and Ray, then test one round trip: the engines generate, the learners compute\n"
-    "log-probabilities and update the policy, and the engines load the new weights. Each check prints one line; a red line says\n"
-    "what to do. Exit status 1 if a check fails."
+    "Check versions, devices, memory, disks, hub and Ray, then test one round trip: engines generate, learners compute\n"
+    "log-probabilities and update the policy, engines load the new weights. Each check prints one line; a red line says what\n"
+    "to do. The exit status is 1 if a check fails."
 )
 EXAMPLES = """examples:
   uec doctor
@@ -23,7 +23,7 @@ EXAMPLES = """examples:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `uec doctor`."""
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="the config of the planned run; default: configs/llm.yaml")
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="config of the planned run; default: configs/llm.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings that override the file")
     parser.add_argument("--quick", action="store_true", help="skip the round trip")
 

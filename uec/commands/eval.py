@@ -27,17 +27,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL_OR_CHECKPOINT",
-        help="a folder in Hugging Face format, a hub name, a run folder (its newest checkpoint) or a checkpoint; the others are compared "
-        "with the first one. section.field=value among them: settings that override all others",
+        help="a folder in Hugging Face format, a hub name, a run folder (its newest checkpoint) or a checkpoint; "
+        "section.field=value among them overrides all other settings",
     )
     parser.add_argument("--data", metavar="FILE_OR_NAME", help="a .jsonl or .parquet file, a dataset name, a benchmark, or BENCHMARK=FILE")
-    parser.add_argument("--layout", metavar="BENCHMARK", help="read the rows of --data in the layout of this benchmark")
+    parser.add_argument("--layout", metavar="BENCHMARK", help="read --data in the layout of this benchmark")
     parser.add_argument("--config", metavar="CONFIG", help="a YAML file with data, reward, template and sampling; default: the run's")
     parser.add_argument("--n", type=int, metavar="N", help="responses per prompt")
-    parser.add_argument("--k", type=_numbers, metavar="K,K,...", help="report pass@k and majority@k for each, up to n")
+    parser.add_argument("--k", type=_numbers, metavar="K,K,...", help="values of k for pass@k and majority@k, up to n")
     parser.add_argument("--temperature", type=float, metavar="T", help="sampling temperature")
     parser.add_argument("--by", metavar="COLUMN", help="report by the values of this column; default: by difficulty for the first model")
-    parser.add_argument("--no-entropy", action="store_true", help="skip the entropy, which requires loading the model again")
+    parser.add_argument("--no-entropy", action="store_true", help="skip the entropy, which needs another load of the model")
     parser.add_argument("--to", metavar="DIR", help="folder for predictions and summary.json; default: evals/MODELS-on-DATA")
     parser.add_argument("--overwrite", action="store_true", help="replace existing predictions")
 

@@ -7,8 +7,8 @@ from uec.errors import BadInput
 
 NAME = "report"
 HELP = "write a page with the curves, rollouts and settings of runs"
-DESCRIPTION = """Write one HTML page that works offline: curves by step, tokens or time, a comparison of several runs (runs that differ only
-in their seed form one curve with a band), responses with token probabilities, events and settings."""
+DESCRIPTION = """Write one HTML page that works offline: curves by step, tokens or time, responses with token probabilities, events and
+settings. Runs that differ only in their seed form one curve with a band."""
 EXAMPLES = """examples:
   uec report                                   # the newest run in runs/
   uec report runs/uec-0 runs/uec-1 runs/grpo-0 --to comparison.html
@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", metavar="FILE", help=f"the page; default: {PAGE} in the run folder, or for several runs in the first one's parent"
     )
-    parser.add_argument("--watch", action="store_true", help="rewrite the page while a run continues")
+    parser.add_argument("--watch", action="store_true", help="rewrite the page during a run")
     parser.add_argument("--every", type=float, default=EVERY_S, metavar="S", help=f"seconds between two writes ({EVERY_S:.0f})")
     parser.add_argument(
         "--groups", type=int, default=GROUPS, metavar="N", help=f"prompts per run whose responses the page contains ({GROUPS}); 0: none"

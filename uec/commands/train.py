@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `uec train`."""
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/llm.yaml or the config.yaml of a run")
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/llm.yaml or a run's config.yaml")
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -29,8 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--dry-run",
         action="store_true",
-        help="do not train: check everything, load data and tokenizer, count the tokens of a step and estimate the memory per device, "
-        "without starting actors",
+        help="do not train: check everything, load data and tokenizer, count the tokens of a step and estimate the memory per device",
     )
 
 

@@ -38,22 +38,22 @@ class RunConfig:
     """Run folder, seed and start."""
 
     name: str | None = None
-    """Name of the run folder in `run.dir`; null: config name, algorithm and time."""
+    """Name of the run folder; null: config name, algorithm and time."""
     dir: str = location("runs")
-    """Folder that contains the run folders."""
+    """Parent folder of the run folders."""
     seed: int = number(0, ge=0)
-    """Seed of the data order, the replay draws, the learners and the engines."""
+    """Seed of data order, replay draws, learners and engines."""
     overwrite: bool = False
-    """Delete an existing run folder of the same name first."""
+    """Delete an existing run folder of this name first."""
     resume: str = open_choice(
         "never",
-        {"never": "start from the initial model", "auto": "from the newest checkpoint of `run.name`, or else from the initial model"},
+        {"never": "start from the initial model", "auto": "the newest one of `run.name`, or else the initial model"},
         takes="the path of a checkpoint",
         path=True,
     )
-    """Checkpoint that the run resumes from."""
+    """Checkpoint to resume from."""
     save_rollouts: bool = True
-    """Write every response with its reward parts to rollouts/step_NNNNNN.jsonl in the run folder."""
+    """Write every response and its reward parts to rollouts/step_NNNNNN.jsonl in the run folder."""
 
 
 @dataclass
@@ -63,11 +63,11 @@ class ModelConfig:
     path: str = location("???")
     """Initial model: a folder in Hugging Face format, or a hub name."""
     dtype: str = choice({"auto": "float32 on CPU, bfloat16 on CUDA", "float32": "", "bfloat16": "", "float16": ""})
-    """Number format of the weights in engine and learner."""
+    """Number format of weights in engine and learner."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the model. Use it only for a source that you trust."""
+    """Run the model's Python code; enable this only for trusted sources."""
     freeze_vision_tower: bool = False
-    """Do not train the vision tower of a vision-language model; the weight sync then omits it, too."""
+    """Freeze the vision tower of a vision-language model and omit it from the weight sync."""
 
 
 @dataclass
@@ -75,17 +75,17 @@ class ImageConfig:
     """Images of the data, for vision-language models."""
 
     min_pixels: int | None = number(None, ge=1)
-    """Enlarge images of a smaller area to this many pixels; null: the value of the model's processor."""
+    """Enlarge smaller images to this many pixels; null: the processor's value."""
     max_pixels: int | None = number(None, ge=1)
-    """Reduce images of a larger area to this many pixels, which bounds their image tokens; null: the value of the model's processor."""
+    """Reduce larger images to this many pixels, which bounds their image tokens; null: the processor's value."""
     root: str | None = location(None)
-    """Folder that must contain all images, and that relative paths start from; null: they start from the folder of the data file."""
+    """Folder that must contain all images, and start of relative paths; null: they start in the data file's folder."""
     max_file_pixels: int = number(50_000_000, ge=1)
-    """Refuse an image file with more pixels before it is decoded."""
+    """Refuse image files with more pixels, before decoding."""
     workers: int = number(1, ge=1)
     """Number of ImageActors, which decode and preprocess images."""
     cpus: float = number(0.1, gt=0)
-    """CPUs that Ray reserves for each ImageActor."""
+    """CPUs that Ray reserves per ImageActor."""
 
 
 @dataclass
@@ -95,30 +95,30 @@ class DataConfig:
     train: str = location("???")
     """Training prompts: a .jsonl or .parquet file, or a Hugging Face dataset name."""
     eval: str | None = location(None)
-    """Held-out prompts, in the same forms as `data.train`; null: no evaluation."""
+    """Held-out prompts, given as in `data.train`; null: no evaluation."""
     train_split: str = "train"
     """Split to use if `data.train` is a dataset name."""
     eval_split: str = "test"
     """Split to use if `data.eval` is a dataset name."""
     prompt_key: str = "prompt"
-    """Column of the question: a text, or a list of chat messages."""
+    """Column of the question: text or a list of chat messages."""
     answer_key: str = "answer"
     """Column of the reference answer."""
     image_key: str | None = "images"
-    """Column of the images, for vision-language models: a path, bytes, or a list of these; a row without it is text only."""
+    """Column of the images: a path, bytes, or a list of these; rows without it are text only."""
     image: ImageConfig = field(default_factory=ImageConfig)
     answer_regex: str | None = None
-    """Extract the reference answer from its column: the first group of the last match (GSM8K: `####\\s*(.+)`)."""
+    """Regular expression for the reference answer in its column: first group of the last match (GSM8K: `####\\s*(.+)`)."""
     template: str | None = None
-    """Text around the question, e.g. "{prompt} Think step by step."; {any_column} is replaced, other braces are kept."""
+    """Text around the question, e.g. "{prompt} Think step by step."; {any_column} is replaced, other braces stay."""
     system: str | None = None
-    """System message; it requires `data.chat`."""
+    """System message; requires `data.chat`."""
     chat: bool = True
-    """Apply the tokenizer's chat template; false: tokenise the prompt as plain text."""
+    """Apply the tokenizer's chat template; false: use plain text."""
     max_prompt_tokens: int = number(1024, ge=1)
-    """Longest prompt; longer ones are dropped and counted."""
+    """Longest prompt in tokens; longer ones are dropped and counted."""
     shuffle: bool = True
-    """Shuffle the prompts in each epoch, with a seed from `run.seed`."""
+    """Shuffle the prompts in each epoch, by `run.seed`."""
 
 
 @dataclass
@@ -145,7 +145,7 @@ class RolloutConfig:
     rounds: int = number(1, ge=1)
     """Most rounds of G responses per prompt (Reinforce-Ada)."""
     until: str = choice({"right": "one response is right", "balanced": "G/2 responses are right and G/2 are wrong"})
-    """Condition that ends the rounds of a prompt."""
+    """Condition that ends a prompt's rounds."""
     temperature: float = number(1.0, gt=0)
     """t: temperature of regular rollouts."""
     top_p: float = number(1.0, gt=0, le=1)
@@ -153,27 +153,27 @@ class RolloutConfig:
     top_k: int = number(-1, ge=-1)
     """Sample from this many most likely tokens; -1: off."""
     min_p: float = number(0.0, ge=0, le=1)
-    """Exclude tokens whose probability is below min_p times that of the most likely token."""
+    """Exclude tokens less likely than min_p times the most likely token."""
     max_tokens: int = number(1024, ge=1)
     """Longest response in tokens; longer ones are truncated."""
     stop: list[str] = items()
-    """Texts that end a response, in addition to the end-of-text token."""
+    """Texts that end a response, besides the end-of-text token."""
     max_num_seqs: int = number(256, ge=1)
     """Sequences that an engine decodes at once."""
     max_batched_tokens: int = number(8192, ge=1)
-    """Tokens that an engine processes in one forward pass."""
+    """Tokens per forward pass of an engine."""
     kv_cache_mb: int | None = number(None, ge=1)
-    """Size of the KV cache in MiB; null: derived from `rollout.gpu_memory`, and 512 on CPU."""
+    """KV cache in MiB; null: from `rollout.gpu_memory`, or 512 on CPU."""
     gpu_memory: float = number(0.85, gt=0, le=1)
-    """Share of the GPU's memory that an engine uses."""
+    """Share of GPU memory that an engine uses."""
     prefix_caching: bool = True
     """Reuse the KV cache of common prefixes; each weight update resets it."""
     enforce_eager: bool = False
-    """Do not use CUDA graphs. There are none on CPU."""
+    """Do not use CUDA graphs; no effect on CPU."""
     cpus: float = number(0.4, gt=0)
-    """CPUs that Ray reserves for each engine."""
+    """CPUs that Ray reserves per engine."""
     threads: int = number(1, ge=1)
-    """Compute threads of each engine on CPU."""
+    """Compute threads per engine on CPU."""
 
 
 @dataclass
@@ -181,9 +181,9 @@ class DynamicSamplingConfig:
     """Replacement of prompts without a learning signal (DAPO)."""
 
     enabled: bool = False
-    """Replace a prompt whose responses all have the same reward by another prompt, within the step."""
+    """Replace a prompt whose responses all have the same reward, within the step."""
     max_prompts: float = number(3.0, gt=1)
-    """Most prompts sampled per step, as a multiple of `train.prompts_per_step`; the step then continues with the prompts it has."""
+    """Most prompts per step, as a multiple of `train.prompts_per_step`; the step then continues with those it has."""
 
 
 @dataclass
@@ -193,40 +193,40 @@ class DifficultyConfig:
     solved_at: float = number(0.01, gt=0)
     """Least accuracy of a right response."""
     max_solve_rate: float = number(0.0, ge=0, lt=1)
-    """Largest share of right responses among the regular responses of a difficult prompt (paper: 0)."""
+    """Largest share of right regular responses of a difficult prompt (paper: 0)."""
 
 
 @dataclass
 class ExplorationConfig:
-    """Targeted exploration: more responses for difficult prompts, at a higher temperature."""
+    """Targeted exploration of difficult prompts."""
 
     enabled: bool = True
     """Sample more responses for difficult prompts, at a higher temperature."""
     n: int = number(20, ge=2)
     """G': exploration responses per difficult prompt."""
     temperature: float = number(1.2, gt=0)
-    """t': exploration temperature; it must be above `rollout.temperature`."""
+    """t': exploration temperature, above `rollout.temperature`."""
     schedule: str = choice(
         {
-            "constant": "t' does not change",
-            "linear": "t' changes linearly over the run",
-            "failures": "t' changes by `exploration.temperature_step` each time the prompt was difficult",
-            "entropy": "t' changes as the policy's entropy rises to twice its value at the first step",
+            "constant": "not at all",
+            "linear": "linearly over the run",
+            "failures": "by `exploration.temperature_step` each time the prompt was difficult",
+            "entropy": "as the policy's entropy rises to twice its value at the first step",
         }
     )
-    """How t' changes from `exploration.temperature` to `exploration.temperature_end`."""
+    """Change of t' from `exploration.temperature` to `exploration.temperature_end`."""
     temperature_end: float | None = number(None, gt=0)
-    """Last t' of the schedule. Usually above `exploration.temperature` for `failures`, and below it for `linear` and `entropy`."""
+    """Last t' of the schedule; usually above `exploration.temperature` for `failures`, below it for `linear` and `entropy`."""
     temperature_step: float = number(0.05, gt=0)
     """Change of t' per visit with `exploration.schedule=failures`."""
     rounds: int = number(1, ge=1)
-    """Rounds that the G' responses are divided into; a prompt ends after the first round with a right response."""
+    """Rounds of the G' responses; a prompt ends after the first round with a right response."""
     until: Any = open_choice(
         1.0,
-        {"auto": "until the share of difficult prompts in the last 10 steps is at most 0.6 times that in the first 10"},
+        {"auto": "until the share of difficult prompts in the last 10 steps is at most 0.6 times that of the first 10"},
         takes="a number above 0 and at most 1",
     )
-    """Share of the run with exploration; replay continues after it (paper: 1.0, the whole run)."""
+    """Share of the run with exploration; replay continues after it (paper: 1.0)."""
     group: str = choice({"own": "the G' exploration responses", "joint": "all G + G' responses"})
     """Group for the advantages of exploration responses."""
     keep: str = choice({"positive": "those with A > 0 (paper)", "informative": "those with |A| > `exploration.threshold` (released code)"})
@@ -240,9 +240,9 @@ class ExplorationConfig:
             "tempered": "log-probabilities at the sampling temperature in the loss, too",
         }
     )
-    """Correction in the loss for responses that were sampled at t'."""
+    """Correction in the loss for responses sampled at t'."""
     stream: bool = True
-    """Explore each difficult prompt as soon as its regular responses are graded; false: only after all regular rollouts."""
+    """Explore a prompt once its regular responses are graded; false: after all regular rollouts."""
 
 
 @dataclass
@@ -252,7 +252,7 @@ class RewardConfig:
     fn: Any = open_choice(
         "exact",
         {
-            "exact": "the final answer equals the reference, as text or as a number",
+            "exact": "the final answer equals the reference as text or number",
             "boxed": "the content of `\\boxed{}` equals the reference by math-verify",
             "format": "the response has `<think>` and `\\boxed{}`",
             "countdown": "the Countdown task: an equation with the given numbers",
@@ -263,7 +263,7 @@ class RewardConfig:
     )
     """Reward function."""
     weights: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0}, metadata={"ge": 0})
-    """Weight of each part in the reward; a part without a weight is only reported."""
+    """Weight of each part; parts without one are only reported."""
     workers: int = number(1, ge=1)
     """Number of RewardActors."""
     processes: int = number(1, ge=1)
@@ -271,16 +271,16 @@ class RewardConfig:
     timeout_s: float = number(10.0, gt=0)
     """Longest grading of one response, in seconds; its process is then killed."""
     memory_mb: int | None = number(2048, ge=256)
-    """Memory limit of a grading process, in MiB; exceeding it fails only the current grading; null: no limit."""
+    """Memory limit of a grading process, in MiB; exceeding it fails only this grading; null: no limit."""
     overlong_share: float | None = number(None, gt=0, le=1)
-    """Soft overlong punishment (DAPO: 0.2): in this last share of `rollout.max_tokens` the reward falls linearly, by 1 for a truncated
-    response; accuracy does not change; null: off."""
+    """Soft overlong punishment (DAPO: 0.2): over this last share of `rollout.max_tokens` the reward falls linearly, by 1 at truncation;
+    accuracy stays; null: off."""
     on_error: float = number(0.0, ge=0, le=1)
-    """Accuracy and reward of a response whose grading failed or timed out."""
+    """Accuracy and reward after a failed or timed-out grading."""
     max_error_frac: float = number(0.1, ge=0, le=1)
-    """Abort the run if more than this share of a step's gradings fail."""
+    """Abort if more than this share of a step's gradings fail."""
     cpus: float = number(0.05, ge=0)
-    """CPUs that Ray reserves for each RewardActor."""
+    """CPUs that Ray reserves per RewardActor."""
 
 
 @dataclass
@@ -288,10 +288,10 @@ class RetentionConfig:
     """Selection of the responses to train on."""
 
     min_abs_advantage: float | None = number(0.0, ge=0)
-    """Keep regular responses with |A| above this (paper: 0, released code: 0.05); null: keep all, so that responses with A = 0 count in
-    the mean of the loss and get KL and entropy terms."""
+    """Keep regular responses with |A| above this (paper: 0, released code: 0.05); null: all, so that responses with A = 0 count in the
+    mean of the loss and get KL and entropy terms."""
     subset: int | None = number(None, ge=2)
-    """Most responses per prompt to train on, as close as possible to half right and half wrong (Reinforce-Ada); null: no limit."""
+    """Most trained responses per prompt, right and wrong as balanced as possible (Reinforce-Ada); null: no limit."""
     drop_overlong_positive: bool = True
     """Drop truncated responses with A > 0."""
 
@@ -312,7 +312,7 @@ class AdvantageConfig:
         takes="path/to/file.py:name or package.module:name",
         path=True,
     )
-    """Estimator of the advantages from the rewards."""
+    """Estimator of the advantages."""
 
 
 @dataclass
@@ -324,8 +324,8 @@ class LossConfig:
         {
             "ppo_clip": "clips the ratio of each token (PPO, GRPO, DAPO)",
             "gspo": "clips the ratio of the whole response",
-            "cispo": "clips the importance weights; every token keeps its gradient",
-            "clip_cov": "removes the gradient of a few tokens of high covariance",
+            "cispo": "clips the importance weights; all tokens keep their gradients",
+            "clip_cov": "removes the gradient of some tokens of high covariance",
             "kl_cov": "adds a KL penalty to the tokens of highest covariance",
         },
         takes="path/to/file.py:name or package.module:name",
@@ -340,36 +340,35 @@ class LossConfig:
             "seq-mean-token-sum-norm": "the same, divided by `rollout.max_tokens`",
         }
     )
-    """Aggregation of the token losses over the optimizer step."""
+    """Aggregation of token losses over the optimizer step."""
     clip_low: float = number(0.2, gt=0, le=1)
-    """Lower bound of the clipped ratio: 1 - clip_low."""
+    """The clipped ratio is at least 1 - clip_low."""
     clip_high: float = number(0.2, gt=0)
-    """Upper bound of the clipped ratio: 1 + clip_high."""
+    """The clipped ratio is at most 1 + clip_high."""
     dual_clip: float | None = number(3.0, gt=1)
     """c of dual clip: for A < 0 the objective is at least c A; null: off."""
     kl_coef: float = number(0.0, ge=0)
-    """Weight of the KL divergence from the initial model; above 0 a reference model is loaded."""
+    """Weight of the KL from the initial model; above 0 loads a reference model."""
     kl_estimator: str = choice({"k3": "exp(-d) - 1 + d", "k1": "d", "k2": "d^2 / 2"})
-    """Estimator of the KL from the sampled tokens, with d = logp - logp_ref."""
+    """Estimator of the KL at sampled tokens, with d = logp - logp_ref."""
     kl_in: str = choice(
-        {"loss": "added to the loss", "reward": "subtracted from the reward: lowers the advantages of all earlier tokens (REINFORCE++)"}
+        {"loss": "added to the loss", "reward": "subtracted from the reward, which lowers all earlier tokens' advantages (REINFORCE++)"}
     )
     """Place of the KL term."""
     entropy_coef: float = number(0.0, ge=0)
-    """Weight of the entropy bonus in the loss; its gradient is exact, over the whole vocabulary."""
+    """Weight of the entropy bonus; its gradient is exact over the whole vocabulary."""
     entropy_advantage_alpha: float = number(0.0, ge=0)
     """alpha: add min(alpha H, |A| / kappa) to the advantage of each token (2506.14758: 0.4); 0: off."""
     entropy_advantage_kappa: float = number(2.0, gt=1)
-    """kappa in the formula of `loss.entropy_advantage_alpha`."""
+    """kappa of `loss.entropy_advantage_alpha`."""
     cov_share: float = number(2e-4, gt=0, lt=1)
-    """Share of the optimizer step's tokens that `clip_cov` or `kl_cov` selects."""
+    """Share of an optimizer step's tokens that `clip_cov` or `kl_cov` selects."""
     cov_range: list[float] | None = None
-    """Range of covariances that `clip_cov` selects tokens from (2505.22617: [1, 5]); null: the highest covariances (`kl_cov`)."""
+    """Range of covariances for `clip_cov` (2505.22617: [1, 5]); null: the highest covariances (`kl_cov`)."""
     cov_kl_coef: float = number(1.0, gt=0)
-    """Weight of the KL penalty on the tokens that `kl_cov` selects."""
+    """Weight of the KL penalty of `kl_cov`."""
     mismatch_cap: float | None = number(None, gt=0)
-    """C: weight each token by min(learner probability / engine probability, C) (TIS: 2); null: off, or 2 if `train.max_staleness` is
-    above 0."""
+    """C: weight tokens by min(learner probability / engine probability, C) (TIS: 2); null: 2 with `train.max_staleness`, else off."""
     is_cap: float = number(2.0, gt=0)
     """Cap of the importance weights of `exploration.correction=truncated-is`."""
 
@@ -379,8 +378,8 @@ class BatchConfig:
     """The training batch."""
 
     accumulate: bool = False
-    """Collect `train.prompts_per_step` x `rollout.n` kept trajectories before an update (released code); false: update with the
-    trajectories that each step kept."""
+    """Collect `train.prompts_per_step` x `rollout.n` kept trajectories before an update (released code); false: update with those
+    of each step."""
 
 
 @dataclass
@@ -404,9 +403,9 @@ class ReplayConfig:
     draw: str = choice({"uniform": "uniformly", "advantage": "in proportion to the advantage", "newest": "the newest first"})
     """How a replay update draws trajectories."""
     max_age: int | None = number(None, ge=1)
-    """Largest age of a drawn trajectory, in steps; null: no limit."""
-    logprobs: str = choice({"stored": "from the time of sampling, so that clipping is active", "recomputed": "from the current policy"})
-    """Old log-probabilities in the ratio."""
+    """Largest age of drawn trajectories, in steps; null: no limit."""
+    logprobs: str = choice({"stored": "from the time of sampling: clipping is active", "recomputed": "from the current policy"})
+    """Old log-probabilities of the ratio."""
 
 
 @dataclass
@@ -422,28 +421,28 @@ class LearnerConfig:
     betas: list[float] = items(0.9, 0.95, ge=0, lt=1)
     """Betas of AdamW."""
     vision_lr_scale: float = number(1.0, gt=0, le=1)
-    """Learning rate of the vision tower, as a share of `learner.lr` (0.1 was stable where 1 was not)."""
+    """Learning rate of the vision tower as a share of `learner.lr` (0.1 was stable where 1 was not)."""
     weight_decay: float = number(0.01, ge=0)
     """Weight decay of AdamW."""
     warmup_steps: int = number(0, ge=0)
     """Optimizer steps of linear warm-up."""
     grad_clip: float = number(1.0, gt=0)
-    """Largest gradient norm; larger gradients are scaled down to it."""
+    """Largest gradient norm; larger gradients are scaled down."""
     optimizer_steps: int = number(1, ge=1)
     """Optimizer steps per batch; each uses one mini-batch."""
     micro_batch_tokens: int = number(16384, ge=1)
-    """Tokens that a rank processes in one forward pass, padding included."""
+    """Tokens per forward pass of a rank, padding included."""
     shared_prefix: bool = True
-    """Process a prompt and its images once for all its responses in a micro-batch, without padding; false: one padded row per response.
-    Models with sliding-window attention always use padded rows."""
+    """Process a prompt and its images once for all responses in a micro-batch, without padding. With false or sliding-window
+    attention, each response has a padded row."""
     logits_chunk_mb: int = number(256, ge=1)
-    """Largest chunk of logits in memory, in MiB."""
+    """Largest chunk of logits, in MiB."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     cpus: float = number(0.4, gt=0)
-    """CPUs that Ray reserves for each rank."""
+    """CPUs that Ray reserves per rank."""
     threads: int = number(1, ge=1)
-    """Compute threads of each rank on CPU."""
+    """Compute threads per rank on CPU."""
 
 
 @dataclass
@@ -451,12 +450,12 @@ class TrainConfig:
     """Steps and prompts of the training."""
 
     steps: int = number(100, ge=1)
-    """Steps of the run; each consists of rollouts, update and weight sync."""
+    """Steps of the run: rollouts, update and weight sync."""
     prompts_per_step: int = number(32, ge=1)
     """B: prompts per step."""
     max_staleness: int = number(0, ge=0, le=8)
-    """k: weight versions that a rollout may be behind the policy. Above 0, the engines sample later steps during the update, and the loss
-    corrects for it (`loss.mismatch_cap`); 0: strictly on-policy."""
+    """k: weight versions that a rollout may be behind the policy; 0: strictly on-policy. Above 0, engines sample later steps during the
+    update, and `loss.mismatch_cap` corrects the loss."""
 
 
 @dataclass
@@ -464,15 +463,15 @@ class EvalConfig:
     """Evaluation on held-out prompts."""
 
     every: int = number(0, ge=0)
-    """Steps between evaluations; 0: only at the start and the end."""
+    """Steps between evaluations; 0: only at start and end."""
     n: int = number(16, ge=1)
     """Responses per held-out prompt."""
     k: list[int] = items(1, 8, 16, ge=1)
-    """Values of k to report pass@k for."""
+    """Values of k for pass@k."""
     temperature: float = number(1.0, gt=0)
-    """Sampling temperature of evaluations."""
+    """Sampling temperature."""
     prompts: int | None = number(None, ge=1)
-    """Use only this many held-out prompts, from the first on; null: all."""
+    """Use only this many held-out prompts, from the first; null: all."""
 
 
 @dataclass
@@ -501,17 +500,16 @@ class WeightsConfig:
     verify_every: int = number(25, ge=1)
     """Weight updates between comparisons of engine and learner log-probabilities; the first update is always checked."""
     tolerance: float | None = number(None, gt=0)
-    """Largest difference of log-probabilities in such a comparison, in nats; null: 0.001 for float32, 0.5 for half precision."""
+    """Largest difference in such a comparison, in nats; null: 0.001 for float32, 0.5 for half precision."""
     timeout_s: float = number(300.0, gt=0)
-    """Longest weight update, in seconds; with `train.max_staleness` and `weights.pause=wait` it includes waiting for running requests."""
+    """Longest weight update, in seconds; with `train.max_staleness` and `weights.pause=wait`, it includes waiting for running requests."""
     pause: str = choice(
         {
             "wait": "they are finished first",
-            "keep": "they pause between two tokens and continue with the new weights, "
-            "with their KV cache, or with a new one if prefix caching is on",
+            "keep": "they pause between two tokens and continue with the new weights and their KV cache (a new one with prefix caching)",
         }
     )
-    """Handling of running requests during a weight update, with `train.max_staleness`."""
+    """Running requests at a weight update, with `train.max_staleness`."""
 
 
 @dataclass
@@ -529,7 +527,7 @@ class ClusterConfig:
     cpus: int | None = number(None, ge=1)
     """CPUs of a local cluster; null: all."""
     object_store_mb: int = number(256, ge=80)
-    """Size of the object store of a local cluster, in MiB."""
+    """Object store of a local cluster, in MiB."""
     start_timeout_s: float = number(300.0, gt=0)
     """Longest start of all actors, in seconds."""
 
@@ -539,9 +537,9 @@ class WandbConfig:
     """Weights & Biases, if `tracking` contains wandb."""
 
     project: str = "uec-rl"
-    """Name of the project."""
+    """Project name."""
     entity: str | None = None
-    """Team or user; null: the default of your account."""
+    """Team or user; null: your account's default."""
     mode: str = choice({"online": "during the run", "offline": "later: `wandb sync` uploads the files in the run folder"})
     """Time of the upload."""
 
@@ -556,7 +554,7 @@ class Config:
         takes="the name of a file in configs/algorithm without .yaml (`uec config algorithm` lists them), or the path of a .yaml file",
         path=True,
     )
-    """Algorithm preset: a file that sets the fields of one algorithm."""
+    """Algorithm preset: a file with the settings of one algorithm."""
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -34,7 +34,7 @@ class Policy(nn.Module):
     ) -> None:
         """`vocabulary`: number of tokens that exist. Ids beyond it, in the padding of an embedding, get no probability.
 
-        `gradients`: the scores that have a gradient besides the log-probabilities at T = 1. `banned`: tokens that no engine samples,
+        `gradients`: the values that have a gradient besides the log-probabilities at T = 1. `banned`: tokens that no engine samples,
         because they stand for images; they get no probability either.
         """
         super().__init__()
@@ -71,7 +71,7 @@ class Policy(nn.Module):
 
 
 class Head(nn.Module):
-    """Computes scores from hidden states with the model's output embedding.
+    """Computes log-probabilities and entropies from hidden states with the model's output embedding.
 
     It is a separate module that holds the embedding's parameters, so ZeRO-3 gathers them once for any number of chunks. Calling the
     embedding for each chunk would gather it each time, and ranks with different numbers of chunks would deadlock.

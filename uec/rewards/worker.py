@@ -36,7 +36,7 @@ def main(commands: int, results: int, progress: int, parent: int) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     for descriptor in (commands, results, progress):
-        os.set_inheritable(descriptor, False)  # or else programs that a grader starts keep the pipes open
+        os.set_inheritable(descriptor, False)  # otherwise, programs that a grader starts would keep the pipes open
     _die_with(parent)
     shared = mmap.mmap(progress, PROGRESS_BYTES)
     with os.fdopen(commands, "rb") as pipe:

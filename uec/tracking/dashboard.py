@@ -179,7 +179,7 @@ class Dashboard:
         return Text.assemble((f"{label:<{LABEL}}", QUIET), (f"{shown:<{VALUE}} ", "bold"), (line, style))
 
     def _algorithm(self, pen: Pen) -> list[Row]:
-        """Return the rows on exploration, retention, replay buffer, engines and weights."""
+        """Return the rows on exploration, retention, replay store, engines and weights."""
         m = self._latest.get
         rows = []
         if self._cfg.exploration.enabled:

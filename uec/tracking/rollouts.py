@@ -1,6 +1,6 @@
-"""rollouts/step_NNNNNN.jsonl: every response of a step as text, with what came of it, one JSON object a line.
+"""Write rollouts/step_NNNNNN.jsonl: every response of a step as text, with its reward and advantage, one JSON object a line.
 
-Beside it rollouts/replayed_NNNNNN.jsonl: which responses of earlier steps the replay update of that step drew.
+rollouts/replayed_NNNNNN.jsonl lists the responses of earlier steps that the replay update of that step drew.
 """
 
 import json
@@ -17,7 +17,7 @@ from uec.types import Prompt, Tokens, TrainingSample, Trajectory
 
 @dataclass(frozen=True)
 class Page:
-    """What to write of a response batch: the driver knows which responses count, the batch and its samples hold everything else."""
+    """The responses of a response batch to write. The driver makes it; the batch and its samples hold everything else."""
 
     slots: list[int]
     advantages: dict[int, float]  # of the slots that were kept for training
@@ -33,7 +33,7 @@ def write_rollouts(
     prompts: Mapping[int, Prompt],
     decode: Callable[[list[Tokens]], list[str]],
 ) -> None:
-    """Write the file and its folder, sorted by group; the file is there whole or not at all.
+    """Write the file and its folder, sorted by group; the file is complete or absent.
 
     A response batch's page, trajectories and samples have the same position in their lists. `decode` turns responses [T] into texts.
     `path` is in the run folder's `rollouts`; a prompt's images are named from the run folder if they are in it.
@@ -75,7 +75,7 @@ def _write_lines(path: Path, lines: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # A lone surrogate, which JSON input may hold, has no UTF-8 but has this escape, in JSON as in Python.
+        # JSON input may contain a lone surrogate. UTF-8 cannot encode it, but its escape is valid JSON.
         unfinished.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
         unfinished.replace(path)  # no fsync: unlike a checkpoint, nothing depends on this file
     finally:
@@ -120,10 +120,10 @@ def _within(run: Path, image: str) -> str:
 
 
 def _rounded(value: float) -> float | None:
-    """A log-probability to a thousandth: the longest part of a line otherwise."""
+    """Return a log-probability rounded to a thousandth, because it would otherwise be the longest part of a line."""
     return round(value, 3) + 0.0 if math.isfinite(value) else None  # -0.0 is three characters more than 0.0 says
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no NaN or infinity: such a figure is null."""
+    """Return the value, or None for NaN and infinity, which JSON does not have."""
     return float(value) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""vLLM's AsyncLLM: the engine in separate processes, so that Python in the actor never holds up the device."""
+"""vLLM's AsyncLLM: the engine runs in separate processes, so that Python in the actor never delays the device."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""vLLM as an engine: our requests as its jobs, its outputs as our completions, and our weight updates for its workers."""
+"""The vLLM engine: convert requests to vLLM's jobs and its outputs to completions, and pass weight updates to its workers."""
 
 import itertools
 import os
@@ -23,7 +23,7 @@ from uec.types import Completion, Continuation, ImageFeatures, Logprobs, Prompt,
 
 
 class VllmEngine:
-    """Implements `Engine`. Its two kinds differ in the process in which vLLM computes."""
+    """Implements `Engine`. The two subclasses differ in the process in which vLLM computes."""
 
     core_type: type[EngineCore]
 

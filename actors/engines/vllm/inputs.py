@@ -1,6 +1,6 @@
-"""The project's requests as vLLM takes them: token ids and image features unchanged, and the sampling parameters in vLLM's words.
+"""Convert the project's requests to vLLM's: token ids and image features stay unchanged, sampling parameters get vLLM's names.
 
-Left to itself, vLLM would tokenise and preprocess a second time, perhaps with another result.
+Given texts and images, vLLM would tokenise and preprocess a second time, perhaps with another result.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from actors.engines.vllm.job import Job
 from uec.types import Sampling
 
-WHOLE = 1 << 30  # tokens between two outputs of a response: vLLM then sends its first token, and all others when it ends
+WHOLE = 1 << 30  # tokens between two outputs of a response: vLLM sends the first token, and all others at the end
 
 
 def sampling_params(sampling: Sampling, n: int, temperature: float) -> Any:

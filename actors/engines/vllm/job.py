@@ -1,7 +1,7 @@
-"""vLLM's engine core as VllmEngine sees it: jobs go in, vLLM's outputs stream out. Two kinds share this interface.
+"""The interface of vLLM's engine core: VllmEngine submits jobs and receives vLLM's outputs as a stream. It has two implementations.
 
-`in_process.py` steps vLLM's LLMEngine in a thread of the actor: the CPU default, where a separate process costs a third of
-the tokens/s. `async_llm.py` is vLLM's AsyncLLM: the GPU default, where Python must not hold up the device.
+`in_process.py` steps vLLM's LLMEngine in a thread of the actor. It is the default on CPU, where a separate process costs a third of the
+tokens/s. `async_llm.py` is vLLM's AsyncLLM. It is the default on GPUs, where Python must not delay the device.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from uec.system.platform import Platform
 from uec.types import ImageFeatures
 
 CPU_KV_CACHE_MB = 512
-CPU_BLOCK_SIZE = 32  # vLLM's own on CPU, 128, never finds a shorter prompt in the prefix cache
+CPU_BLOCK_SIZE = 32  # with vLLM's default on CPU, 128, the prefix cache never holds a shorter prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Stream:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every output was taken and no more will come."""
+        """Return whether every output was taken and no more will come."""
         return self.ended and not self._outputs and self._error is None
 
     def put(self, outputs: list[Any]) -> None:
@@ -81,7 +81,7 @@ class Stream:
 
 
 class EngineCore(Protocol):
-    """What both kinds do. Every method raises RunFailed, naming the cause, once the engine is dead."""
+    """Both implementations have these methods. Every method raises RunFailed, naming the cause, once the engine is dead."""
 
     def __init__(self, name: str) -> None:
         """Keep the actor's name, for messages."""

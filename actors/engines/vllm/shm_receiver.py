@@ -21,7 +21,7 @@ from uec.errors import BadInput
 
 @dataclass
 class ShmInitInfo(WeightTransferInitInfo):
-    """Empty: the two ends agree on nothing beforehand."""
+    """This is empty, because the two ends send nothing before the first update."""
 
 
 @dataclass
@@ -70,13 +70,13 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
             self.repack()
 
     def _on_device(self) -> AbstractContextManager[object]:
-        """Make new tensors on the model's device. The CPU is torch's default: naming it would slow every torch call of the update."""
+        """Make new tensors on the model's device. The CPU is torch's default; setting it would slow every torch call of the update."""
         return nullcontext() if self.device.type == "cpu" else self.device
 
     def repack(self) -> None:
         """Renew the packed weights that vLLM's CPU layers compute with, where reloading left the old ones.
 
-        A tied lm_head loads no weight: it shares the embedding's, which is new, but its packed copy is old.
+        A tied lm_head loads no weight: it shares the embedding's new weight, but its packed copy is old.
         """
         for module in self.model.modules():
             weight = module._parameters.get("weight")
@@ -84,4 +84,4 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
                 dispatch_cpu_unquantized_gemm(module, remove_weight=False)
 
     def shutdown(self) -> None:
-        """Nothing is held between updates."""
+        """Do nothing, because no resources are held between updates."""

@@ -46,7 +46,7 @@ class WorkerExtension:
 
 
 def _rule_out(never: list[int], _module: Any, _arguments: Any, logits_NV: torch.Tensor | None) -> torch.Tensor | None:
-    """A forward hook. Logits are None on tensor-parallel ranks that sample nothing."""
+    """Give these tokens no probability, as a forward hook. Logits are None on tensor-parallel ranks that sample nothing."""
     if logits_NV is not None:
         logits_NV[:, never] = max(BANNED, torch.finfo(logits_NV.dtype).min)
     return logits_NV

@@ -8,7 +8,7 @@ import pytest
 from actors.driver.dispatch import BatchedCalls, LeastLoaded
 
 
-def test_calls_of_one_turn_leave_as_one_message_and_each_gets_its_own_answer():
+def test_calls_of_one_turn_leave_as_one_message_and_each_gets_its_answer():
     messages = []
 
     async def call(items: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Features of pictures by reference: made once, ahead of time, and again when an ImageActor dies. Ray and the ImageActors are real.
+"""Features of images by reference: made once, ahead of time, and again when an ImageActor dies. Ray and the ImageActors are real.
 
 The engine and the grader of some tests are stand-ins that say what features they were given.
 """
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.e2e
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import a test module
 
 SIZES = [[(60, 80)], [], [(140, 56), (57, 90)], *([(30 + 9 * i, 50)] for i in range(17))]
-"""Of each prompt's pictures; the second has none."""
+"""Sizes of each prompt's images; the second prompt has none."""
 
 WITH_IMAGES = [index for index, sizes in enumerate(SIZES) if sizes]
 
@@ -176,7 +176,7 @@ def counts(supervisor: Supervisor) -> dict[int, int]:
 
 def test_references_are_to_the_processors_features_in_the_order_asked_for(shared, processor, prompts):
     found = references(shared, [2, 1, 0, 2, 5])
-    assert [features.prompt for features in found] == [2, 0, 5]  # the second has no pictures
+    assert [features.prompt for features in found] == [2, 0, 5]  # the second has no images
     for features in found:
         same(features, expected(processor, prompts[features.prompt]))
 
@@ -198,7 +198,7 @@ def test_what_was_prefetched_is_ready_later_and_not_processed_again(shared):
     begin = time.perf_counter()
     store.prefetch([0, 1, 2, 0])
     assert time.perf_counter() - begin < 0.5 and not store.is_ready(0)
-    assert store.is_ready(1) and not store.is_ready(3)  # without pictures; not asked for
+    assert store.is_ready(1) and not store.is_ready(3)  # has no images; not requested
     ray.get(busy)
     deadline = time.perf_counter() + 30
     while not (store.is_ready(0) and store.is_ready(2)):

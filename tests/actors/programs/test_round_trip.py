@@ -69,7 +69,7 @@ def test_engines_follow_and_one_that_keeps_its_old_weights_turns_the_line_red(cl
 
     assert asyncio.run(main()) == (True, False)
     lines = [(check.name, check.status) for check in heard.checks]
-    stages = [(name, Status.OK) for name in ("agreement", "generation", "scoring", "update", "exchange")]
+    stages = [(name, Status.OK) for name in ("agreement", "generation", "logprobs", "update", "weight sync")]
     assert lines == [*stages, *stages[:3], ("update", Status.FAIL)]
     assert "checksum" in heard.checks[4].found
     assert "rollout-0 does not hold the learner's weights" in heard.checks[-1].found
@@ -84,7 +84,7 @@ def test_the_round_trips_config_is_short_and_its_update_large(make_config):
     assert (cfg.rollout.n, cfg.learner.lr) == (32, 1e-6)  # the config given stays
 
 
-def test_prompts_with_and_without_pictures_are_chosen_with_only_their_pictures():
+def test_prompts_with_and_without_images_are_chosen_with_only_their_images():
     import numpy as np
 
     prompts = [Prompt(i, "", np.zeros(3, np.int32), "", {}, (f"{i}.png",) if i % 2 else ()) for i in range(40)]

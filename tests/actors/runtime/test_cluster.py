@@ -46,7 +46,7 @@ def refuses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def test_a_client_without_token_mode_or_with_another_token_is_told_which_it_is(make_config, address, tmp_path, monkeypatch) -> None:
+def test_a_client_without_token_mode_or_with_another_token_learns_which_it_is(make_config, address, tmp_path, monkeypatch) -> None:
     asked = refuses(monkeypatch)
     cfg = make_config(f"cluster.address={address}")
     with pytest.raises(BadInput, match=r"it wants a token\. Copy .*auth_token.* with RAY_AUTH_MODE=token"):
@@ -78,7 +78,7 @@ def test_a_token_is_shown_unasked_to_a_cluster_that_was_found_here_and_to_no_oth
     monkeypatch.delenv("RAY_AUTH_MODE")
 
 
-def test_no_cluster_is_asked_where_a_run_starts_its_own(make_config, address, monkeypatch) -> None:
+def test_no_cluster_is_asked_if_the_run_starts_one(make_config, address, monkeypatch) -> None:
     asked = refuses(monkeypatch)
     refuse_without_token(make_config("cluster.address=local"))
     refuse_without_token(make_config())

@@ -1,7 +1,7 @@
 """`uec train` on a Ray cluster of two nodes that runs already: two engines and two learner ranks, spread over both.
 
 The nodes are Ray's own (raylet, object store, workers) on one host. Run as a program, this file starts them, trains, and prints who ran
-where: in a process of its own, because Ray reads its authentication once in a process's life.
+where, in a separate process, because Ray reads its authentication once in a process's life.
 """
 
 import json
@@ -82,7 +82,7 @@ def test_every_engine_takes_each_version_of_the_weights_from_a_rank_on_another_n
     assert max(row["weights/probe_gap"] for row in rows) < 1e-3  # the largest of both engines', after each version
 
 
-def test_metrics_are_finite_and_both_engines_sample_what_the_learner_scores(run):
+def test_metrics_are_finite_and_both_engines_agree_with_the_learners_logprobs(run):
     rows = read_metrics(run[0] / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert all(math.isfinite(value) for row in rows for value in row.values())

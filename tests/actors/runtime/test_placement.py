@@ -95,7 +95,7 @@ def test_an_engine_that_is_replaced_comes_back_to_its_ranks_gpu(four_pairs: Conf
     assert all_free()
 
 
-def test_an_evaluations_engines_have_gpus_of_their_own_and_so_have_its_learners(four_pairs: Config, tmp_path: Path) -> None:
+def test_an_evaluations_engines_and_later_its_learners_have_separate_gpus(four_pairs: Config, tmp_path: Path) -> None:
     for actors, name in ((sampling_actors, "rollout"), (entropy_actors, "learner")):
         found = given(four_pairs, tmp_path, actors(four_pairs, "cuda"))
         assert sorted(found[f"{name}-{i}"] for i in range(4)) == [[0], [1], [2], [3]]

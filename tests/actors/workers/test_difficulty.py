@@ -83,7 +83,7 @@ def test_the_temperature_rises_with_the_visits_at_which_the_prompt_was_difficult
     history, cfg = PromptHistory(), config(schedule="failures", temperature_end=1.3, temperature_step=0.05)
     visits = [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]]
     temperatures = [classify(regular(3, accuracies), history, cfg, NOW).temperature for accuracies in visits]
-    # 1.2 at the first failure; solved at the second visit, which is told the regular temperature; then the second to fourth failures
+    # 1.2 at the first failure; solved at the second visit, which gets the regular temperature; then the second to fourth failures
     assert temperatures == pytest.approx([1.2, 1.0, 1.25, 1.3, 1.3])
     assert classify(regular(4, [0, 0]), history, cfg, NOW).temperature == 1.2  # of another prompt
 

@@ -14,10 +14,10 @@ from tests.support.text_learner import (
     Plain,
     entropy,
     failure,
+    logprobs_and_entropies,
     plans,
     published_then_trained,
     rollouts,
-    scored,
     trained,
     trained_and_saved,
 )
@@ -176,7 +176,8 @@ def test_a_gradient_that_is_not_finite_ends_the_run(one, cfg):
 @pytest.mark.e2e
 def test_logprobs_and_entropy_are_those_of_plain_transformers(one, cfg, model):
     plain = Plain(model)
-    [(logprobs, entropies)] = one.run(scored, cfg(), [Continuation(row.prompt, row.prompt_tokens, row.tokens) for row in ROWS])
+    sequences = [Continuation(row.prompt, row.prompt_tokens, row.tokens) for row in ROWS]
+    [(logprobs, entropies)] = one.run(logprobs_and_entropies, cfg(), sequences)
     for ours, theirs in zip(logprobs, plain.detached(ROWS), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     [mean] = one.run(entropy, cfg(), plans(ROWS, [0.0] * 12, budget=50), ROWS)

@@ -140,12 +140,12 @@ def test_an_estimator_is_known_by_its_name() -> None:
 
 
 def own(folder: Path, body: str) -> str:
-    """The name of a user's estimator in a file of its own."""
+    """Write a user's estimator to a file, and return its name."""
     (folder / "mine.py").write_text(f"def above_median(rewards):\n    import numpy as np\n    return {body}\n")
     return f"{folder / 'mine.py'}:above_median"
 
 
-def test_an_estimator_of_ones_own_is_taken_from_its_file(tmp_path: Path) -> None:
+def test_a_users_estimator_is_taken_from_its_file(tmp_path: Path) -> None:
     estimator = load_estimator(own(tmp_path, "[r - np.median(r) for r in rewards]"))
     assert lists(estimator([as_rewards([1, 0, 0]), as_rewards([1, 0])])) == [[1, 0, 0], [0.5, -0.5]]
 
@@ -159,7 +159,7 @@ def test_an_estimator_of_ones_own_is_taken_from_its_file(tmp_path: Path) -> None
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-def test_what_an_estimator_of_ones_own_may_not_return_is_named(tmp_path: Path, body: str, said: str) -> None:
+def test_what_a_users_estimator_may_not_return_is_named(tmp_path: Path, body: str, said: str) -> None:
     with pytest.raises(RunFailed, match=f"above_median .*{said}"):
         load_estimator(own(tmp_path, body))([as_rewards([1, 0, 0])])
 

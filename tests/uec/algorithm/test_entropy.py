@@ -37,7 +37,7 @@ def test_a_certain_policy_has_entropy_zero_and_masked_logits_count_nothing() -> 
     torch.testing.assert_close(scores.entropies_N, torch.tensor([0.0, math.log(2)]))
 
 
-def test_bfloat16_logits_are_scored_in_float32() -> None:
+def test_log_probabilities_of_bfloat16_logits_are_float32() -> None:
     scores = token_scores(torch.randn(3, 50).bfloat16(), identity, torch.tensor([1, 2, 3]), rows=8)
     assert all(part.dtype == torch.float32 for part in scores)
 
@@ -55,14 +55,14 @@ def scores_and_gradients(rows: int, tokens: int, seed: int):
 
 @settings(max_examples=25)
 @given(st.integers(1, 30), st.integers(1, 31), st.integers(0, 100))
-def test_chunks_of_any_size_give_the_scores_and_gradients_of_one_piece(rows: int, tokens: int, seed: int) -> None:
+def test_chunks_of_any_size_give_the_values_and_gradients_of_one_piece(rows: int, tokens: int, seed: int) -> None:
     whole, whole_gradients = scores_and_gradients(1000, tokens, seed)
     chunked, chunked_gradients = scores_and_gradients(rows, tokens, seed)
     for one, other in zip((*whole, *whole_gradients), (*chunked, *chunked_gradients), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
 
 
-def test_scores_equal_a_plain_softmax() -> None:
+def test_log_probabilities_and_entropies_equal_those_of_a_plain_softmax() -> None:
     scores, _ = scores_and_gradients(4, 10, 3)
     torch.manual_seed(3)
     hidden, head = torch.randn(10, 6), torch.nn.Linear(6, 17)
@@ -87,7 +87,7 @@ MIXED = torch.tensor([1.0, 1.2, 0.7, 1.0, 2.0])
 
 
 def gradcheck(part: str, gradients: Gradients, rows: int, temperatures: torch.Tensor | None = MIXED) -> bool:
-    """Whether one of the scores has the gradient that differences of it say, to hidden states and to the head."""
+    """Return whether the gradients of one value, by hidden states and by the head, equal its finite differences."""
     torch.manual_seed(0)
     weight, targets = torch.randn(7, 3, dtype=torch.float64, requires_grad=True), torch.tensor([0, 6, 2, 2, 5])
     hidden = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
@@ -141,7 +141,7 @@ def test_the_entropy_has_a_finite_gradient_where_logits_are_masked_or_the_policy
     assert torch.isfinite(logits.grad).all() and not logits.grad[0].any() and not logits.grad[2].any()
 
 
-def test_a_score_has_a_gradient_only_where_asked() -> None:
+def test_entropies_and_tempered_logprobs_have_a_gradient_only_where_asked() -> None:
     hidden = torch.randn(4, 5, requires_grad=True)
     for entropy in (False, True):
         for tempered in (False, True):
@@ -153,7 +153,7 @@ def test_a_score_has_a_gradient_only_where_asked() -> None:
 
 @settings(max_examples=25)
 @given(st.integers(1, 30), st.integers(1, 31), st.integers(0, 100))
-def test_scores_are_the_same_with_more_gradients(rows: int, tokens: int, seed: int) -> None:
+def test_values_are_the_same_with_more_gradients(rows: int, tokens: int, seed: int) -> None:
     torch.manual_seed(seed)
     logits, targets = torch.randn(tokens, 9), torch.randint(9, (tokens,))
     temperatures = torch.tensor([1.0, 1.2, 0.7])[torch.arange(tokens) % 3]
@@ -164,7 +164,7 @@ def test_scores_are_the_same_with_more_gradients(rows: int, tokens: int, seed: i
 
 
 def saved_for_backward(rows: int) -> int:
-    """Largest tensor that scoring 64 tokens of a vocabulary of 1000 keeps for the backward pass, in elements."""
+    """Return the elements of the largest tensor kept for the backward pass, for 64 tokens of a vocabulary of 1000."""
     sizes = [0]
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -200,7 +200,7 @@ def test_the_head_never_sees_more_rows_than_asked(rows: int, gradient: bool) -> 
         assert sorted(seen) == ([2, 2, 4, 4, 4, 4] if rows == 4 else [10])  # one chunk is not computed twice
 
 
-def test_no_tokens_have_no_scores_and_a_gradient_of_zero() -> None:
+def test_no_tokens_have_no_log_probabilities_and_a_gradient_of_zero() -> None:
     head = torch.nn.Linear(6, 17)
     scores = token_scores(torch.zeros(0, 6), head, torch.zeros(0, dtype=torch.long), rows=4, temperatures_N=torch.zeros(0))
     scores.logprobs_N.sum().backward()

@@ -1,4 +1,4 @@
-"""How hot and how long a run explores, in what rounds, and what it remembers of its own course."""
+"""The exploration temperature, how long a run explores, the rounds, and the state that a checkpoint keeps of it."""
 
 import json
 

@@ -88,7 +88,7 @@ def test_without_the_std_advantages_are_those_of_trl(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["graded", "binary"])
-def test_trls_batch_scale_is_the_group_mean_by_the_std_of_raw_rewards_which_is_neither_of_ours(case: str) -> None:
+def test_trls_batch_scale_divides_by_the_std_of_raw_rewards_and_is_neither_of_ours(case: str) -> None:
     theirs_B = np.array(TRL[f"advantage/batch/{case}"]["outputs"]["advantages"])
     expected_B = ours("centred", case) / (CASES[case].rewards_B.std(ddof=1) + 1e-4)
     np.testing.assert_allclose(expected_B, theirs_B, rtol=0, atol=1e-5)

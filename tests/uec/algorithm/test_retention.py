@@ -91,7 +91,7 @@ def test_a_prompt_is_informative_if_only_its_exploration_is_right() -> None:
     assert sampled(group([0, 0]), exploration_group([0, 0])).uninformative
 
 
-def test_exploration_keeps_only_what_is_better_than_its_own_group() -> None:
+def test_exploration_keeps_only_what_is_better_than_its_group() -> None:
     retained = kept(group([0] * 8), exploration_group(ONE_OF_TWENTY), config())
     assert [t.kind for t in retained.kept] == [Kind.EXPLORATION]
     assert retained.kept[0].advantage == pytest.approx(4.2485, abs=1e-4)

@@ -25,7 +25,7 @@ def bare(batch, settings):
     return good(batch, settings)[0]
 
 def chatty(batch, settings):
-    return good(batch, settings)[0], {"my_figure": 1.0}
+    return good(batch, settings)[0], {"my_value": 1.0}
 
 def narrow(batch):
     return batch
@@ -82,7 +82,7 @@ def test_a_policy_loss_from_a_file_trains_like_a_built_in_one(losses: str) -> No
     [
         ("mean", r"returned a loss of shape \[\] for 2 tokens; it has to be one number a token"),
         ("bare", "returned Tensor, not"),
-        ("chatty", "returned my_figure, which is no metric; it may return ratio_mean"),
+        ("chatty", "returned my_value, which is no metric; it may return ratio_mean"),
     ],
 )
 def test_what_a_policy_loss_returns_is_checked(losses: str, function: str, said: str) -> None:

@@ -82,7 +82,7 @@ def test_a_line_says_all_of_a_response_and_finds_its_tokens_by_batch_and_slot(tm
     assert rows[2]["advantage"] is None and rows[2]["kept"] is False
     assert rows[2]["logprob_mean"] is None, "a mean over no token"
     assert rows[2]["difficult"] and rows[2]["logprobs"] == rows[2]["token_ends"] == []
-    assert rows[0]["logprobs"] == [-0.5, -1.5] and rows[0]["token_ends"] == [3, 7], "the space before <6> is its own"
+    assert rows[0]["logprobs"] == [-0.5, -1.5] and rows[0]["token_ends"] == [3, 7], "the space before <6> belongs to it"
     assert rows[0]["response"] == "<5> <6>" and rows[0]["logprob_mean"] == -1.0 and rows[0]["advantage"] == -0.5
     assert "数学" in path.read_text(encoding="utf-8"), "text that a person can read"
 

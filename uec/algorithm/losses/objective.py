@@ -1,4 +1,4 @@
-"""The loss of a micro-batch, put together from its parts."""
+"""The loss of a micro-batch, combined from its terms."""
 
 from dataclasses import dataclass, replace
 
@@ -21,11 +21,11 @@ class StepSize:
 
 
 def token_weights(batch: TokenBatch, size: StepSize, aggregation: str) -> Tensor:
-    """Weight of each token [N]; the sum of weighted losses is this micro-batch's share of the loss.
+    """Return the weight of each token [N]; the sum of weighted losses is this micro-batch's share of the loss.
 
     token-mean: mean over all tokens (DAPO, 2503.14476). seq-mean-token-mean: mean over responses of their means (GRPO as
-    first published, 2402.03300). seq-mean-token-sum: mean over responses of their sums. seq-mean-token-sum-norm: that by the longest
-    response's length, a constant (Dr. GRPO, 2503.20783).
+    first published, 2402.03300). seq-mean-token-sum: mean over responses of their sums. seq-mean-token-sum-norm: the same, divided by
+    the constant rollout.max_tokens (Dr. GRPO, 2503.20783).
     """
     rows, tokens = max(1, size.rows), max(1, size.tokens)
     if aggregation == "seq-mean-token-mean":
@@ -35,10 +35,10 @@ def token_weights(batch: TokenBatch, size: StepSize, aggregation: str) -> Tensor
 
 
 def objective(batch: TokenBatch, policy_loss: PolicyLoss, settings: LossConfig, size: StepSize) -> tuple[Tensor, Metrics]:
-    """This micro-batch's share of the optimizer step's loss, and sums for the `policy/` metrics.
+    """Return this micro-batch's share of the optimizer step's loss, and sums for the `policy/` metrics.
 
-    The order of the parts: what changes advantages (KL in the reward, entropy advantage), the policy loss, the behaviour
-    policy's weights on it, then KL and entropy bonus beside it, then the aggregation.
+    The order: change the advantages (KL in the reward, entropy advantage), compute the policy loss, multiply it by the behaviour
+    policy's weights, add KL and entropy bonus, and aggregate.
     """
     metrics: Metrics = {}
     kl_N = None

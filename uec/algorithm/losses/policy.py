@@ -1,4 +1,4 @@
-"""The clipped surrogate of PPO and GRPO."""
+"""The policy losses: PPO's clipped surrogate, GSPO, CISPO, Clip-Cov and KL-Cov (2505.22617), and those of the user."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from uec.system.user_code import load_function
 
 
 def ppo_clip(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
-    """-J of each token [N]: rho = exp(logp - logp_old), J = min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A).
+    """Return -J of each token [N], J = min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) with rho = exp(logp - logp_old).
 
     For A < 0, J is not below dual_clip A. Sources: PPO (1707.06347) as in GRPO (2402.03300); dual clip 1912.09729,
     equation 5; clip_high above clip_low is DAPO's clip-higher (2503.14476).
@@ -22,8 +22,10 @@ def ppo_clip(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
 
 
 def clipped_surrogate(ratio_N: Tensor, advantages_N: Tensor, settings: LossConfig) -> tuple[Tensor, Metrics]:
-    """-J [N], and the sums `ratio_mean`, `clip_frac` (tokens whose gradient the clip cut off; being outside the range on the
-    harmless side does not count) and `dual_clip_frac`."""
+    """Return -J [N], and the sums `ratio_mean`, `clip_frac` and `dual_clip_frac`.
+
+    `clip_frac` counts the tokens whose gradient the clip removes, not those outside the range whose gradient stays.
+    """
     free_N = ratio_N * advantages_N
     clipped_N = ratio_N.clamp(1 - settings.clip_low, 1 + settings.clip_high) * advantages_N
     objective_N = torch.minimum(free_N, clipped_N)
@@ -41,18 +43,18 @@ def clipped_surrogate(ratio_N: Tensor, advantages_N: Tensor, settings: LossConfi
 
 
 def gspo(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
-    """-min(s A, clip(s) A) of each token's response [N], s = exp(mean_t(logp - logp_old)) (2507.18071, equations 5 and 7).
+    """Return -min(s A, clip(s) A) of each token's response [N], s = exp(mean_t(logp - logp_old)) (2507.18071, equations 5 and 7).
 
-    The same figure stands at each token of a response, so that `seq-mean-token-mean`, the paper's aggregation, gives the
-    paper's gradient. Clip ranges are far narrower than a token ratio's: 3e-4 and 4e-4 in the paper.
+    All tokens of a response have the same value, so that the paper's aggregation, `seq-mean-token-mean`, gives the paper's gradient.
+    Clip ranges are far narrower than those of a token's ratio: 3e-4 and 4e-4 in the paper.
     """
     return clipped_surrogate(batch.row_mean_N(batch.log_ratio_N()).exp(), batch.advantages_N, settings)
 
 
 def cispo(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
-    """-stop_grad(clip(rho, 1 - clip_low, 1 + clip_high)) A logp of each token [N] (2506.13585, equation 4).
+    """Return -stop_grad(clip(rho, 1 - clip_low, 1 + clip_high)) A logp of each token [N] (2506.13585, equation 4).
 
-    The paper clips from above only: clip_low 1. `clip_frac` counts the tokens whose weight was changed.
+    The paper clips only from above (clip_low = 1). `clip_frac` counts the tokens whose weight the clip changes.
     """
     ratio_N = batch.log_ratio_N().detach().exp()
     weight_N = ratio_N.clamp(1 - settings.clip_low, 1 + settings.clip_high)
@@ -65,9 +67,9 @@ def cispo(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
 
 
 def clip_cov(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
-    """PPO's clipped surrogate, the marked tokens without gradient [N] (equation 11).
+    """Return PPO's clipped surrogate [N] without the gradient of the marked tokens (2505.22617, equation 11).
 
-    Marked are a random share of the tokens whose covariance lies in `loss.cov_range`: see `mark`.
+    `mark` chooses a random share of the tokens whose covariance lies in `loss.cov_range`.
     """
     loss_N, metrics = ppo_clip(batch, settings)
     if batch.marked_N is not None:
@@ -77,10 +79,10 @@ def clip_cov(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
 
 
 def kl_cov(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
-    """-rho A without a clip, the marked tokens with a penalty cov_kl_coef |logp - logp_old| [N] (equation 13).
+    """Return -rho A [N] without a clip, plus cov_kl_coef |logp - logp_old| at the marked tokens (2505.22617, equation 13).
 
-    Marked are the tokens of highest covariance. With one optimizer step a batch logp equals logp_old and the penalty has no
-    gradient: it takes several.
+    `mark` chooses the tokens of highest covariance. The penalty needs several optimizer steps per batch: in the first, logp equals
+    logp_old and the penalty has no gradient.
     """
     log_ratio_N = batch.log_ratio_N()
     ratio_N = log_ratio_N.exp()
@@ -94,15 +96,15 @@ def kl_cov(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, Metrics]:
 
 
 def token_covariance(logprobs_N: Tensor, advantages_N: Tensor) -> Tensor:
-    """(logp - mean logp) (A - mean A) of each token [N], the means over all N (equation 10)."""
+    """Return (logp - mean logp) (A - mean A) of each token [N], with means over all N (2505.22617, equation 10)."""
     return (logprobs_N - logprobs_N.mean()) * (advantages_N - advantages_N.mean())
 
 
 def mark(covariance_N: Tensor, settings: LossConfig, generator: torch.Generator) -> Tensor:
-    """Which tokens of a whole optimizer step are restrained [N], bool.
+    """Return which tokens of a whole optimizer step Clip-Cov or KL-Cov restrains [N], bool.
 
-    Clip-Cov: a random cov_share of all tokens, from those within cov_range. KL-Cov (no cov_range): the cov_share of highest
-    covariance. At least one token, where there is one to choose.
+    Clip-Cov takes a random cov_share of all tokens from those within cov_range. KL-Cov (no cov_range) takes the cov_share of highest
+    covariance. Both take at least one token if there is a candidate.
     """
     marked_N = torch.zeros(len(covariance_N), dtype=torch.bool)
     wanted = max(1, int(settings.cov_share * len(covariance_N)))
@@ -119,13 +121,13 @@ PolicyLoss = Callable[[TokenBatch, LossConfig], tuple[Tensor, Metrics]]
 
 BUILTIN: dict[str, PolicyLoss] = {"ppo_clip": ppo_clip, "gspo": gspo, "cispo": cispo, "clip_cov": clip_cov, "kl_cov": kl_cov}
 MARKING = ("clip_cov", "kl_cov")
-"""Those that read `TokenBatch.marked_N`, for which the tokens of a whole optimizer step are ranked first."""
+"""The losses that read `TokenBatch.marked_N`, which is chosen over the tokens of a whole optimizer step."""
 METRICS = ("ratio_mean", "clip_frac", "dual_clip_frac", "marked_frac")
-"""The sums that a policy loss may return: those that become `policy/` metrics."""
+"""The sums that a policy loss may return; they become `policy/` metrics."""
 
 
 def load_policy_loss(name: str) -> PolicyLoss:
-    """The function that `loss.policy` names. Raises BadInput."""
+    """Return the function that `loss.policy` names. Raises BadInput."""
     if name in BUILTIN:
         return BUILTIN[name]
     wanted = "def NAME(batch: TokenBatch, settings: LossConfig) -> tuple[Tensor, dict]"
@@ -138,7 +140,7 @@ def load_policy_loss(name: str) -> PolicyLoss:
 
 
 def _checked(name: str, found: Any, tokens: int) -> tuple[Tensor, Metrics]:
-    """What a user's policy loss returned. Raises RunFailed if it is no loss a token, or has sums that are no metric."""
+    """Return the result of a user's policy loss. Raises RunFailed if it is not one loss per token, or has sums that are no metric."""
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor) and isinstance(found[1], dict)):
         raise RunFailed(f"loss.policy={name} returned {type(found).__name__}, not (loss of each token [N], sums by name)")
     loss_N, sums = found

@@ -113,17 +113,17 @@ def test_truncated_weights_are_ratios_up_to_the_cap() -> None:
     ("correction", "mismatch_cap", "is_cap", "weights"),
     [
         # Old .4, at the temperature of sampling .3, the engine's .2: ratios 2 and 1.5.
-        # Tokens: at T = 1, the same replayed, at t', the same replayed (whose old figure at t' nobody stored)
+        # Tokens: at T = 1, the same replayed, at t', the same replayed (whose old log-probability at t' is not stored)
         ("none", None, 10.0, None),
         ("tempered", None, 10.0, None),
         ("none", 10.0, 10.0, [2.0, 2.0, 1.5, 1.0]),
         ("none", 1.2, 10.0, [1.2, 1.2, 1.2, 1.0]),
-        ("tempered", 10.0, 10.0, [2.0, 2.0, 2.0, 2.0]),  # old figures are at t' already, stored ones, too
+        ("tempered", 10.0, 10.0, [2.0, 2.0, 2.0, 2.0]),  # old log-probabilities are at t' already, the stored ones, too
         ("tempered", 1.7, 10.0, [1.7, 1.7, 1.7, 1.7]),
         ("truncated-is", None, 10.0, [1.0, 1.0, 2.0, 2.0]),  # pi at T = 1 over mu at t'
         ("truncated-is", None, 1.2, [1.0, 1.0, 1.2, 1.2]),
         ("truncated-is", 10.0, 10.0, [2.0, 2.0, 2.0, 2.0]),
-        ("truncated-is", 1.7, 1.2, [1.7, 1.7, 1.2, 1.2]),  # each its own cap, never both weights
+        ("truncated-is", 1.7, 1.2, [1.7, 1.7, 1.2, 1.2]),  # each has its cap; the two weights are never multiplied
     ],
 )
 def test_which_weight_a_token_gets(correction, mismatch_cap, is_cap, weights) -> None:
