@@ -166,6 +166,11 @@ class RolloutConfig:
     """KV cache in MiB; null: from `rollout.gpu_memory`, or 512 on CPU."""
     gpu_memory: float = number(0.85, gt=0, le=1)
     """Share of GPU memory that an engine uses."""
+    head_dtype: str = choice({"model": "as `model.dtype`", "float32": "smaller differences between engine and learner in half precision"})
+    """Number format in which the engine computes logits."""
+    sleep: int = number(0, ge=0, le=2)
+    """Free an engine's GPU memory while the learner on the same GPU trains: 0: never; 1: weights wait in host memory; 2: weights are
+    dropped, and the next weight sync restores them. Requires `cluster.placement=colocated`."""
     prefix_caching: bool = True
     """Reuse the KV cache of common prefixes; each weight update resets it."""
     enforce_eager: bool = False
@@ -439,6 +444,26 @@ class LearnerConfig:
     """Largest chunk of logits, in MiB."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
+    head_dtype: str = choice({"model": "as `model.dtype`", "float32": "smaller differences between engine and learner in half precision"})
+    """Number format in which the learner computes logits."""
+    attention: str = choice(
+        {
+            "auto": "varlen on CUDA in half precision, else blocks",
+            "varlen": "one variable-length FlashAttention call per layer (CUDA)",
+            "blocks": "several SDPA calls per layer, for pieces of similar length",
+        }
+    )
+    """Attention of packed rows (`learner.shared_prefix`)."""
+    liger: bool = False
+    """Use Liger's fused kernels for RMSNorm, SwiGLU and RoPE. Requires CUDA and the extra `liger`."""
+    offload: str = choice(
+        {"none": "nothing", "optimizer": "optimizer states and gradients", "all": "the weights, too"},
+    )
+    """States that wait in host memory while the engine on the same GPU samples. Requires `cluster.placement=colocated`."""
+    cpu_offload: str = choice(
+        {"none": "nothing", "optimizer": "optimizer states, updated on the CPU", "parameters": "the weights, too (ZeRO-3)"},
+    )
+    """States that ZeRO keeps in host memory all the time."""
     cpus: float = number(0.4, gt=0)
     """CPUs that Ray reserves per rank."""
     threads: int = number(1, ge=1)
@@ -500,7 +525,18 @@ class WeightsConfig:
     verify_every: int = number(25, ge=1)
     """Weight updates between comparisons of engine and learner log-probabilities; the first update is always checked."""
     tolerance: float | None = number(None, gt=0)
-    """Largest difference in such a comparison, in nats; null: 0.001 for float32, 0.5 for half precision."""
+    """Largest mean difference in such a comparison, in nats; null: 0.001 for float32, 0.1 for half precision."""
+    max_gap: float | None = number(None, gt=0)
+    """Largest difference of a single token in such a comparison, in nats; null: `weights.tolerance` for float32, 20 times it for half
+    precision."""
+    canary: str = choice(
+        {
+            "auto": "in half precision",
+            "always": "",
+            "never": "",
+        }
+    )
+    """At the start, send engines changed weights and check that their log-probabilities follow, then send the right ones."""
     timeout_s: float = number(300.0, gt=0)
     """Longest weight update, in seconds; with `train.max_staleness` and `weights.pause=wait`, it includes waiting for running requests."""
     pause: str = choice(
