@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from actors.driver.device_turns import DeviceTurns
 from actors.driver.image_cache import ImageCache
 from actors.runtime.supervisor import ActorSpec, Role, Supervisor
 from actors.workers.difficulty import DifficultyActor
@@ -45,6 +46,7 @@ def supervise(cfg: Config, specs: list[ActorSpec], logs: Path, tracker: Tracker,
     """Make the supervisor of these actors, with its image cache. `namespace`: see Supervisor."""
     supervisor = Supervisor(cfg, specs, logs, tracker, namespace)
     supervisor.images = ImageCache(supervisor)
+    supervisor.turns = DeviceTurns(cfg, supervisor)
     return supervisor
 
 

@@ -45,6 +45,7 @@ class Checkpoints:
         store.mkdir()
         batches: dict[Any, int] = {}
         waiting = [sample.placed(batches.setdefault(sample.batch, len(batches)), sample.slot) for sample in leftover]
+        await supervisor.turns.to_learners()
         try:
             engines = await asyncio.gather(*(supervisor.call(engine, "state") for engine in supervisor.engines))
             _, _, difficulty = await asyncio.gather(

@@ -41,6 +41,7 @@ class LearnerGroup:
         `admitted`: the samples that enter the replay store, whose old log-probabilities are returned; None: no sample.
         """
         plans, data, places = await self._deal(samples, self.settings.optimizer_steps, seed, admitted)
+        await self.supervisor.turns.to_learners()
         ranks = self.supervisor.learners
         answers = [
             rank.handle.update.options(num_returns=2).remote(share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True)
@@ -51,6 +52,7 @@ class LearnerGroup:
     async def entropy(self, samples: list[TrainingSample]) -> float:
         """Return the mean true entropy of the policy over the samples' response tokens, in nats."""
         plans, data, _ = await self._deal(samples, 1, 0)
+        await self.supervisor.turns.to_learners()
         answers = await asyncio.gather(
             *(
                 self.supervisor.call(rank, "entropy", share, *refs)
@@ -62,6 +64,7 @@ class LearnerGroup:
     async def entropies(self, samples: list[TrainingSample]) -> list[float]:
         """Return the mean true entropy of the policy over each sample's response tokens, in nats."""
         plans, data, places = await self._deal(samples, 1, 0)
+        await self.supervisor.turns.to_learners()
         ranks = self.supervisor.learners
         answers = await asyncio.gather(
             *(self.supervisor.call(rank, "entropies", share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True))

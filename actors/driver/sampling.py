@@ -35,6 +35,7 @@ class Sampler:
 
     async def step(self, step: int) -> StepRollouts:
         """Sample all prompts of a step. With `train.max_staleness` above 0 this runs while an earlier step is learned from."""
+        await self.weights.give_back()
         before = self.rollouts.timer.time()
         self.schedule.begin_step(step - 1)
         exploring = self.schedule.now.exploring

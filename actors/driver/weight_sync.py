@@ -20,6 +20,7 @@ from uec.types import Continuation, Logprobs, Prompt, Tokens, WeightUpdate
 
 PROBE_SEQUENCES = 8
 PROBE_TOKENS = 64
+FIRST_WAKES = 5  # updates that a probe follows where engines sleep: public trackers report wrong weights after a wake
 MARKS = 2  # most tokens that a model family puts on either side of an image
 
 
@@ -92,11 +93,23 @@ class WeightSync:
         """Bring the learners' new weights to every engine as the next version; probe after the first and every `weights.verify_every`."""
         begin = time.perf_counter()
         self.version += 1
+        self._updates += 1
+        wakes = FIRST_WAKES if self.cfg.rollout.sleep else 1
+        due = self._updates <= wakes or self.version % self.cfg.weights.verify_every == 0
         update = await self._publish()
         seconds = time.perf_counter() - begin
-        self._updates += 1
-        due = self._updates == 1 or self.version % self.cfg.weights.verify_every == 0
         return SyncResult(seconds, update.nbytes, await self.verify() if due else None)
+
+    async def give_back(self) -> None:
+        """Give shared GPUs back to the engines with the current weights, where the learners had them for something without an update."""
+        turns = self.supervisor.turns
+        if turns.of_engines:
+            return
+        if turns.weights_lost:
+            await self._publish()
+        else:
+            await turns.to_sync()
+            await turns.to_engines()
 
     def state(self) -> dict[str, int]:
         """Return what a checkpoint holds, as JSON."""
@@ -118,11 +131,13 @@ class WeightSync:
         timeout_s = self.cfg.weights.timeout_s
         supervisor = self.supervisor
         async with self._lock:
+            await supervisor.turns.to_sync()
             calls = (supervisor.call(rank, "publish", self.version, timeout_s=timeout_s) for rank in supervisor.learners)
             published = await asyncio.gather(*calls)
             update = next(found for found in published if found is not None)
             supervisor.update = update
             await asyncio.gather(*(self._give(engine, update) for engine in supervisor.engines))
+            await supervisor.turns.to_engines()
         return update
 
     async def _give(self, engine: ActorSlot, update: WeightUpdate) -> None:

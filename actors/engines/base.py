@@ -5,10 +5,13 @@ prompt; an engine for text models may refuse them. Every method may raise RunFai
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from uec.config.schema import Config
 from uec.types import Completion, Continuation, ImageFeatures, Logprobs, Prompt, Request, Sampling, WeightUpdate
+
+SleepPart = Literal["weights", "kv_cache"]
+"""A part of an engine's memory that sleeps and wakes."""
 
 
 class Engine(Protocol):
@@ -64,11 +67,11 @@ class Engine(Protocol):
         ...
 
     async def sleep(self) -> None:
-        """Free the accelerator's memory until `wake`; an engine that cannot does nothing. Nothing is running."""
+        """Free the accelerator's memory until `wake`, as `rollout.sleep` says; an engine that cannot does nothing. Nothing is running."""
         ...
 
-    async def wake(self) -> None:
-        """Restore the weights and make room for requests after `sleep`."""
+    async def wake(self, part: SleepPart) -> None:
+        """Allocate a part again after `sleep`: first the weights, then the KV cache. With rollout.sleep=2, `load_weights` comes between."""
         ...
 
     async def state(self) -> list[str]:

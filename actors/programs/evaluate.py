@@ -244,8 +244,13 @@ def _prepare(cfg: Config) -> Dataset:
 
 
 def _for_actors(cfg: Config) -> Config:
-    """Switch off what an evaluation does not use."""
-    return replace(cfg, reward=replace(cfg.reward, overlong_share=None))
+    """Switch off what an evaluation does not use. Its engines and learners are never up together, so nothing has to sleep."""
+    return replace(
+        cfg,
+        reward=replace(cfg.reward, overlong_share=None),
+        rollout=replace(cfg.rollout, sleep=0),
+        learner=replace(cfg.learner, offload="none"),
+    )
 
 
 def _check_room(cfg: Config, resources: Resources, prompts: list[Prompt]) -> None:

@@ -87,6 +87,22 @@ class Images(Protocol):
     async def references(self, prompts: Iterable[int]) -> list[Any]: ...
 
 
+class Turns(Protocol):
+    """Whose turn it is with the memory of shared GPUs (`actors.driver.device_turns`)."""
+
+    @property
+    def of_engines(self) -> bool: ...
+
+    @property
+    def weights_lost(self) -> bool: ...
+
+    async def to_learners(self) -> None: ...
+
+    async def to_sync(self) -> None: ...
+
+    async def to_engines(self) -> None: ...
+
+
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 DEATH = ("The actor is dead because", "Worker exit", "exit type", "exit detail", "was killed", "node died", "node was", "OOM")
 
@@ -104,6 +120,7 @@ class Supervisor:
     """The actors of a run or an evaluation."""
 
     images: Images
+    turns: Turns
 
     def __init__(self, cfg: Config, specs: list[ActorSpec], logs: Path, tracker: Tracker, namespace: str | None = None) -> None:
         """`namespace`: Ray's, for the actors' names; None: the job's. Supervisors that follow each other in a job need different ones."""

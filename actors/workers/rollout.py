@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 
 from actors.engines import load_engine
-from actors.engines.base import Engine
+from actors.engines.base import Engine, SleepPart
 from uec.config.schema import Config
 from uec.data.image_file import open_images
 from uec.errors import RunFailed
@@ -39,7 +39,7 @@ class RolloutActor:
         self._broken: RunFailed | None = None
 
     async def start(self, prompts: list[Prompt]) -> dict[str, float]:
-        """Build the engine for these prompts and warm it up; return the seconds of each stage."""
+        """Build the engine for these prompts and warm it up; return the seconds of each stage. With `rollout.sleep` it ends asleep."""
         begin = time.perf_counter()
         self._prompts = {prompt.index: prompt for prompt in prompts}
         tokenizer = load_tokenizer(self.cfg.model)
@@ -61,6 +61,8 @@ class RolloutActor:
         stages = await self._engine.start(prompts, sampling)
         built = time.perf_counter()
         await self._warm_up(next((prompt for prompt in prompts if prompt.images), prompts[0]), processor)
+        if settings.sleep:
+            await self.sleep()
         return {"load_s": loaded - begin, **stages, "warm_up_s": time.perf_counter() - built}
 
     async def generate(self, requests: list[Request], *features: ImageFeatures) -> AsyncIterator[list[Trajectory]]:
@@ -134,6 +136,18 @@ class RolloutActor:
         async with self._lock.read():
             self._refuse_if_broken()
             return await self._engine.logprobs(continuations, {found.prompt: found for found in features})
+
+    async def sleep(self) -> None:
+        """Free the GPU's memory for the learner."""
+        async with self._lock.write():
+            self._refuse_if_broken()
+            await self._engine.sleep()
+
+    async def wake(self, part: SleepPart) -> None:
+        """Allocate a part of the memory again."""
+        async with self._lock.write():
+            self._refuse_if_broken()
+            await self._engine.wake(part)
 
     async def state(self) -> list[str]:
         """Return the engine's random state, JSON-able."""

@@ -190,6 +190,21 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
             f"{_given(cfg, 'learner.ranks')} have to be equal and {_given(cfg, 'rollout.tensor_parallel')} has to be 1; "
             "or use cluster.placement=separate"
         )
+    if cfg.cluster.placement != "colocated":
+        shared = [name for name, value in (("rollout.sleep", cfg.rollout.sleep), ("learner.offload", cfg.learner.offload != "none")) if value]
+        for name in shared:
+            yield f"{_given(cfg, name)} lets engine and learner take turns with one GPU's memory; it needs cluster.placement=colocated"
+    elif (cfg.rollout.sleep or cfg.learner.offload != "none") and cfg.train.max_staleness:
+        name = "rollout.sleep" if cfg.rollout.sleep else "learner.offload"
+        yield (
+            f"{_given(cfg, name)} lets engine and learner take turns, and {_given(cfg, 'train.max_staleness')} runs them at once; "
+            "set train.max_staleness=0, or leave the other out"
+        )
+    if cfg.rollout.sleep == 2 and cfg.model.freeze_vision_tower:
+        yield (
+            "rollout.sleep=2 drops all weights of the engine, and the weight sync omits the vision tower with "
+            "model.freeze_vision_tower=true; set rollout.sleep=1"
+        )
     if not cfg.data.chat and cfg.data.system is not None:
         yield (
             f"{_given(cfg, 'data.system')} is a chat message, and data.chat=false applies no chat template; "

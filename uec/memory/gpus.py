@@ -1,9 +1,9 @@
 """The memory of each GPU of a run, and the smallest GPU that is large enough. Calculated, not measured: see docs/unverified.md."""
 
 from uec.config.schema import Config
-from uec.memory.allocations import GIB, DeviceEstimate, Holder
+from uec.memory.allocations import GIB, Allocation, DeviceEstimate, Holder
 from uec.memory.engine_memory import engine_memory
-from uec.memory.learner_memory import learner_memory
+from uec.memory.learner_memory import learner_memory, resting_memory
 from uec.memory.shape import Shape
 from uec.memory.workload import Workload
 from uec.system.platform import Platform
@@ -19,13 +19,26 @@ USABLE = 0.98
 
 
 def gpu_estimates(cfg: Config, shape: Shape, platform: Platform, workload: Workload, device: float) -> list[DeviceEstimate]:
-    """Return an estimate for learner GPUs and one for engine GPUs of `device` bytes; one for both if `cluster.placement` is colocated."""
+    """Return an estimate for learner GPUs and one for engine GPUs of `device` bytes.
+
+    If `cluster.placement` is colocated, one for both; or one for each turn, where engines sleep (`rollout.sleep`) or learners offload.
+    """
     engine = Holder("engine", engine_memory(cfg, shape, platform, PROCESS, device))
     learner = Holder("learner", learner_memory(cfg, shape, platform, workload, PROCESS))
     engines, ranks = cfg.rollout.engines * cfg.rollout.tensor_parallel, cfg.learner.ranks
     if cfg.cluster.placement == "colocated":
-        advice = [*_learner_advice(cfg, shape), *_engine_advice(cfg)]
-        return [DeviceEstimate(_named(max(engines, ranks), "shared GPU"), [learner, engine], advice)]
+        shared, learners, sampling = _named(max(engines, ranks), "shared GPU"), _learner_advice(cfg, shape), _engine_advice(cfg)
+        if not cfg.rollout.sleep and cfg.learner.offload == "none":
+            return [DeviceEstimate(shared, [learner, engine], [*learners, *sampling, "rollout.sleep=1 with learner.offload=optimizer"])]
+        asleep = Holder("engine", [Allocation("process", PROCESS)]) if cfg.rollout.sleep else engine
+        awake = Holder("engine", [one for one in engine.allocations if one.name in ("process", "weights")]) if cfg.rollout.sleep else engine
+        resting = Holder("learner", resting_memory(cfg, shape, platform, PROCESS, cfg.learner.offload))
+        loaded = Holder("learner", resting_memory(cfg, shape, platform, PROCESS, "none"))
+        return [
+            DeviceEstimate(f"{shared}, training", [learner, asleep], learners if cfg.rollout.sleep else [*learners, "rollout.sleep=1"]),
+            DeviceEstimate(f"{shared}, weight sync", [loaded, awake], learners),
+            DeviceEstimate(f"{shared}, sampling", [resting, engine], sampling),
+        ]
     return [
         DeviceEstimate(_named(ranks, "learner GPU"), [learner], _learner_advice(cfg, shape)),
         DeviceEstimate(_named(engines, "engine GPU"), [engine], _engine_advice(cfg)),
@@ -53,6 +66,8 @@ def _learner_advice(cfg: Config, shape: Shape) -> list[str]:
     learner = cfg.learner
     advice = [] if learner.gradient_checkpointing else ["learner.gradient_checkpointing=true"]
     advice.append(f"learner.micro_batch_tokens below {learner.micro_batch_tokens}")
+    if learner.cpu_offload == "none" and learner.zero_stage:
+        advice.append("learner.cpu_offload=optimizer")
     advice.append("more learner.ranks" + ("" if learner.zero_stage == 3 else " with learner.zero_stage=3"))
     if cfg.loss.kl_coef > 0:
         advice.append("loss.kl_coef=0, which needs no reference model")

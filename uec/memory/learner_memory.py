@@ -29,6 +29,8 @@ FRAGMENTED = 1.5
 PACKED_BUFFERS = 2 << 30
 """Bytes of the two buffers in which vLLM broadcasts weights (weights.backend=nccl)."""
 
+OPTIMIZER_STATES = ("float32 weights of the optimizer", "AdamW's two moments")
+
 GPU_SLACK = 0.08
 """Fraction of the tensors' memory that PyTorch's GPU allocator cannot use: assumed, not measured."""
 
@@ -42,6 +44,15 @@ def learner_memory(cfg: Config, shape: Shape, platform: Platform, workload: Work
     return [Allocation("process", process), *(allocation for allocation in found if allocation.bytes)]
 
 
+def resting_memory(cfg: Config, shape: Shape, platform: Platform, process: float, offload: str) -> list[Allocation]:
+    """Return what a rank holds on a shared GPU while it does not train. `offload`: as `learner.offload`."""
+    offloaded = {"none": (), "optimizer": OPTIMIZER_STATES, "all": (*OPTIMIZER_STATES, "weights", "reference model")}[offload]
+    return [
+        Allocation("process", process),
+        *(found for found in _permanent(cfg, shape, platform) if found.bytes and found.name not in offloaded),
+    ]
+
+
 def micro_batch_tokens(cfg: Config, workload: Workload) -> float:
     """Return the tokens of the largest micro-batch: the budget, fewer if a step has fewer, or one sequence that exceeds the budget."""
     step = workload.tokens(cfg, packs(cfg.learner, load_config(cfg.model)))
@@ -53,11 +64,9 @@ def _permanent(cfg: Config, shape: Shape, platform: Platform) -> list[Allocation
     of_weights, of_states = ranks if stage == 3 else 1, ranks if stage else 1
     # Stage 0, and stage 3 in float32, update the same weights that they compute with.
     master = 0 if stage == 0 or (stage == 3 and width == 4) else 4 * shape.trained / of_states
-    found = [
-        Allocation("weights", width * shape.parameters / of_weights),
-        Allocation("float32 weights of the optimizer", master),
-        Allocation("AdamW's two moments", 8 * shape.trained / of_states),
-    ]
+    found = [] if cfg.learner.cpu_offload == "parameters" else [Allocation("weights", width * shape.parameters / of_weights)]
+    if cfg.learner.cpu_offload == "none":
+        found += [Allocation(name, size) for name, size in zip(OPTIMIZER_STATES, (master, 8 * shape.trained / of_states), strict=True)]
     if cfg.loss.kl_coef > 0:
         found.append(Allocation("reference model", width * shape.parameters / of_weights))
     if platform.weights == "ipc" and stage == 3:
@@ -68,6 +77,9 @@ def _permanent(cfg: Config, shape: Shape, platform: Platform) -> list[Allocation
 
 
 def _gradients(cfg: Config, shape: Shape) -> float:
+    """Return the bytes of accumulated gradients on the device. With `learner.cpu_offload` they accumulate in host memory (ZeRO-2 and 3)."""
+    if cfg.learner.cpu_offload != "none" and cfg.learner.zero_stage >= 2:
+        return 0.0
     return 4 * shape.trained / (cfg.learner.ranks if cfg.learner.zero_stage >= 2 else 1)
 
 
@@ -105,7 +117,7 @@ def _backward(cfg: Config, shape: Shape, platform: Platform, workload: Workload)
 def _step(cfg: Config, shape: Shape, platform: Platform) -> list[Allocation]:
     """Return the optimizer step's copies of gradients: those of this rank's share of the parameters, and the flat ones for AdamW."""
     stage, single = cfg.learner.zero_stage, _width(platform) == 4
-    share = 4 * shape.trained / (cfg.learner.ranks if stage else 1)
+    share = 0.0 if cfg.learner.cpu_offload != "none" else 4 * shape.trained / (cfg.learner.ranks if stage else 1)
     copies = {0: share, 1: 2 * share if single else share, 2: share if single else 0, 3: min(share, 4 * LIVE)}[stage]
     return [
         Allocation("gradients", _gradients(cfg, shape)),

@@ -46,11 +46,11 @@ class AsyncCore:
         await self._guarded(self._engine.resume_generation())
         self._paused = False
 
-    async def sleep(self) -> None:
-        await self._guarded(self._engine.sleep(level=1))
+    async def sleep(self, level: int) -> None:
+        await self._guarded(self._engine.sleep(level=level))
 
-    async def wake(self) -> None:
-        await self._guarded(self._engine.wake_up())
+    async def wake(self, tag: str) -> None:
+        await self._guarded(self._engine.wake_up(tags=[tag]))
 
     async def renew(self, version: int) -> None:
         reset = self._prefix_caching and self._guarded(self._engine.reset_prefix_cache(reset_running_requests=self._paused))

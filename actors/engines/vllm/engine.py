@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.engines.base import SleepPart
 from actors.engines.vllm.async_llm import AsyncCore
 from actors.engines.vllm.in_process import InProcessCore
 from actors.engines.vllm.inputs import logprobs_params, sampling_params
@@ -116,11 +117,11 @@ class VllmEngine:
 
     async def sleep(self) -> None:
         if self._sleeps:
-            await self._core.sleep()
+            await self._core.sleep(self.cfg.rollout.sleep)
 
-    async def wake(self) -> None:
+    async def wake(self, part: SleepPart) -> None:
         if self._sleeps:
-            await self._core.wake()
+            await self._core.wake(part)
 
     async def state(self) -> list[str]:
         """Return one random state for each worker."""

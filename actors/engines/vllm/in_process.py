@@ -57,11 +57,11 @@ class InProcessCore:
     async def resume(self) -> None:
         await self._call(lambda engine: self._set_paused(False))
 
-    async def sleep(self) -> None:
-        await self._call(lambda engine: engine.sleep(level=1))
+    async def sleep(self, level: int) -> None:
+        await self._call(lambda engine: engine.sleep(level=level))
 
-    async def wake(self) -> None:
-        await self._call(lambda engine: engine.wake_up())
+    async def wake(self, tag: str) -> None:
+        await self._call(lambda engine: engine.wake_up(tags=[tag]))
 
     async def renew(self, version: int) -> None:
         def forget(engine: Any) -> None:

@@ -104,11 +104,11 @@ class EngineCore(Protocol):
     async def resume(self) -> None:
         """Continue after `pause`."""
 
-    async def sleep(self) -> None:
-        """Move the weights to host memory and discard the KV cache. Nothing is running; needs `enable_sleep_mode`."""
+    async def sleep(self, level: int) -> None:
+        """Discard the KV cache, and move the weights to host memory (1) or discard them (2). Nothing is running; needs `enable_sleep_mode`."""
 
-    async def wake(self) -> None:
-        """Move the weights back and allocate the KV cache anew."""
+    async def wake(self, tag: str) -> None:
+        """Allocate what vLLM tagged `weights` or `kv_cache`; weights of level 1 get their values back."""
 
     async def renew(self, version: int) -> None:
         """Drop every cache of earlier weights, and label later outputs with the version. Nothing is running, or the engine is paused.
@@ -173,6 +173,6 @@ def engine_arguments(
         arguments["skip_mm_profiling"] = platform.device == "cpu"  # there the size of the KV cache is given
     if platform.device == "cuda":
         arguments["gpu_memory_utilization"] = rollout.gpu_memory
-        if cfg.cluster.placement == "colocated":
+        if rollout.sleep:
             arguments["enable_sleep_mode"] = True
     return arguments

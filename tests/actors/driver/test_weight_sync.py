@@ -27,6 +27,18 @@ class NoImages:
         return []
 
 
+class NoTurns:
+    """Stands in for DeviceTurns where nothing is shared."""
+
+    of_engines, weights_lost = True, False
+
+    async def to_sync(self) -> None: ...
+
+    async def to_engines(self) -> None: ...
+
+    async def to_learners(self) -> None: ...
+
+
 @dataclass
 class Answers:
     """Stands in for a Supervisor: what each actor's `logprobs` answers."""
@@ -34,6 +46,7 @@ class Answers:
     logprobs: dict[str, list[np.ndarray]]
     learners: list[Name] = field(default_factory=lambda: [Name("learner-0")])
     images: NoImages = field(default_factory=NoImages)
+    turns: NoTurns = field(default_factory=NoTurns)
     engines: list[Name] = field(default_factory=lambda: [Name("rollout-0"), Name("rollout-1")])
     update: WeightUpdate | None = None
     difficulty: Name = field(default_factory=lambda: Name("difficulty"))

@@ -181,6 +181,31 @@ def test_colocated_engine_and_learner_add_up_on_one_gpu(seven: Callable[..., Con
     assert "weights handed to the engine" in names and "buffers of the weight sync" not in names
 
 
+def test_with_sleep_and_offload_each_turn_has_an_estimate(seven: Callable[..., Config]) -> None:
+    settings = ("learner.ranks=4", "rollout.engines=4", "learner.zero_stage=2", "cluster.placement=colocated", "rollout.sleep=1")
+
+    def turns(*more: str) -> dict[str, dict[str, float]]:
+        cfg = seven(*settings, *more)
+        found = gpu_estimates(cfg, shape(), detect(cfg, "cuda"), WORST, 80 * GIB)
+        return {one.device.removeprefix("4 shared GPUs, "): {holder.name: holder.bytes for holder in one.holders} for one in found}
+
+    weights = 2 * shape().parameters
+    states = 12 * shape().trained / 4
+    found = turns("learner.offload=optimizer")
+    assert list(found) == ["training", "weight sync", "sampling"]
+    assert found["training"]["engine"] == GIB  # its process only
+    assert found["weight sync"]["engine"] == GIB + weights
+    assert found["weight sync"]["learner"] == GIB + weights + states
+    assert found["sampling"]["learner"] == GIB + weights
+    assert found["sampling"]["engine"] > found["weight sync"]["engine"]
+    assert turns("learner.offload=all")["sampling"]["learner"] == GIB
+    assert turns()["sampling"]["learner"] == GIB + weights + states
+    on_host = turns("learner.cpu_offload=optimizer")
+    assert on_host["weight sync"]["learner"] == GIB + weights
+    slack = 1.08  # GPU_SLACK; gradients accumulate on the host, too
+    assert found["training"]["learner"] - on_host["training"]["learner"] == pytest.approx(slack * (states + shape().trained))
+
+
 def test_the_machine_holds_every_actor(make_config: Callable[..., Config]) -> None:
     cfg = make_config("rollout.engines=2", "learner.ranks=2", "reward.workers=3")
     estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), WORST, store=0)
