@@ -191,8 +191,8 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
             "or use cluster.placement=separate"
         )
     if cfg.cluster.placement != "colocated":
-        shared = [name for name, value in (("rollout.sleep", cfg.rollout.sleep), ("learner.offload", cfg.learner.offload != "none")) if value]
-        for name in shared:
+        turns = (("rollout.sleep", cfg.rollout.sleep > 0), ("learner.offload", cfg.learner.offload != "none"))
+        for name in (name for name, on in turns if on):
             yield f"{_given(cfg, name)} lets engine and learner take turns with one GPU's memory; it needs cluster.placement=colocated"
     elif (cfg.rollout.sleep or cfg.learner.offload != "none") and cfg.train.max_staleness:
         name = "rollout.sleep" if cfg.rollout.sleep else "learner.offload"

@@ -105,7 +105,10 @@ class EngineCore(Protocol):
         """Continue after `pause`."""
 
     async def sleep(self, level: int) -> None:
-        """Discard the KV cache, and move the weights to host memory (1) or discard them (2). Nothing is running; needs `enable_sleep_mode`."""
+        """Discard the KV cache, and move the weights to host memory (level 1) or discard them (2). Nothing is running.
+
+        Needs `enable_sleep_mode`.
+        """
 
     async def wake(self, tag: str) -> None:
         """Allocate what vLLM tagged `weights` or `kv_cache`; weights of level 1 get their values back."""
