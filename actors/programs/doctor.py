@@ -29,6 +29,7 @@ from uec.data.embedded_images import write_images
 from uec.doctor import ray_state
 from uec.doctor.check import Check, Status, fail, mib, note, ok
 from uec.errors import BadInput, RunFailed
+from uec.memory.placement import resolve_placement
 from uec.system.platform import Platform, detect
 from uec.tracking.tracker import Tracker
 from uec.types import Kind, Logprobs, Prompt, TrainingSample
@@ -83,7 +84,10 @@ def _report_ray(cfg: Config, resources: Resources, seconds: float, listener: Lis
     else:
         listener.add(note("ray", f"{found}; token authentication is off: whoever reaches it runs code on it", TOKEN_ADVICE))
     try:
+        chosen = resolve_placement(cfg, resources.gpus, resources.gpu)
         check_cluster(cfg, resources.cpus, resources.gpus, cfg.data.image_key is not None)
+        if chosen:
+            listener.add(ok("placement", "; ".join(chosen)))
     except BadInput as error:
         listener.add(fail("placement", str(error), "a share may be a fraction, e.g. rollout.cpus=0.5"))
 

@@ -14,7 +14,12 @@ from uec.doctor.check import Status
 from uec.doctor.ray_state import TOKEN_FILE, cluster, token, would_join
 from uec.errors import BadInput
 from uec.models.pretrained import absolute_path
+from uec.system.platform import Gpu, smallest_gpu
+from uec.system.process_env import import_path
 from uec.system.ray_job import enclosing_job_copy
+
+GPU_SHARE = 0.01  # of a GPU, for the process that asks for its memory
+GPU_TIMEOUT_S = 90.0
 
 COPY = f"Copy the head node's ~/{TOKEN_FILE} to the same place here (mode 600), or set RAY_AUTH_TOKEN to it"
 
@@ -26,6 +31,7 @@ class Resources:
     cpus: float
     gpus: float
     joined: str | None  # address of the existing cluster; None: the run started one
+    gpu: Gpu | None = None  # one of the cluster's GPUs; None: there is none, or it did not answer
 
     @property
     def device(self) -> str:
@@ -57,7 +63,19 @@ def connect(cfg: Config, namespace: str) -> Resources:
         ) from error
     total = ray.cluster_resources()
     address = ray.get_runtime_context().gcs_address if joined else None
-    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), joined=address)
+    gpus = total.get("GPU", 0.0)
+    return Resources(cpus=total.get("CPU", 0.0), gpus=gpus, joined=address, gpu=cluster_gpu() if gpus else None)
+
+
+def cluster_gpu() -> Gpu | None:
+    """Ask a GPU of the cluster for its name and memory, in a process of its own: a driver may have none. None if all are busy."""
+    ask: Any = ray.remote(num_cpus=0, num_gpus=GPU_SHARE, max_retries=0, runtime_env={"env_vars": import_path()})(smallest_gpu)
+    answer = ask.remote()
+    try:
+        return ray.get(answer, timeout=GPU_TIMEOUT_S)
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError):
+        ray.cancel(answer, force=True)
+        return None
 
 
 def local_cpus(cfg: Config) -> int:

@@ -85,10 +85,27 @@ def check_cluster(cfg: Config, cpus: float, gpus: float, images: bool = False) -
         problems.append(
             f"the run wants {gpus_needed} GPUs and the cluster has {gpus:g}: {_given(cfg, 'rollout.engines')} x "
             f"{_given(cfg, 'rollout.tensor_parallel')}, {_given(cfg, 'learner.ranks')}, {_given(cfg, 'cluster.placement')}; "
-            f"lower them{'' if colocated else ', or share the GPUs with cluster.placement=colocated'}"
+            f"{_fewer_gpus(cfg)}"
         )
     if problems:
         raise BadInput("\n".join(problems))
+
+
+def _fewer_gpus(cfg: Config) -> str:
+    """Return how to run on fewer GPUs, as the end of a message."""
+    if cfg.cluster.placement == "colocated":
+        return "lower rollout.engines and learner.ranks together"
+    if makes_pairs(cfg):
+        return "lower them, or share the GPUs with cluster.placement=colocated"
+    return (
+        "lower them, or share the GPUs with cluster.placement=colocated, which needs rollout.tensor_parallel=1 and as many "
+        "rollout.engines as learner.ranks"
+    )
+
+
+def makes_pairs(cfg: Config) -> bool:
+    """Return whether each engine can share a GPU with the learner rank of its number."""
+    return cfg.rollout.tensor_parallel == 1 and cfg.rollout.engines == cfg.learner.ranks
 
 
 def check_disk(cfg: Config, folder: Path) -> None:
@@ -170,7 +187,7 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
             f"{temperature} must be above {_given(cfg, 'rollout.temperature')}: exploration samples hotter than regular rollouts; "
             "raise it, or set exploration.enabled=false"
         )
-    if cfg.rollout.max_batched_tokens < cfg.rollout.max_num_seqs:
+    if cfg.rollout.max_num_seqs is not None and cfg.rollout.max_batched_tokens < cfg.rollout.max_num_seqs:
         yield (
             f"{_given(cfg, 'rollout.max_batched_tokens')} is less than {_given(cfg, 'rollout.max_num_seqs')}: each running sequence needs "
             "a token a step; raise the first or lower the second"
@@ -184,11 +201,16 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
         yield f"{backend} needs engine and learner on one GPU, and {placement} keeps them on different ones; use nccl or auto"
     if cfg.weights.backend == "nccl" and cfg.cluster.placement == "colocated":
         yield f"{backend} needs engine and learner on different GPUs, and {placement} puts them on one; use ipc or auto"
-    if cfg.cluster.placement == "colocated" and (cfg.rollout.tensor_parallel > 1 or cfg.rollout.engines != cfg.learner.ranks):
+    if cfg.cluster.placement == "colocated" and not makes_pairs(cfg):
         yield (
             f"{placement} puts an engine and a learner rank on each GPU: {_given(cfg, 'rollout.engines')} and "
             f"{_given(cfg, 'learner.ranks')} have to be equal and {_given(cfg, 'rollout.tensor_parallel')} has to be 1; "
             "or use cluster.placement=separate"
+        )
+    if cfg.cluster.placement == "auto" and cfg.weights.backend == "ipc" and not makes_pairs(cfg):
+        yield (
+            f"{backend} needs engine and learner on one GPU: {_given(cfg, 'rollout.engines')} and {_given(cfg, 'learner.ranks')} "
+            f"have to be equal and {_given(cfg, 'rollout.tensor_parallel')} has to be 1; or use weights.backend=auto"
         )
     if not cfg.data.chat and cfg.data.system is not None:
         yield (

@@ -1,8 +1,11 @@
 """The memory of each GPU of a run, and the smallest GPU that is large enough. Calculated, not measured: see docs/unverified.md."""
 
+import math
+from dataclasses import replace
+
 from uec.config.schema import Config
 from uec.memory.allocations import GIB, DeviceEstimate, Holder
-from uec.memory.engine_memory import engine_memory
+from uec.memory.engine_memory import OWN_GPU, engine_memory, least_cache
 from uec.memory.learner_memory import learner_memory
 from uec.memory.shape import Shape
 from uec.memory.workload import Workload
@@ -10,6 +13,9 @@ from uec.system.platform import Platform
 
 PROCESS = 1 * GIB
 """Assumed bytes of a process's CUDA context, NCCL buffers and library work space."""
+
+MARGIN = 0.02
+"""Fraction of a shared GPU that stays free."""
 
 SIZES = (16, 24, 40, 48, 80, 96, 141, 192)
 """GB, the nominal sizes of GPUs."""
@@ -20,16 +26,36 @@ USABLE = 0.98
 
 def gpu_estimates(cfg: Config, shape: Shape, platform: Platform, workload: Workload, device: float) -> list[DeviceEstimate]:
     """Return an estimate for learner GPUs and one for engine GPUs of `device` bytes; one for both if `cluster.placement` is colocated."""
-    engine = Holder("engine", engine_memory(cfg, shape, platform, PROCESS, device))
-    learner = Holder("learner", learner_memory(cfg, shape, platform, workload, PROCESS))
     engines, ranks = cfg.rollout.engines * cfg.rollout.tensor_parallel, cfg.learner.ranks
-    if cfg.cluster.placement == "colocated":
+    colocated = cfg.cluster.placement == "colocated"
+    learner = Holder("learner", learner_memory(cfg, shape, platform, workload, PROCESS))
+    if colocated and cfg.rollout.gpu_memory is None:
+        share, _ = shared_gpu_memory(cfg, shape, platform, workload, device)
+        cfg = replace(cfg, rollout=replace(cfg.rollout, gpu_memory=share))
+    engine = Holder("engine", engine_memory(cfg, shape, platform, PROCESS, device))
+    if colocated:
         advice = [*_learner_advice(cfg, shape), *_engine_advice(cfg)]
         return [DeviceEstimate(_named(max(engines, ranks), "shared GPU"), [learner, engine], advice)]
     return [
         DeviceEstimate(_named(ranks, "learner GPU"), [learner], _learner_advice(cfg, shape)),
         DeviceEstimate(_named(engines, "engine GPU"), [engine], _engine_advice(cfg)),
     ]
+
+
+def shared_gpu_memory(cfg: Config, shape: Shape, platform: Platform, workload: Workload, device: float) -> tuple[float, float]:
+    """Return the share of a GPU of `device` bytes for an engine beside a learner rank, and the bytes that are missing for both.
+
+    The engine gets what the learner's estimate leaves, less MARGIN, at most OWN_GPU. If that is less than the engine needs to start, it
+    gets what it needs: the estimate is an upper bound.
+    """
+    learner = sum(allocation.bytes for allocation in learner_memory(cfg, shape, platform, workload, PROCESS))
+    fixed = [one for one in engine_memory(cfg, shape, platform, PROCESS, device) if one.name != "KV cache"]
+    width = 4 if platform.dtype == "float32" else 2
+    needed = sum(allocation.bytes for allocation in fixed) + least_cache(cfg, shape, width)
+    left = 1 - learner / device - MARGIN
+    least = math.ceil(100 * needed / device) / 100
+    share = min(OWN_GPU, max(left, least))
+    return math.floor(100 * share + 1e-9) / 100, max(0.0, learner + needed - device)
 
 
 def smallest_gpu(cfg: Config, shape: Shape, platform: Platform, workload: Workload) -> int | None:
@@ -62,4 +88,4 @@ def _learner_advice(cfg: Config, shape: Shape) -> list[str]:
 
 
 def _engine_advice(cfg: Config) -> list[str]:
-    return [f"rollout.gpu_memory below {cfg.rollout.gpu_memory:g}", "a larger rollout.tensor_parallel"]
+    return [f"rollout.gpu_memory below {cfg.rollout.gpu_memory or OWN_GPU:g}", "a larger rollout.tensor_parallel"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from uec.config.schema import Config
-from uec.system.platform import Platform
+from uec.system.platform import Platform, sequences
 from uec.types import ImageFeatures
 
 CPU_KV_CACHE_MB = 512
@@ -147,8 +147,8 @@ def engine_arguments(
         "trust_remote_code": cfg.model.trust_remote_code,
         "seed": cfg.run.seed + rank,
         "max_model_len": min(longest + 1, max(context_length, longest)),  # + 1: `logprobs` samples a token beyond the sequence
-        "max_num_seqs": rollout.max_num_seqs,
-        "max_num_batched_tokens": max(rollout.max_batched_tokens, rollout.max_num_seqs),
+        "max_num_seqs": sequences(cfg),
+        "max_num_batched_tokens": max(rollout.max_batched_tokens, sequences(cfg)),
         "tensor_parallel_size": rollout.tensor_parallel,
         "distributed_executor_backend": "uni" if rollout.tensor_parallel == 1 else "mp",
         "enable_prefix_caching": rollout.prefix_caching,
