@@ -170,6 +170,9 @@ def engine_arguments(
         # Images come processed: vLLM must neither cache them nor normalise their pixels again, as it would by default.
         arguments["mm_processor_cache_gb"] = 0
         arguments["mm_device_do_normalize"] = False
+        limits = {"min_pixels": cfg.data.image.min_pixels, "max_pixels": cfg.data.image.max_pixels}
+        if limits := {name: pixels for name, pixels in limits.items() if pixels is not None}:
+            arguments["mm_processor_kwargs"] = limits  # vLLM measures its memory with the largest image that they allow
         arguments["skip_mm_profiling"] = platform.device == "cpu"  # there the size of the KV cache is given
     if platform.device == "cuda":
         arguments["gpu_memory_utilization"] = rollout.gpu_memory
