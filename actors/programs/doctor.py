@@ -29,6 +29,7 @@ from uec.data.embedded_images import write_images
 from uec.doctor import ray_state
 from uec.doctor.check import Check, Status, fail, mib, note, ok
 from uec.errors import BadInput, RunFailed
+from uec.memory.checkpoints import check_checkpoints
 from uec.memory.placement import resolve_placement
 from uec.system.platform import Platform, detect
 from uec.tracking.tracker import Tracker
@@ -124,6 +125,10 @@ def handful(cfg: Config) -> Config:
 
 def _load(cfg: Config, listener: Listener) -> Dataset:
     dataset = preflight(cfg)
+    try:
+        check_checkpoints(cfg, Path(cfg.run.dir).resolve())
+    except BadInput as error:
+        listener.add(fail("disk", str(error), "run.dir=FOLDER names another disk, checkpoint.keep keeps fewer"))
     listener.add(ok("data", f"{len(dataset.train)} prompts to train on, {len(dataset.eval)} held out"))
     return dataset
 

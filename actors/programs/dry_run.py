@@ -16,6 +16,7 @@ from uec.data.dataset import Dataset
 from uec.doctor.devices import free_memory
 from uec.doctor.ray_state import would_join
 from uec.errors import BadInput
+from uec.memory.checkpoints import check_checkpoints
 from uec.memory.memory_report import memory_report
 from uec.memory.placement import resolve_placement
 from uec.models.pretrained import resolve_model
@@ -38,7 +39,7 @@ def dry_run(cfg: Config, config_path: str) -> int:
     lines, tight = memory_report(cfg, machine, gpu.bytes if gpu else None, [len(prompt.tokens) for prompt in dataset.train])
     for line in lines:
         console.print(f"  {line}", markup=False)
-    refused = [*_without_weights(cfg), *_without_room(cfg, dataset)]
+    refused = [*_without_weights(cfg), *_without_space(cfg, folder.path), *_without_room(cfg, dataset)]
     for note in [*notes(cfg), *dropped(dataset, cfg), *tight, *refused]:
         console.print(f"note: {note}", markup=False)
     passed = "all checks passed" if not refused else "a run would be refused here, for what is noted last; all other checks passed"
@@ -59,6 +60,14 @@ def _placement(cfg: Config, gpus: int, gpu: Gpu | None) -> list[str]:
 def _without_weights(cfg: Config) -> list[str]:
     try:
         resolve_model(cfg.model)
+    except BadInput as error:
+        return [f"a run would be refused: {error}"]
+    return []
+
+
+def _without_space(cfg: Config, folder: Path) -> list[str]:
+    try:
+        check_checkpoints(cfg, folder)
     except BadInput as error:
         return [f"a run would be refused: {error}"]
     return []

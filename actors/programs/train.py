@@ -18,6 +18,7 @@ from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, notes
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import write_images
+from uec.memory.checkpoints import check_checkpoints
 from uec.memory.placement import resolve_placement
 from uec.run_folder import RunFolder
 from uec.system.platform import Platform, detect
@@ -34,6 +35,7 @@ def train(cfg: Config, config_path: str) -> int:
     refuse_job_copy(folder.path)
     check_disk(cfg, folder.path)
     dataset, tracker = preflight(cfg), make_tracker(cfg)
+    check_checkpoints(cfg, folder.path)
     with cluster(cfg, f"uec-{folder.name}") as resources:
         place_model(cfg, resources)
         chosen = resolve_placement(cfg, resources.gpus, resources.gpu)

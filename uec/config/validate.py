@@ -108,8 +108,11 @@ def makes_pairs(cfg: Config) -> bool:
     return cfg.rollout.tensor_parallel == 1 and cfg.rollout.engines == cfg.learner.ranks
 
 
-def check_disk(cfg: Config, folder: Path) -> None:
-    """Check that the run folder, or its nearest existing parent, is writable and has space for the checkpoints. Raises BadInput."""
+def check_disk(cfg: Config, folder: Path, checkpoint: int | None = None) -> None:
+    """Check that the run folder, or its nearest existing parent, is writable and has space for the checkpoints. Raises BadInput.
+
+    `checkpoint`: bytes of one; None: from the model's files, if it is a folder.
+    """
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -119,7 +122,7 @@ def check_disk(cfg: Config, folder: Path) -> None:
         free = shutil.disk_usage(place).free
     except OSError as error:
         raise BadInput(f"{_given(cfg, 'run.dir')}: cannot write to {place} ({error.strerror}); give a folder that is writable") from error
-    need = (cfg.checkpoint.keep + 1) * _checkpoint_bytes(cfg)
+    need = (cfg.checkpoint.keep + 1) * (checkpoint or _checkpoint_bytes(cfg))
     if free < need:
         raise BadInput(
             f"{_given(cfg, 'run.dir')}: {place} has {free >> 20} MiB free, and {_given(cfg, 'checkpoint.keep')} and the next checkpoint "
