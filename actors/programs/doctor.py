@@ -20,7 +20,7 @@ from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
 from actors.driver.weight_sync import PROBE_SEQUENCES, WeightSync, gap, probe_sequences, tolerance
 from actors.programs.preflight import cluster, preflight
-from actors.runtime.cluster import Resources
+from actors.runtime.cluster import Resources, fetch_model
 from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.config.validate import check_cluster
@@ -102,6 +102,7 @@ def _round_trip(cfg: Config, resources: Resources, listener: Listener) -> None:
     try:
         platform = detect(cfg, resources.device)
         dataset = write_images(some(_load(cfg, listener)), folder / "images")
+        fetch_model(cfg)
         trip = asyncio.run(_with_actors(cfg, platform, dataset.train, folder / "logs", listener))
         keep = not trip
     except BadInput as error:

@@ -12,7 +12,7 @@ from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.weight_sync import WeightSync, tolerance
 from actors.programs.preflight import cluster, dropped, preflight
-from actors.runtime.cluster import place_model
+from actors.runtime.cluster import fetch_model, place_model
 from actors.runtime.signals import STATUS, listen
 from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, notes
@@ -41,6 +41,7 @@ def train(cfg: Config, config_path: str) -> int:
         chosen = resolve_placement(cfg, resources.gpus, resources.gpu)
         check_cluster(cfg, resources.cpus, resources.gpus, dataset.has_images)
         platform = detect(cfg, resources.device)
+        fetch_model(cfg)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)
         with tracker:

@@ -2,17 +2,20 @@
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._raylet import GcsClient
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from uec.config.schema import Config
 from uec.doctor.check import Status
 from uec.doctor.ray_state import TOKEN_FILE, cluster, token, would_join
 from uec.errors import BadInput
+from uec.models.download import download_model
 from uec.models.pretrained import absolute_path
 from uec.system.platform import Gpu, smallest_gpu
 from uec.system.process_env import import_path
@@ -127,6 +130,31 @@ def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) ->
             signal.signal(signal.SIGHUP, hang_up)
     ray.init(address=address, **common)
     return True
+
+
+def fetch_model(cfg: Config) -> None:
+    """Download a hub model here and then on each other node, before actors start and their time counts. Raises BadInput.
+
+    On nodes that share the cache, the second download finds all files and ends at once.
+    """
+    if download_model(cfg.model):
+        on_other_nodes(download_model, cfg.model)
+
+
+def on_other_nodes(function: Callable[..., Any], *args: Any) -> list[Any]:
+    """Call a function in a process on every other node of the cluster at the same time; return the results. Raises BadInput."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != here}
+    task: Any = ray.remote(num_cpus=0, runtime_env={"env_vars": import_path()})(function)
+    calls = {node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*args) for node in nodes}
+    results = []
+    for node, call in calls.items():
+        try:
+            results.append(ray.get(call))
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            raise BadInput(f"node {nodes[node]} of the Ray cluster is not ready: {cause}") from error
+    return results
 
 
 def place_model(cfg: Config, resources: Resources) -> None:
