@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.engines.vllm.job import engine_arguments
+from actors.engines.vllm.job import engine_arguments, environment
 from tests.support import tiny_vlm
 from uec.config.schema import Config
 from uec.memory.placement import resolve_placement
@@ -24,6 +24,10 @@ def test_the_engine_gets_the_resolved_number_of_sequences_and_share_of_the_gpu(m
     found = arguments(cfg)
     assert (found["max_num_seqs"], found["max_num_batched_tokens"], found["gpu_memory_utilization"]) == (1024, 1024, 0.85)
     assert arguments(make_config("rollout.max_num_seqs=null"), device="cpu")["max_num_seqs"] == 256
+
+
+def test_no_sampler_is_compiled_at_the_start(make_config: Callable[..., Config]) -> None:
+    assert environment(make_config())["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
 
 
 def test_vllm_gets_the_limits_of_image_sizes(make_config: Callable[..., Config]) -> None:
