@@ -52,7 +52,7 @@ def connect(cfg: Config, namespace: str) -> Resources:
     refuse_without_token(cfg)
     os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's default of 15, any other program on the machine starves the actors
     common = {"namespace": namespace, "log_to_driver": False, "logging_level": "ERROR"}
-    store = cfg.cluster.object_store_mb << 20
+    store = cfg.store_mb() << 20
     local = {"num_cpus": local_cpus(cfg), "object_store_memory": store, "include_dashboard": False}
     address = None if cfg.cluster.address == "auto" else cfg.cluster.address
     try:

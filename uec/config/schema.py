@@ -568,8 +568,8 @@ class ClusterConfig:
     """Placement of engines and learner ranks on GPUs."""
     cpus: int | None = number(None, ge=1)
     """CPUs of a local cluster; null: all."""
-    object_store_mb: int = number(256, ge=80)
-    """Object store of a local cluster, in MiB."""
+    object_store_mb: int | None = number(None, ge=80)
+    """Object store of a local cluster, in MiB; null: 256, or room for the image features of three steps, at most 30 % of the memory."""
     start_timeout_s: float = number(300.0, gt=0)
     """Longest start of all actors, in seconds."""
 
@@ -632,6 +632,10 @@ class Config:
     def replay_capacity(self) -> int:
         """Return s', the capacity of the replay store in trajectories: `replay.capacity`, or 2 B G."""
         return self.replay.capacity or 2 * self.train.prompts_per_step * self.rollout.n
+
+    def store_mb(self) -> int:
+        """Return the MiB of a local cluster's object store: `cluster.object_store_mb`, or 256."""
+        return self.cluster.object_store_mb or 256
 
     def replay_rows(self) -> int:
         """Return the number of trajectories of a replay update: `replay.rows`, or B G."""
