@@ -15,6 +15,7 @@ from operator import itemgetter
 import numpy as np
 
 from uec.config.schema import Config
+from uec.system.platform import sequences
 from uec.types import Continuation, Kind, Logprobs, Outcome, Prompt, Request, ScheduleState, Trajectory, Verdict, WeightUpdate
 
 RESPONSE_BATCH_INTERVAL_S = 0.02  # as RolloutActor's
@@ -53,7 +54,7 @@ class SimulatedEngine:
     def __init__(self, cfg: Config, rank: int, skew: Skew = SKEW) -> None:
         self._skew = skew
         self._longest = cfg.rollout.max_tokens
-        self._free_at = [0.0] * cfg.rollout.max_num_seqs  # a heap: when each slot of the batch is free
+        self._free_at = [0.0] * sequences(cfg)  # a heap: when each slot of the batch is free
         self._tokens = np.zeros(self._longest, np.int32)
         self._logprobs = np.zeros(self._longest, np.float32)
         self._version = 0

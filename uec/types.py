@@ -46,6 +46,7 @@ class ImageFeatures:
     inputs: dict[str, NDArray[Any]]  # by the processor's names, one image after the other: pixel_values [patches, ...], ...
     digests: tuple[str, ...]  # one for each image: equal for equal features
     tokens: int  # image tokens that they stand for
+    half: tuple[str, ...] = ()  # inputs that hold bfloat16, as uint16 (uec/models/image_features.py)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from actors.workers.rollout import RolloutActor
 from actors.workers.rollout import environment as rollout_environment
 from uec.config.schema import Config
 from uec.config.validate import SMALL_ACTOR_CPUS
+from uec.system.platform import detect
 from uec.tracking.tracker import Tracker
 
 
@@ -26,12 +27,13 @@ def training_actors(cfg: Config, device: str) -> list[ActorSpec]:
         ActorSpec(Role.DIFFICULTY, "difficulty", DifficultyActor, (cfg,), SMALL_ACTOR_CPUS),
         ActorSpec(Role.REPLAY, "replay", ReplayActor, (cfg,), SMALL_ACTOR_CPUS),
     ]
-    return [*_engines(cfg, device, paired), *_learners(cfg, device, paired, optimizer=True), *_graders(cfg), *_image_workers(cfg), *small]
+    computing = [*_engines(cfg, device, paired), *_learners(cfg, device, paired, optimizer=True)]
+    return [*computing, *_graders(cfg), *_image_workers(cfg, device), *small]
 
 
 def sampling_actors(cfg: Config, device: str) -> list[ActorSpec]:
     """Return the specs of the actors that sample an evaluation's responses: engines, graders and image workers."""
-    return [*_engines(cfg, device), *_graders(cfg), *_image_workers(cfg)]
+    return [*_engines(cfg, device), *_graders(cfg), *_image_workers(cfg, device)]
 
 
 def entropy_actors(cfg: Config, device: str) -> list[ActorSpec]:
@@ -39,7 +41,7 @@ def entropy_actors(cfg: Config, device: str) -> list[ActorSpec]:
 
     They start after the engines have ended, so each rank has a whole GPU.
     """
-    return [*_learners(cfg, device, optimizer=False), *_image_workers(cfg)]
+    return [*_learners(cfg, device, optimizer=False), *_image_workers(cfg, device)]
 
 
 def supervise(cfg: Config, specs: list[ActorSpec], logs: Path, tracker: Tracker, namespace: str | None = None) -> Supervisor:
@@ -78,9 +80,10 @@ def _graders(cfg: Config) -> list[ActorSpec]:
     ]
 
 
-def _image_workers(cfg: Config) -> list[ActorSpec]:
+def _image_workers(cfg: Config, device: str) -> list[ActorSpec]:
     """Return the specs of image workers, which start only if prompts have images."""
+    half = detect(cfg, device).dtype == "bfloat16"
     return [
-        ActorSpec(Role.IMAGE, f"image-{i}", ImageActor, (cfg, i), cfg.data.image.cpus, environment=image_environment())
+        ActorSpec(Role.IMAGE, f"image-{i}", ImageActor, (cfg, i, half), cfg.data.image.cpus, environment=image_environment())
         for i in range(cfg.data.image.workers)
     ]

@@ -18,6 +18,7 @@ from actors.driver.timing import RolloutTimer
 from actors.runtime.supervisor import ActorSlot, Supervisor
 from uec.config.schema import Config
 from uec.errors import RunFailed
+from uec.system.platform import sequences
 from uec.types import Kind, Request, TrainingSample
 
 
@@ -167,4 +168,4 @@ class RolloutStream:
 
 def _portions_at_once(cfg: Config) -> int:
     """Return twice the number of portions of AT_ONCE groups that keep every engine busy."""
-    return max(2, 2 * cfg.rollout.engines * cfg.rollout.max_num_seqs // (AT_ONCE * cfg.rollout.n))
+    return max(2, 2 * cfg.rollout.engines * sequences(cfg) // (AT_ONCE * cfg.rollout.n))

@@ -20,7 +20,7 @@ from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
 from actors.driver.weight_sync import PROBE_SEQUENCES, WeightSync, gap, probe_sequences, tolerance
 from actors.programs.preflight import cluster, preflight
-from actors.runtime.cluster import Resources
+from actors.runtime.cluster import Resources, fetch_model
 from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.config.validate import check_cluster
@@ -29,6 +29,8 @@ from uec.data.embedded_images import write_images
 from uec.doctor import ray_state
 from uec.doctor.check import Check, Status, fail, mib, note, ok
 from uec.errors import BadInput, RunFailed
+from uec.memory.checkpoints import check_checkpoints
+from uec.memory.placement import resolve_placement
 from uec.system.platform import Platform, detect
 from uec.tracking.tracker import Tracker
 from uec.types import Kind, Logprobs, Prompt, TrainingSample
@@ -83,7 +85,10 @@ def _report_ray(cfg: Config, resources: Resources, seconds: float, listener: Lis
     else:
         listener.add(note("ray", f"{found}; token authentication is off: whoever reaches it runs code on it", TOKEN_ADVICE))
     try:
+        chosen = resolve_placement(cfg, resources.gpus, resources.gpu)
         check_cluster(cfg, resources.cpus, resources.gpus, cfg.data.image_key is not None)
+        if chosen:
+            listener.add(ok("placement", "; ".join(chosen)))
     except BadInput as error:
         listener.add(fail("placement", str(error), "a share may be a fraction, e.g. rollout.cpus=0.5"))
 
@@ -97,6 +102,7 @@ def _round_trip(cfg: Config, resources: Resources, listener: Listener) -> None:
     try:
         platform = detect(cfg, resources.device)
         dataset = write_images(some(_load(cfg, listener)), folder / "images")
+        fetch_model(cfg)
         trip = asyncio.run(_with_actors(cfg, platform, dataset.train, folder / "logs", listener))
         keep = not trip
     except BadInput as error:
@@ -120,6 +126,10 @@ def handful(cfg: Config) -> Config:
 
 def _load(cfg: Config, listener: Listener) -> Dataset:
     dataset = preflight(cfg)
+    try:
+        check_checkpoints(cfg, Path(cfg.run.dir).resolve())
+    except BadInput as error:
+        listener.add(fail("disk", str(error), "run.dir=FOLDER names another disk, checkpoint.keep keeps fewer"))
     listener.add(ok("data", f"{len(dataset.train)} prompts to train on, {len(dataset.eval)} held out"))
     return dataset
 

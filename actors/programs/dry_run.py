@@ -11,15 +11,17 @@ from rich.console import Console
 from actors.programs.preflight import dropped, preflight
 from actors.runtime.cluster import local_cpus
 from uec.config.schema import Config
-from uec.config.validate import check_cluster, check_disk, notes
+from uec.config.validate import check_cluster, check_disk, makes_pairs, notes
 from uec.data.dataset import Dataset
 from uec.doctor.devices import free_memory
 from uec.doctor.ray_state import would_join
 from uec.errors import BadInput
+from uec.memory.checkpoints import check_checkpoints
 from uec.memory.memory_report import memory_report
+from uec.memory.placement import resolve_placement
 from uec.models.pretrained import resolve_model
 from uec.run_folder import RunFolder
-from uec.system.platform import gpu_bytes, gpu_count
+from uec.system.platform import Gpu, gpu_count, smallest_gpu
 
 
 def dry_run(cfg: Config, config_path: str) -> int:
@@ -29,13 +31,15 @@ def dry_run(cfg: Config, config_path: str) -> int:
     dataset = preflight(cfg, weights=False)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{config_path} would run as {folder.path}")
-    for name, value in [*_data(dataset), *_step(cfg, dataset)]:
+    gpu = smallest_gpu()
+    chosen = _placement(cfg, gpu_count(), gpu)
+    for name, value in [*_data(dataset), *_step(cfg, dataset), *(("chosen here", line) for line in chosen)]:
         console.print(f"  {name:<24}  {value}", markup=False)
     _, machine = free_memory()
-    lines, tight = memory_report(cfg, machine, gpu_bytes(), [len(prompt.tokens) for prompt in dataset.train])
+    lines, tight = memory_report(cfg, machine, gpu.bytes if gpu else None, [len(prompt.tokens) for prompt in dataset.train])
     for line in lines:
         console.print(f"  {line}", markup=False)
-    refused = [*_without_weights(cfg), *_without_room(cfg, dataset)]
+    refused = [*_without_weights(cfg), *_without_space(cfg, folder.path), *_without_room(cfg, dataset)]
     for note in [*notes(cfg), *dropped(dataset, cfg), *tight, *refused]:
         console.print(f"note: {note}", markup=False)
     passed = "all checks passed" if not refused else "a run would be refused here, for what is noted last; all other checks passed"
@@ -43,9 +47,27 @@ def dry_run(cfg: Config, config_path: str) -> int:
     return 0
 
 
+def _placement(cfg: Config, gpus: int, gpu: Gpu | None) -> list[str]:
+    """Resolve the settings that depend on this machine's GPUs; return what was chosen, and why."""
+    engines, ranks = cfg.rollout.engines * cfg.rollout.tensor_parallel, cfg.learner.ranks
+    automatic = cfg.cluster.placement == "auto"
+    chosen = resolve_placement(cfg, gpus, gpu)
+    if automatic and not gpus and makes_pairs(cfg):
+        chosen.append(f"cluster.placement=separate; on a cluster of fewer than {engines + ranks} GPUs engine and learner share one")
+    return chosen
+
+
 def _without_weights(cfg: Config) -> list[str]:
     try:
         resolve_model(cfg.model)
+    except BadInput as error:
+        return [f"a run would be refused: {error}"]
+    return []
+
+
+def _without_space(cfg: Config, folder: Path) -> list[str]:
+    try:
+        check_checkpoints(cfg, folder)
     except BadInput as error:
         return [f"a run would be refused: {error}"]
     return []

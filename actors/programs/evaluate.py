@@ -19,7 +19,7 @@ from actors.driver.actor_specs import entropy_actors, sampling_actors, supervise
 from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
 from actors.programs.preflight import cluster, preflight
-from actors.runtime.cluster import Resources, place_model
+from actors.runtime.cluster import Resources, fetch_model, place_model
 from actors.runtime.signals import STATUS, listen
 from actors.runtime.supervisor import ActorSpec, Supervisor, awaited
 from uec.config.schema import Config
@@ -36,6 +36,7 @@ from uec.eval.predictions import Prediction, Predictions
 from uec.eval.results import make_results, plural, results_console
 from uec.eval.settings import Candidate
 from uec.eval.subsets import by_column
+from uec.memory.placement import resolve_placement
 from uec.system.platform import detect
 from uec.system.ray_job import outside_job_copy
 from uec.tracking.tracker import Tracker
@@ -75,8 +76,11 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
         if run.todo:
             with cluster(candidates[0].cfg, f"uec-eval-{folder.path.name}") as resources:
                 for one, dataset in zip(candidates, datasets, strict=True):
-                    _check_room(one.cfg, resources, dataset.eval)
                     place_model(one.cfg, resources)
+                    resolve_placement(one.cfg, resources.gpus, resources.gpu, together=False)
+                    _check_room(one.cfg, resources, dataset.eval)
+                for one in candidates:
+                    fetch_model(one.cfg)
                 asyncio.run(run.run(resources.device))
     if run.interrupted is not None:
         print(_how_to_continue(run, folder), file=sys.stderr)

@@ -13,6 +13,7 @@ from uec.config.schema import Config
 from uec.config.validate import check_context
 from uec.data.dataset import Dataset
 from uec.data.prompts import load_dataset
+from uec.memory.object_store import resolve_object_store
 from uec.models.pretrained import context_length, load_tokenizer, resolve_model
 from uec.models.processor import load_processor
 from uec.rewards.reward_function import absolute_names, load_reward
@@ -39,7 +40,9 @@ def preflight(cfg: Config, load: LoadData = load_dataset, *, weights: bool = Tru
         resolve_model(cfg.model)
     check_context(cfg, context_length(cfg.model))
     tokenizer = load_tokenizer(cfg.model)
-    dataset = load(cfg, tokenizer, load_processor(cfg.model, cfg.data.image, tokenizer))
+    processor = load_processor(cfg.model, cfg.data.image, tokenizer)
+    dataset = load(cfg, tokenizer, processor)
+    resolve_object_store(cfg, dataset.train or dataset.eval, processor)
     reward.check_columns((dataset.train or dataset.eval)[0].row)
     return dataset
 

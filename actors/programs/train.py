@@ -12,12 +12,14 @@ from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.weight_sync import WeightSync, tolerance
 from actors.programs.preflight import cluster, dropped, preflight
-from actors.runtime.cluster import place_model
+from actors.runtime.cluster import fetch_model, place_model
 from actors.runtime.signals import STATUS, listen
 from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, notes
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import write_images
+from uec.memory.checkpoints import check_checkpoints
+from uec.memory.placement import resolve_placement
 from uec.run_folder import RunFolder
 from uec.system.platform import Platform, detect
 from uec.system.ray_job import move_run_dir, refuse_job_copy, stop_note
@@ -33,17 +35,20 @@ def train(cfg: Config, config_path: str) -> int:
     refuse_job_copy(folder.path)
     check_disk(cfg, folder.path)
     dataset, tracker = preflight(cfg), make_tracker(cfg)
+    check_checkpoints(cfg, folder.path)
     with cluster(cfg, f"uec-{folder.name}") as resources:
-        check_cluster(cfg, resources.cpus, resources.gpus, dataset.has_images)
         place_model(cfg, resources)
+        chosen = resolve_placement(cfg, resources.gpus, resources.gpu)
+        check_cluster(cfg, resources.cpus, resources.gpus, dataset.has_images)
         platform = detect(cfg, resources.device)
+        fetch_model(cfg)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)
         with tracker:
             tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
             if resources.joined:
                 tracker.event(f"joined the Ray cluster at {resources.joined}: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
-            for note in [*job_notes, *notes(cfg), *dropped(dataset, cfg)]:
+            for note in [*job_notes, *chosen, *notes(cfg), *dropped(dataset, cfg)]:
                 tracker.event(note)
             return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin))
 

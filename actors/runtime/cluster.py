@@ -2,19 +2,27 @@
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._raylet import GcsClient
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from uec.config.schema import Config
 from uec.doctor.check import Status
 from uec.doctor.ray_state import TOKEN_FILE, cluster, token, would_join
 from uec.errors import BadInput
+from uec.models.download import download_model
 from uec.models.pretrained import absolute_path
+from uec.system.platform import Gpu, smallest_gpu
+from uec.system.process_env import import_path
 from uec.system.ray_job import enclosing_job_copy
+
+GPU_SHARE = 0.01  # of a GPU, for the process that asks for its memory
+GPU_TIMEOUT_S = 90.0
 
 COPY = f"Copy the head node's ~/{TOKEN_FILE} to the same place here (mode 600), or set RAY_AUTH_TOKEN to it"
 
@@ -26,6 +34,7 @@ class Resources:
     cpus: float
     gpus: float
     joined: str | None  # address of the existing cluster; None: the run started one
+    gpu: Gpu | None = None  # one of the cluster's GPUs; None: there is none, or it did not answer
 
     @property
     def device(self) -> str:
@@ -43,7 +52,7 @@ def connect(cfg: Config, namespace: str) -> Resources:
     refuse_without_token(cfg)
     os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's default of 15, any other program on the machine starves the actors
     common = {"namespace": namespace, "log_to_driver": False, "logging_level": "ERROR"}
-    store = cfg.cluster.object_store_mb << 20
+    store = cfg.store_mb() << 20
     local = {"num_cpus": local_cpus(cfg), "object_store_memory": store, "include_dashboard": False}
     address = None if cfg.cluster.address == "auto" else cfg.cluster.address
     try:
@@ -57,7 +66,19 @@ def connect(cfg: Config, namespace: str) -> Resources:
         ) from error
     total = ray.cluster_resources()
     address = ray.get_runtime_context().gcs_address if joined else None
-    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), joined=address)
+    gpus = total.get("GPU", 0.0)
+    return Resources(cpus=total.get("CPU", 0.0), gpus=gpus, joined=address, gpu=cluster_gpu() if gpus else None)
+
+
+def cluster_gpu() -> Gpu | None:
+    """Ask a GPU of the cluster for its name and memory, in a process of its own: a driver may have none. None if all are busy."""
+    ask: Any = ray.remote(num_cpus=0, num_gpus=GPU_SHARE, max_retries=0, runtime_env={"env_vars": import_path()})(smallest_gpu)
+    answer = ask.remote()
+    try:
+        return ray.get(answer, timeout=GPU_TIMEOUT_S)
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError):
+        ray.cancel(answer, force=True)
+        return None
 
 
 def local_cpus(cfg: Config) -> int:
@@ -109,6 +130,31 @@ def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) ->
             signal.signal(signal.SIGHUP, hang_up)
     ray.init(address=address, **common)
     return True
+
+
+def fetch_model(cfg: Config) -> None:
+    """Download a hub model here and then on each other node, before actors start and their time counts. Raises BadInput.
+
+    On nodes that share the cache, the second download finds all files and ends at once.
+    """
+    if download_model(cfg.model):
+        on_other_nodes(download_model, cfg.model)
+
+
+def on_other_nodes(function: Callable[..., Any], *args: Any) -> list[Any]:
+    """Call a function in a process on every other node of the cluster at the same time; return the results. Raises BadInput."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != here}
+    task: Any = ray.remote(num_cpus=0, runtime_env={"env_vars": import_path()})(function)
+    calls = {node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*args) for node in nodes}
+    results = []
+    for node, call in calls.items():
+        try:
+            results.append(ray.get(call))
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            raise BadInput(f"node {nodes[node]} of the Ray cluster is not ready: {cause}") from error
+    return results
 
 
 def place_model(cfg: Config, resources: Resources) -> None:

@@ -183,7 +183,10 @@ class Supervisor:
                 return await actor.__ray_ready__.remote()
 
     async def start(self, prompts: list[Prompt]) -> None:
-        """Start every actor at once. Raises RunFailed, naming the actor and the cause, if one fails or does not get its place."""
+        """Start every actor at once; on shared GPUs, learners start after all engines.
+
+        Raises RunFailed, naming the actor and the cause, if one fails or does not get its place.
+        """
         self._prompts = ray.put(prompts)
         self.images.hold(prompts)
         if not any(prompt.images for prompt in prompts):
@@ -196,7 +199,9 @@ class Supervisor:
             learner: Any = self.learners[0].handle
             self._rendezvous = learner.address.remote()
         _collect_less_garbage()
-        starts = {asyncio.ensure_future(self._begin(slot)): slot for slot in self.slots}
+        starts = {asyncio.ensure_future(self._begin(slot)): slot for slot in self.slots if slot not in self.learners}
+        engines = [task for task, slot in starts.items() if slot in self.engines] if self._pairs is not None else []
+        starts |= {asyncio.ensure_future(self._begin_after(engines, slot)): slot for slot in self.learners}
         pending = set(starts)
         deadline = asyncio.get_running_loop().time() + self.cfg.cluster.start_timeout_s
         while pending:
@@ -209,6 +214,14 @@ class Supervisor:
             for task in done:
                 if (error := task.exception()) is not None:
                     raise RunFailed(self.account(starts[task], error)) from error
+
+    async def _begin_after(self, engines: list[asyncio.Task[Any]], slot: ActorSlot) -> Any:
+        """Call `start` of a learner once these engines have started: vLLM refuses a GPU whose free memory changes while it measures."""
+        if engines:
+            await asyncio.wait(engines)
+            if any(engine.cancelled() or engine.exception() for engine in engines):
+                return None  # the engine's error ends the start
+        return await self._begin(slot)
 
     def _not_started(self, slots: list[ActorSlot]) -> str:
         names = ", ".join(slot.name for slot in slots)

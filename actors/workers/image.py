@@ -3,6 +3,7 @@
 from uec.config.schema import Config
 from uec.data.image_file import open_images
 from uec.errors import RunFailed
+from uec.models.image_features import halved, size
 from uec.types import ImageFeatures, Prompt
 
 
@@ -14,8 +15,10 @@ def environment() -> dict[str, str]:
 class ImageActor:
     """One of `data.image.workers`."""
 
-    def __init__(self, cfg: Config, rank: int) -> None:
+    def __init__(self, cfg: Config, rank: int, half: bool = False) -> None:
+        """`half`: make features in bfloat16, as engines and learners compute."""
         self.cfg = cfg
+        self.half = half
         self.rank = rank
 
     def start(self, prompts: list[Prompt]) -> None:
@@ -29,16 +32,20 @@ class ImageActor:
         self.processor = processor
         self.prompts = {prompt.index: prompt for prompt in prompts if prompt.images}
 
-    def process(self, prompts: list[int]) -> tuple[None | ImageFeatures, ...]:
-        """Return None, then the image features of each prompt as separate return values, so `num_returns` is 1 + len(prompts).
+    def process(self, prompts: list[int]) -> tuple[float | ImageFeatures, ...]:
+        """Return bytes per image token, then the image features of each prompt as separate return values.
+
+        So `num_returns` is 1 + len(prompts).
 
         Raises RunFailed for an image that was removed or changed since the start.
         """
-        return None, *(self._features(self.prompts[index]) for index in prompts)
+        found = [self._features(self.prompts[index]) for index in prompts]
+        return sum(map(size, found)) / max(1, sum(features.tokens for features in found)), *found
 
     def _features(self, prompt: Prompt) -> ImageFeatures:
         images = open_images(prompt, self.cfg.data.image)
         try:
-            return self.processor.features(prompt, images)
+            features = self.processor.features(prompt, images)
+            return halved(features) if self.half else features
         except ValueError as error:
             raise RunFailed(f"prompt {prompt.index}: the model's processor rejects {', '.join(prompt.images)}: {error}") from error

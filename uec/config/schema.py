@@ -158,14 +158,14 @@ class RolloutConfig:
     """Longest response in tokens; longer ones are truncated."""
     stop: list[str] = items()
     """Texts that end a response, besides the end-of-text token."""
-    max_num_seqs: int = number(256, ge=1)
-    """Sequences that an engine decodes at once."""
+    max_num_seqs: int | None = number(None, ge=1)
+    """Sequences that an engine decodes at once; null: 256, or 1024 on GPUs of 70 GiB and more (not A100), as vLLM's `LLM` does."""
     max_batched_tokens: int = number(8192, ge=1)
     """Tokens per forward pass of an engine."""
     kv_cache_mb: int | None = number(None, ge=1)
     """KV cache in MiB; null: from `rollout.gpu_memory`, or 512 on CPU."""
-    gpu_memory: float = number(0.85, gt=0, le=1)
-    """Share of GPU memory that an engine uses."""
+    gpu_memory: float | None = number(None, gt=0, le=1)
+    """Share of GPU memory that an engine uses; null: 0.85, or on a GPU shared with a learner what the learner's memory estimate leaves."""
     head_dtype: str = choice({"model": "as `model.dtype`", "float32": "smaller differences between engine and learner in half precision"})
     """Number format in which the engine computes logits."""
     sleep: int = number(0, ge=0, le=2)
@@ -558,12 +558,18 @@ class ClusterConfig:
         takes="an address such as ray-head:6379",
     )
     """Ray cluster of the run."""
-    placement: str = choice({"separate": "on different GPUs", "colocated": "one engine and one learner rank on each GPU"})
+    placement: str = choice(
+        {
+            "auto": "colocated if there are too few GPUs for separate ones and each engine has a rank to share a GPU with, else separate",
+            "separate": "on different GPUs",
+            "colocated": "one engine and one learner rank on each GPU",
+        }
+    )
     """Placement of engines and learner ranks on GPUs."""
     cpus: int | None = number(None, ge=1)
     """CPUs of a local cluster; null: all."""
-    object_store_mb: int = number(256, ge=80)
-    """Object store of a local cluster, in MiB."""
+    object_store_mb: int | None = number(None, ge=80)
+    """Object store of a local cluster, in MiB; null: 256, or room for the image features of three steps, at most 30 % of the memory."""
     start_timeout_s: float = number(300.0, gt=0)
     """Longest start of all actors, in seconds."""
 
@@ -626,6 +632,10 @@ class Config:
     def replay_capacity(self) -> int:
         """Return s', the capacity of the replay store in trajectories: `replay.capacity`, or 2 B G."""
         return self.replay.capacity or 2 * self.train.prompts_per_step * self.rollout.n
+
+    def store_mb(self) -> int:
+        """Return the MiB of a local cluster's object store: `cluster.object_store_mb`, or 256."""
+        return self.cluster.object_store_mb or 256
 
     def replay_rows(self) -> int:
         """Return the number of trajectories of a replay update: `replay.rows`, or B G."""

@@ -85,14 +85,34 @@ def check_cluster(cfg: Config, cpus: float, gpus: float, images: bool = False) -
         problems.append(
             f"the run wants {gpus_needed} GPUs and the cluster has {gpus:g}: {_given(cfg, 'rollout.engines')} x "
             f"{_given(cfg, 'rollout.tensor_parallel')}, {_given(cfg, 'learner.ranks')}, {_given(cfg, 'cluster.placement')}; "
-            f"lower them{'' if colocated else ', or share the GPUs with cluster.placement=colocated'}"
+            f"{_fewer_gpus(cfg)}"
         )
     if problems:
         raise BadInput("\n".join(problems))
 
 
-def check_disk(cfg: Config, folder: Path) -> None:
-    """Check that the run folder, or its nearest existing parent, is writable and has space for the checkpoints. Raises BadInput."""
+def _fewer_gpus(cfg: Config) -> str:
+    """Return how to run on fewer GPUs, as the end of a message."""
+    if cfg.cluster.placement == "colocated":
+        return "lower rollout.engines and learner.ranks together"
+    if makes_pairs(cfg):
+        return "lower them, or share the GPUs with cluster.placement=colocated"
+    return (
+        "lower them, or share the GPUs with cluster.placement=colocated, which needs rollout.tensor_parallel=1 and as many "
+        "rollout.engines as learner.ranks"
+    )
+
+
+def makes_pairs(cfg: Config) -> bool:
+    """Return whether each engine can share a GPU with the learner rank of its number."""
+    return cfg.rollout.tensor_parallel == 1 and cfg.rollout.engines == cfg.learner.ranks
+
+
+def check_disk(cfg: Config, folder: Path, checkpoint: int | None = None) -> None:
+    """Check that the run folder, or its nearest existing parent, is writable and has space for the checkpoints. Raises BadInput.
+
+    `checkpoint`: bytes of one; None: from the model's files, if it is a folder.
+    """
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -102,7 +122,7 @@ def check_disk(cfg: Config, folder: Path) -> None:
         free = shutil.disk_usage(place).free
     except OSError as error:
         raise BadInput(f"{_given(cfg, 'run.dir')}: cannot write to {place} ({error.strerror}); give a folder that is writable") from error
-    need = (cfg.checkpoint.keep + 1) * _checkpoint_bytes(cfg)
+    need = (cfg.checkpoint.keep + 1) * (checkpoint or _checkpoint_bytes(cfg))
     if free < need:
         raise BadInput(
             f"{_given(cfg, 'run.dir')}: {place} has {free >> 20} MiB free, and {_given(cfg, 'checkpoint.keep')} and the next checkpoint "
@@ -170,7 +190,7 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
             f"{temperature} must be above {_given(cfg, 'rollout.temperature')}: exploration samples hotter than regular rollouts; "
             "raise it, or set exploration.enabled=false"
         )
-    if cfg.rollout.max_batched_tokens < cfg.rollout.max_num_seqs:
+    if cfg.rollout.max_num_seqs is not None and cfg.rollout.max_batched_tokens < cfg.rollout.max_num_seqs:
         yield (
             f"{_given(cfg, 'rollout.max_batched_tokens')} is less than {_given(cfg, 'rollout.max_num_seqs')}: each running sequence needs "
             "a token a step; raise the first or lower the second"
@@ -184,7 +204,7 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
         yield f"{backend} needs engine and learner on one GPU, and {placement} keeps them on different ones; use nccl or auto"
     if cfg.weights.backend == "nccl" and cfg.cluster.placement == "colocated":
         yield f"{backend} needs engine and learner on different GPUs, and {placement} puts them on one; use ipc or auto"
-    if cfg.cluster.placement == "colocated" and (cfg.rollout.tensor_parallel > 1 or cfg.rollout.engines != cfg.learner.ranks):
+    if cfg.cluster.placement == "colocated" and not makes_pairs(cfg):
         yield (
             f"{placement} puts an engine and a learner rank on each GPU: {_given(cfg, 'rollout.engines')} and "
             f"{_given(cfg, 'learner.ranks')} have to be equal and {_given(cfg, 'rollout.tensor_parallel')} has to be 1; "
@@ -204,6 +224,11 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
         yield (
             "rollout.sleep=2 drops all weights of the engine, and the weight sync omits the vision tower with "
             "model.freeze_vision_tower=true; set rollout.sleep=1"
+        )
+    if cfg.cluster.placement == "auto" and cfg.weights.backend == "ipc" and not makes_pairs(cfg):
+        yield (
+            f"{backend} needs engine and learner on one GPU: {_given(cfg, 'rollout.engines')} and {_given(cfg, 'learner.ranks')} "
+            f"have to be equal and {_given(cfg, 'rollout.tensor_parallel')} has to be 1; or use weights.backend=auto"
         )
     if not cfg.data.chat and cfg.data.system is not None:
         yield (

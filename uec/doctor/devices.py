@@ -65,7 +65,7 @@ def memory(cfg: Config, parameters: int | None) -> Check:
     # On CPU: each engine has float32 weights and its KV cache; learners share one training state (ZeRO) or have one each.
     weights = parameters or 0
     need = actors * ACTOR_BYTES + cfg.learner.ranks * weights * BYTES_A_PARAMETER
-    need += cfg.rollout.engines * ((cfg.rollout.kv_cache_mb or 0) * 2**20 + 4 * weights) + cfg.cluster.object_store_mb * 2**20
+    need += cfg.rollout.engines * ((cfg.rollout.kv_cache_mb or 0) * 2**20 + 4 * weights) + cfg.store_mb() * 2**20
     found = f"{mib(free)} of {mib(total)} free, the actors take {mib(need)} at least"
     if free < need:
         return fail("memory", found, "stop other programs, or lower rollout.engines, rollout.kv_cache_mb or the model's size")

@@ -28,8 +28,8 @@ def shared_memory(cfg: Config, parameters: int | None, cuda: bool) -> Check:
         return fail(name, f"there is no folder {SHARED_MEMORY}", f"mount it: `mount -t tmpfs -o size=8g tmpfs {SHARED_MEMORY}`")
     free = shutil.disk_usage(SHARED_MEMORY).free
     weights = 0 if cuda or cfg.weights.backend not in ("auto", "shm") else 2 * 4 * (parameters or 0)
-    need = weights + (cfg.cluster.object_store_mb << 20)
-    found = f"{mib(free)} free, two copies of the weights take {mib(weights)}, Ray's objects {mib(cfg.cluster.object_store_mb << 20)}"
+    need = weights + (cfg.store_mb() << 20)
+    found = f"{mib(free)} free, two copies of the weights take {mib(weights)}, Ray's objects {mib(cfg.store_mb() << 20)}"
     fix = f"enlarge it: `docker run --shm-size={need * 2 // 2**20}m`, or `mount -o remount,size={need * 2 // 2**20}m {SHARED_MEMORY}`"
     if free < weights or not os.access(SHARED_MEMORY, os.W_OK):
         return fail(name, found, fix)

@@ -1,8 +1,11 @@
 """The memory of each GPU of a run, and the smallest GPU that is large enough. Calculated, not measured: see docs/unverified.md."""
 
+import math
+from dataclasses import replace
+
 from uec.config.schema import Config
 from uec.memory.allocations import GIB, Allocation, DeviceEstimate, Holder
-from uec.memory.engine_memory import engine_memory
+from uec.memory.engine_memory import OWN_GPU, engine_memory, least_cache
 from uec.memory.learner_memory import learner_memory, resting_memory
 from uec.memory.shape import Shape
 from uec.memory.workload import Workload
@@ -10,6 +13,9 @@ from uec.system.platform import Platform
 
 PROCESS = 1 * GIB
 """Assumed bytes of a process's CUDA context, NCCL buffers and library work space."""
+
+MARGIN = 0.02
+"""Fraction of a shared GPU that stays free."""
 
 SIZES = (16, 24, 40, 48, 80, 96, 141, 192)
 """GB, the nominal sizes of GPUs."""
@@ -23,26 +29,52 @@ def gpu_estimates(cfg: Config, shape: Shape, platform: Platform, workload: Workl
 
     If `cluster.placement` is colocated, one for both; or one for each turn, where engines sleep (`rollout.sleep`) or learners offload.
     """
-    engine = Holder("engine", engine_memory(cfg, shape, platform, PROCESS, device))
-    learner = Holder("learner", learner_memory(cfg, shape, platform, workload, PROCESS))
     engines, ranks = cfg.rollout.engines * cfg.rollout.tensor_parallel, cfg.learner.ranks
     if cfg.cluster.placement == "colocated":
-        shared, learners, sampling = _named(max(engines, ranks), "shared GPU"), _learner_advice(cfg, shape), _engine_advice(cfg)
-        if not cfg.rollout.sleep and cfg.learner.offload == "none":
-            return [DeviceEstimate(shared, [learner, engine], [*learners, *sampling, "rollout.sleep=1 with learner.offload=optimizer"])]
-        asleep = Holder("engine", [Allocation("process", PROCESS)]) if cfg.rollout.sleep else engine
-        awake = Holder("engine", [one for one in engine.allocations if one.name in ("process", "weights")]) if cfg.rollout.sleep else engine
-        resting = Holder("learner", resting_memory(cfg, shape, platform, PROCESS, cfg.learner.offload))
-        loaded = Holder("learner", resting_memory(cfg, shape, platform, PROCESS, "none"))
-        return [
-            DeviceEstimate(f"{shared}, training", [learner, asleep], learners if cfg.rollout.sleep else [*learners, "rollout.sleep=1"]),
-            DeviceEstimate(f"{shared}, weight sync", [loaded, awake], learners),
-            DeviceEstimate(f"{shared}, sampling", [resting, engine], sampling),
-        ]
+        return _shared(cfg, shape, platform, workload, device, _named(max(engines, ranks), "shared GPU"))
+    engine = Holder("engine", engine_memory(cfg, shape, platform, PROCESS, device))
+    learner = Holder("learner", learner_memory(cfg, shape, platform, workload, PROCESS))
     return [
         DeviceEstimate(_named(ranks, "learner GPU"), [learner], _learner_advice(cfg, shape)),
         DeviceEstimate(_named(engines, "engine GPU"), [engine], _engine_advice(cfg)),
     ]
+
+
+def _shared(cfg: Config, shape: Shape, platform: Platform, workload: Workload, device: float, name: str) -> list[DeviceEstimate]:
+    if cfg.rollout.gpu_memory is None:
+        share, _ = shared_gpu_memory(cfg, shape, platform, workload, device)
+        cfg = replace(cfg, rollout=replace(cfg.rollout, gpu_memory=share))
+    engine = Holder("engine", engine_memory(cfg, shape, platform, PROCESS, device))
+    learner = Holder("learner", learner_memory(cfg, shape, platform, workload, PROCESS))
+    learners, sampling, sleeps = _learner_advice(cfg, shape), _engine_advice(cfg), cfg.rollout.sleep > 0
+    if not sleeps and cfg.learner.offload == "none":
+        return [DeviceEstimate(name, [learner, engine], [*learners, *sampling, "rollout.sleep=1 with learner.offload=optimizer"])]
+    asleep = Holder("engine", [Allocation("process", PROCESS)]) if sleeps else engine
+    awake = Holder("engine", [one for one in engine.allocations if one.name in ("process", "weights")]) if sleeps else engine
+    resting = Holder("learner", resting_memory(cfg, shape, platform, PROCESS, cfg.learner.offload))
+    loaded = Holder("learner", resting_memory(cfg, shape, platform, PROCESS, "none"))
+    return [
+        DeviceEstimate(f"{name}, training", [learner, asleep], learners if sleeps else [*learners, "rollout.sleep=1"]),
+        DeviceEstimate(f"{name}, weight sync", [loaded, awake], learners),
+        DeviceEstimate(f"{name}, sampling", [resting, engine], sampling),
+    ]
+
+
+def shared_gpu_memory(cfg: Config, shape: Shape, platform: Platform, workload: Workload, device: float) -> tuple[float, float]:
+    """Return the share of a GPU of `device` bytes for an engine beside a learner rank, and the bytes that are missing for both.
+
+    The engine gets what the learner's estimate leaves (with `rollout.sleep`, that of a learner that rests), less MARGIN, at most OWN_GPU. If that is less than the engine needs to start, it
+    gets what it needs: the estimate is an upper bound.
+    """
+    beside = resting_memory(cfg, shape, platform, PROCESS, cfg.learner.offload) if cfg.rollout.sleep else None
+    learner = sum(one.bytes for one in beside or learner_memory(cfg, shape, platform, workload, PROCESS))
+    fixed = [one for one in engine_memory(cfg, shape, platform, PROCESS, device) if one.name != "KV cache"]
+    width = 4 if platform.dtype == "float32" else 2
+    needed = sum(allocation.bytes for allocation in fixed) + least_cache(cfg, shape, width)
+    left = 1 - learner / device - MARGIN
+    least = math.ceil(100 * needed / device) / 100
+    share = min(OWN_GPU, max(left, least))
+    return math.floor(100 * share + 1e-9) / 100, max(0.0, learner + needed - device)
 
 
 def smallest_gpu(cfg: Config, shape: Shape, platform: Platform, workload: Workload) -> int | None:
@@ -77,4 +109,4 @@ def _learner_advice(cfg: Config, shape: Shape) -> list[str]:
 
 
 def _engine_advice(cfg: Config) -> list[str]:
-    return [f"rollout.gpu_memory below {cfg.rollout.gpu_memory:g}", "a larger rollout.tensor_parallel"]
+    return [f"rollout.gpu_memory below {cfg.rollout.gpu_memory or OWN_GPU:g}", "a larger rollout.tensor_parallel"]

@@ -38,7 +38,7 @@ def memory_report(cfg: Config, machine: float, gpu: float | None, prompts: Seque
     else:
         size = smallest_gpu(cfg, shape, platform, workloads[1])
         device, against = usable(size or SIZES[-1]), f"fits {size} GB" if size else f"more than {SIZES[-1]} GB"
-        stores = (0, cfg.cluster.object_store_mb * MIB)
+        stores = (0, cfg.store_mb() * MIB)
         try:
             cpu = detect(cfg, "cpu")
             usual, peak = (host_estimate(cfg, shape, cpu, workload, store) for workload, store in zip(workloads, stores, strict=True))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uec.errors import RunFailed
+from uec.models.image_features import joined
 from uec.types import ImageFeatures, Tokens
 
 
@@ -62,4 +63,4 @@ class Vision:
         """Concatenate the image inputs of all prompts, by the names of the forward pass's arguments."""
         names = features[0].inputs if features else {}
         axis = 1 if "pixel_attention_mask" in names else 0  # Idefics3 and SmolVLM, with a mask: [1, images, ...]
-        return {name: torch.from_numpy(np.concatenate([found.inputs[name] for found in features], axis)) for name in names}
+        return {name: joined(features, name, axis) for name in names}

@@ -9,6 +9,18 @@ from dataclasses import dataclass
 from uec.config.schema import Config
 from uec.errors import BadInput
 
+SEQUENCES = 256
+SEQUENCES_LARGE_GPU = 1024
+LARGE_GPU = 70 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU's name and memory."""
+
+    name: str
+    bytes: int
+
 
 @dataclass(frozen=True, slots=True)
 class Platform:
@@ -66,10 +78,20 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def gpu_bytes() -> int | None:
-    """Return the memory of the smallest GPU that this process sees, in bytes; None if there is no GPU."""
+def smallest_gpu() -> Gpu | None:
+    """Return the GPU with the least memory that this process sees, or None."""
     import torch
 
     if not torch.cuda.is_available():
         return None
-    return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    return min((Gpu(one.name, one.total_memory) for one in found), key=lambda gpu: gpu.bytes)
+
+
+def sequences(cfg: Config, gpu: Gpu | None = None) -> int:
+    """Return `rollout.max_num_seqs`, or for null the number that vLLM's `LLM` takes on this GPU, or without a GPU.
+
+    AsyncLLM, which the engines use on GPUs, would take 128 everywhere.
+    """
+    large = gpu is not None and gpu.bytes >= LARGE_GPU and "a100" not in gpu.name.lower()
+    return cfg.rollout.max_num_seqs or (SEQUENCES_LARGE_GPU if large else SEQUENCES)

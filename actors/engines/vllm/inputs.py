@@ -5,9 +5,8 @@ Given texts and images, vLLM would tokenise and preprocess a second time, perhap
 
 from typing import Any
 
-import numpy as np
-
 from actors.engines.vllm.job import Job
+from uec.models.image_features import joined
 from uec.types import Sampling
 
 WHOLE = 1 << 30  # tokens between two outputs of a response: vLLM sends the first token, and all others at the end
@@ -83,7 +82,7 @@ def _features(job: Job) -> dict[str, Any]:
     """Return features by the names of vLLM's processors: transformers' features, and each image's number of tiles, which they lack."""
     import torch
 
-    arrays = {name: torch.from_numpy(np.array(array)) for name, array in job.images.features.inputs.items()}
+    arrays = {name: joined([job.images.features], name) for name in job.images.features.inputs}
     if "pixel_attention_mask" in arrays:  # Idefics3 and SmolVLM: [1, tiles, ...]
         arrays = {name: array[0] for name, array in arrays.items()}
     image_token = job.prompt[job.images.spans[0][0]]

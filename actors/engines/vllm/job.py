@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from uec.config.schema import Config
-from uec.system.platform import Platform
+from uec.system.platform import Platform, sequences
 from uec.types import ImageFeatures
 
 CPU_KV_CACHE_MB = 512
@@ -129,6 +129,7 @@ def environment(cfg: Config) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines that bind themselves all take the same cores
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if cfg.rollout.tensor_parallel > 1 else "0",  # on CPU, 1 forbids the executor "uni"
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",  # nvcc would compile it at the start
     }
     if cfg.weights.backend == "ipc" or cfg.cluster.placement == "colocated":
         variables["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # AsyncLLM pickles CUDA handles on their way to its own child process
@@ -150,8 +151,8 @@ def engine_arguments(
         "trust_remote_code": cfg.model.trust_remote_code,
         "seed": cfg.run.seed + rank,
         "max_model_len": min(longest + 1, max(context_length, longest)),  # + 1: `logprobs` samples a token beyond the sequence
-        "max_num_seqs": rollout.max_num_seqs,
-        "max_num_batched_tokens": max(rollout.max_batched_tokens, rollout.max_num_seqs),
+        "max_num_seqs": sequences(cfg),
+        "max_num_batched_tokens": max(rollout.max_batched_tokens, sequences(cfg)),
         "tensor_parallel_size": rollout.tensor_parallel,
         "distributed_executor_backend": "uni" if rollout.tensor_parallel == 1 else "mp",
         "enable_prefix_caching": rollout.prefix_caching,
@@ -173,6 +174,9 @@ def engine_arguments(
         # Images come processed: vLLM must neither cache them nor normalise their pixels again, as it would by default.
         arguments["mm_processor_cache_gb"] = 0
         arguments["mm_device_do_normalize"] = False
+        limits = {"min_pixels": cfg.data.image.min_pixels, "max_pixels": cfg.data.image.max_pixels}
+        if limits := {name: pixels for name, pixels in limits.items() if pixels is not None}:
+            arguments["mm_processor_kwargs"] = limits  # vLLM measures its memory with the largest image that they allow
         arguments["skip_mm_profiling"] = platform.device == "cpu"  # there the size of the KV cache is given
     if platform.device == "cuda":
         arguments["gpu_memory_utilization"] = rollout.gpu_memory

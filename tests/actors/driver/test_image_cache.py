@@ -41,11 +41,11 @@ WITH_IMAGES = [index for index, sizes in enumerate(SIZES) if sizes]
 class Counting(ImageActor):
     """Says how often each prompt was processed, and can be slow."""
 
-    def __init__(self, cfg: Config, rank: int) -> None:
-        super().__init__(cfg, rank)
+    def __init__(self, cfg: Config, rank: int, half: bool = False) -> None:
+        super().__init__(cfg, rank, half)
         self.seen: list[int] = []
 
-    def process(self, wanted: list[int]) -> tuple[None | ImageFeatures, ...]:
+    def process(self, wanted: list[int]) -> tuple[float | ImageFeatures, ...]:
         self.seen += wanted
         return super().process(wanted)
 

@@ -11,8 +11,10 @@ import pytest
 import ray
 
 from actors.driver.actor_specs import entropy_actors, sampling_actors, supervise, training_actors
+from actors.runtime.cluster import cluster_gpu
 from actors.runtime.supervisor import ActorSlot, ActorSpec
 from uec.config.schema import Config
+from uec.memory.placement import resolve_placement
 from uec.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.e2e
@@ -100,6 +102,16 @@ def test_an_evaluations_engines_and_later_its_learners_have_separate_gpus(four_p
         found = given(four_pairs, tmp_path, actors(four_pairs, "cuda"))
         assert sorted(found[f"{name}-{i}"] for i in range(4)) == [[0], [1], [2], [3]]
         assert all_free()
+
+
+def test_on_one_gpu_the_default_run_shares_it_between_engine_and_learner(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    cfg = make_config()
+    gpu = cluster_gpu()
+    assert gpu is None, "Ray's bookkeeping has GPUs here, and CUDA has none"
+    resolve_placement(cfg, 1.0, gpu)
+    found = given(cfg, tmp_path, training_actors(cfg, "cuda"))
+    assert len(found["rollout-0"]) == 1 and found["rollout-0"] == found["learner-0"]
+    assert all_free()
 
 
 def test_apart_a_tensor_parallel_engine_has_all_its_gpus(make_config: Callable[..., Config], tmp_path: Path) -> None:

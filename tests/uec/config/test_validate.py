@@ -74,7 +74,7 @@ def test_a_value_out_of_range_is_reported_with_its_range(make_config, override: 
         (["rollout.max_batched_tokens=64"], ["rollout.max_batched_tokens=64", "rollout.max_num_seqs=512"]),
         (["rollout.top_k=0"], ["rollout.top_k=0"]),
         (["rollout.stop=['']"], ["rollout.stop holds an empty text"]),
-        (["weights.backend=ipc"], ["weights.backend=ipc", "cluster.placement=separate"]),
+        (["weights.backend=ipc", "cluster.placement=separate"], ["weights.backend=ipc", "cluster.placement=separate"]),
         (["weights.backend=nccl", "cluster.placement=colocated"], ["weights.backend=nccl", "cluster.placement=colocated"]),
         (["rollout.sleep=1"], ["rollout.sleep=1", "cluster.placement=colocated"]),
         (["learner.offload=all"], ["learner.offload=all", "cluster.placement=colocated"]),
