@@ -33,6 +33,8 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
         "MALLOC_TOP_PAD_": str(64 << 20),
+        # On Hopper and Blackwell, cuDNN's attention would build a plan for each new shape of blocks.
+        "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
         **ONEDNN_CACHES,
     }
 
@@ -74,7 +76,7 @@ class LearnerActor:
         settings = self.cfg.learner
         self.policy_model = self._load_policy_model(platform)
         self.policy = self.policy_model.policy
-        self.layout = self._make_layout(torch.device(platform.device))
+        self.layout = self._make_layout(torch.device(platform.device), platform)
         if settings.gradient_checkpointing:
             self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.append(time.perf_counter())
@@ -189,14 +191,15 @@ class LearnerActor:
         banned = [] if self.processor is None else self.processor.vision_tokens()
         return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients, banned)
 
-    def _make_layout(self, device: "torch.device") -> "Layout":
+    def _make_layout(self, device: "torch.device", platform: Platform) -> "Layout":
+        from uec.models.attention import choose_pieces
         from uec.models.packing import packs
         from uec.models.rows import Layout
         from uec.models.vision import Vision
 
         hf = self.policy.hf
         vision = None if self.processor is None else Vision(hf, self.processor.feature_id, *self.processor.blank())
-        return Layout(device, packs(self.cfg.learner, hf.config), vision)
+        return Layout(device, packs(self.cfg.learner, hf.config), vision, choose_pieces(self.cfg.learner, platform, hf.config))
 
 
 def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from uec.algorithm.entropy import NO_MORE, Gradients, TokenScores, rows_per_chunk, token_scores
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
-from uec.models.attention import Blocks, takes_blocks, use_blocks
+from uec.models.attention import Pieces, takes_pieces, use_pieces
 from uec.models.linear import linear
 from uec.models.packing import Length, plan
 from uec.models.rows import Layout, Rows
@@ -39,9 +39,9 @@ class Policy(nn.Module):
         """
         super().__init__()
         self.hf = hf
-        self._takes_blocks = takes_blocks(hf)
-        if self._takes_blocks:
-            use_blocks(hf)
+        self._takes_pieces = takes_pieces(hf)
+        if self._takes_pieces:
+            use_pieces(hf)
         self.vocabulary = vocabulary
         self.banned = list(banned)
         text = self.hf.config.get_text_config()
@@ -51,19 +51,19 @@ class Policy(nn.Module):
     def forward(self, rows: Rows, temperatures_N: Tensor | None = None) -> TokenScores:
         """Return log-probabilities and entropies of the rows' response tokens."""
         hidden_BLD = self.hf.base_model(
-            input_ids=rows.ids_BL, position_ids=rows.positions, use_cache=False, **self._blocks(rows), **self._images(rows)
+            input_ids=rows.ids_BL, position_ids=rows.positions, use_cache=False, **self._pieces(rows), **self._images(rows)
         ).last_hidden_state
         return self.head(hidden_BLD[rows.row_N, rows.from_N], rows.targets_N(), temperatures_N)
 
-    def _blocks(self, rows: Rows) -> dict[str, Blocks]:
-        if rows.blocks is None:
+    def _pieces(self, rows: Rows) -> dict[str, Pieces]:
+        if rows.pieces is None:
             return {}
-        if not self._takes_blocks:
+        if not self._takes_pieces:
             raise BadInput(
                 f"model.path: rows of {type(self.hf).__name__} cannot be packed, because transformers allows no custom attention for it; "
                 "set learner.shared_prefix=false"
             )
-        return {"blocks": rows.blocks}
+        return {"pieces": rows.pieces}
 
     def _images(self, rows: Rows) -> dict[str, Tensor]:
         device = rows.ids_BL.device
