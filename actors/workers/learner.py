@@ -97,7 +97,7 @@ class LearnerActor:
         `data`: the response batches to which the plan's places refer, and the features of their prompts' images. A plan without steps
         changes nothing and returns nothing.
         """
-        self.publisher.wait()
+        self._finish_publishing()
         rollout = self.cfg.rollout
         # A truncated distribution is renormalised, so the engine's log-probabilities then belong to a different policy.
         whole = rollout.top_p == 1 and rollout.top_k <= 0 and rollout.min_p == 0
@@ -112,6 +112,7 @@ class LearnerActor:
         """Return the policy's mean true entropy over the response tokens of all ranks' plans, in nats. `data` as for `update`."""
         from uec.models.update import mean_entropy
 
+        self._finish_publishing()
         trajectories, images = _sorted(plan, data)
         return mean_entropy(self.engine, plan, trajectories, self.layout, images)
 
@@ -119,6 +120,7 @@ class LearnerActor:
         """Return the policy's mean true entropy over the tokens of each of this rank's samples, in nats. `data` as for `update`."""
         from uec.models.update import response_entropies
 
+        self._finish_publishing()
         trajectories, images = _sorted(plan, data)
         found = response_entropies(self.engine, plan, trajectories, self.layout, images)
         return {sample: float(entropies_T.mean()) if len(entropies_T) else 0.0 for sample, entropies_T in found.items()}
@@ -130,6 +132,7 @@ class LearnerActor:
         """
         from uec.models.policy import sequence_logprobs
 
+        self._finish_publishing()
         images = {found.prompt: found for found in features}
         return sequence_logprobs(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
 
@@ -148,13 +151,14 @@ class LearnerActor:
         """Write the exact training state to a folder that all ranks can access."""
         from uec.models.training_state import save_state
 
+        self._finish_publishing()
         save_state(Path(folder), self.engine, list(self.policy_model.trainable()), self.steps_done, self.version)
 
     def load(self, folder: str) -> None:
         """Restore the state of `save`, also with another number of ranks or ZeRO stage. Raises BadInput for the state of another model."""
         from uec.models.training_state import load_state
 
-        self.publisher.wait()
+        self._finish_publishing()
         self.steps_done, self.version = load_state(Path(folder), self.engine, list(self.policy_model.trainable()))
         self._shared = None
 
@@ -162,8 +166,14 @@ class LearnerActor:
         """Write a checkpoint that plain transformers loads, with tokenizer, processor and chat template."""
         from uec.models.hf_checkpoint import save_pretrained
 
+        self._finish_publishing()
         processing = self.tokenizer if self.processor is None else self.processor.processor
         save_pretrained(Path(folder), self.policy.hf, processing, self.policy_model.complete(), writes=self.rank == 0)
+
+    def _finish_publishing(self) -> None:
+        """Wait for the last broadcast: under ZeRO-3 it gathers weights, which is a collective, as are forward passes and saving."""
+        if not self.inference_only:
+            self.publisher.wait()
 
     def _load_policy_model(self, platform: Platform) -> "PolicyModel":
         from uec.models.deepspeed_engine import make_inference_engine
