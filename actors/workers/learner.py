@@ -199,7 +199,9 @@ class LearnerActor:
             with_onednn(hf)
         gradients = Gradients(entropy=self.cfg.loss.entropy_coef > 0, tempered=self.cfg.exploration.correction == "tempered")
         banned = [] if self.processor is None else self.processor.vision_tokens()
-        return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients, banned)
+        settings = self.cfg.learner
+        float32_head = settings.head_dtype == "float32"
+        return Policy(hf, settings.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients, banned, float32_head)
 
     def _make_layout(self, device: "torch.device", platform: Platform) -> "Layout":
         from uec.models.attention import choose_pieces
