@@ -142,6 +142,21 @@ class LearnerActor:
         self.version = self._shared = version
         return update
 
+    def offload(self) -> None:
+        """Move the states that `learner.offload` names to host memory, so that an engine can use the GPU. `reload` must follow."""
+        if self.cfg.learner.offload != "none" and not self.inference_only:
+            from uec.models.offload import offload
+
+            self._finish_publishing()
+            offload(self.engine, weights=self.cfg.learner.offload == "all")
+
+    def reload(self) -> None:
+        """Bring back what `offload` moved."""
+        if self.cfg.learner.offload != "none" and not self.inference_only:
+            from uec.models.offload import reload
+
+            reload(self.engine, weights=self.cfg.learner.offload == "all")
+
     def close(self) -> None:
         """Free the resources that the weight sync holds outside this process."""
         if not self.inference_only:

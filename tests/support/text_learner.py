@@ -157,6 +157,17 @@ def loaded_and_continued(learner: LearnerActor, after: Any, folder: str) -> Simp
     return SimpleNamespace(**vars(drawn), random=torch.rand(3), start=start, state=state)
 
 
+def trained_between_offloads(learner: LearnerActor, batches: Any, folder: str) -> SimpleNamespace:
+    """Train as `trained` does, and move states away and back before each update and before saving."""
+    results = []
+    for batch in batches:
+        learner.offload()
+        learner.reload()
+        results.append(trained(learner, [batch]))
+    learner.offload()
+    learner.reload()
+    learner.save(folder)
+    return SimpleNamespace(metrics=[m for result in results for m in result.metrics], weights=weights(learner))
 
 
 def logprobs_and_entropies(learner: LearnerActor, sequences: Any) -> Any:

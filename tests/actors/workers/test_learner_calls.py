@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from actors.workers.learner import LearnerActor, environment
 from uec.config.schema import Config
@@ -59,3 +60,60 @@ def test_a_learner_for_inference_has_no_publisher_to_wait_for(learner, calls, na
     del learner.publisher
     getattr(learner, name)(*CALLS[name])
     assert calls == [name]
+
+
+class RecordedEngine:
+    """A stand-in for DeepSpeed's engine on a GPU under ZeRO 1 to 3."""
+
+    def __init__(self, stage: int, calls: list[str]) -> None:
+        self.stage, self.calls = stage, calls
+        self.optimizer = SimpleNamespace(
+            offloaded_states=set(),
+            fp32_partitioned_groups_flat=[torch.ones(3)],
+            optimizer=SimpleNamespace(state={"master": {"exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}}),
+            lp_param_buffer=torch.arange(4.0),
+            fp16_partitioned_groups_flat=["view"],
+            _get_parameter_partitions=lambda: self.partitions,
+        )
+        buffer = self.optimizer.lp_param_buffer
+        self.partitions = [buffer[:1], buffer[1:]]
+
+    def zero_optimization_stage(self) -> int:
+        return self.stage
+
+    def zero_use_cpu_optimizer(self) -> bool:
+        return False
+
+    def offload_states(self, include: list, pin_memory: bool) -> None:
+        self.calls.append(f"offload {' '.join(sorted(state.value for state in include))}")
+
+    def reload_states(self) -> None:
+        self.calls.append("reload")
+
+
+@pytest.mark.parametrize("stage, offload, moved", [
+    (1, "optimizer", "hp_params lp_grads optim_states"),
+    (2, "all", "hp_params lp_grads lp_params optim_states"),
+    (3, "optimizer", "contiguous_grad_buffer lp_grads"),
+    (3, "all", "contiguous_grad_buffer lp_grads"),
+])  # fmt: skip
+def test_states_leave_after_the_broadcast_and_come_back(learner, calls, stage, offload, moved):
+    learner.cfg.learner.offload = offload
+    learner.engine = RecordedEngine(stage, calls)
+    learner.offload()
+    zero = learner.engine.optimizer
+    if stage == 3:  # which DeepSpeed would refuse for an optimizer other than its own
+        names = {"hp_params", "optim_states"} | ({"lp_params"} if offload == "all" else set())
+        assert {state.value for state in zero.offloaded_states} == names
+        assert zero.fp16_partitioned_groups_flat == ([] if offload == "all" else ["view"])
+        assert [part.tolist() for part in learner.engine.partitions] == [[0.0], [1.0, 2.0, 3.0]]
+        if offload == "all":
+            assert all(part.untyped_storage().data_ptr() == zero.lp_param_buffer.data_ptr() for part in learner.engine.partitions)
+    learner.reload()
+    assert calls == ["wait", f"offload {moved}", "reload"]
+
+
+def test_nothing_moves_without_learner_offload(learner, calls):
+    learner.offload()
+    learner.reload()
+    assert calls == []
