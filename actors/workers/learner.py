@@ -12,7 +12,7 @@ import ray
 
 from actors.engines.publisher import make_publisher
 from uec.config.schema import Config
-from uec.system.platform import Platform, detect
+from uec.system.platform import Platform, detect, has_flash_attention
 from uec.system.process_env import ONEDNN_CACHES
 from uec.types import Continuation, ImageFeatures, Logprobs, Trajectory, UpdatePlan, WeightUpdate
 
@@ -201,10 +201,12 @@ class LearnerActor:
 
     def _load_policy(self, platform: Platform) -> "Policy":
         from uec.algorithm.entropy import Gradients
+        from uec.models.liger import use_liger
         from uec.models.linear import with_onednn
         from uec.models.policy import Policy, load_model
         from uec.models.pretrained import load_tokenizer, resolve_model
         from uec.models.processor import load_processor
+        from uec.models.vision import use_varlen
         from uec.models.vocabulary import vocabulary_size
 
         self.tokenizer = load_tokenizer(self.cfg.model)
@@ -212,6 +214,10 @@ class LearnerActor:
         hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
         if platform.device == "cpu":
             with_onednn(hf)
+        if platform.attention == "varlen" and has_flash_attention():
+            use_varlen(hf)
+        if self.cfg.learner.liger:
+            use_liger(hf)
         gradients = Gradients(entropy=self.cfg.loss.entropy_coef > 0, tempered=self.cfg.exploration.correction == "tempered")
         banned = [] if self.processor is None else self.processor.vision_tokens()
         settings = self.cfg.learner

@@ -48,6 +48,8 @@ def detect(cfg: Config, device: str | None = None) -> Platform:
             "learner.zero_stage=0 keeps no float32 copy of the weights, and steps of this size are lost in bfloat16; "
             "set learner.zero_stage to 1, 2 or 3, or model.dtype=float32"
         )
+    if cfg.learner.liger and not cuda:
+        raise BadInput("learner.liger=true needs CUDA devices, and there are none; set learner.liger=false")
     engine = cfg.rollout.backend
     if engine == "auto":
         engine = "async" if cuda else "in_actor"
