@@ -18,6 +18,7 @@ from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, notes
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import write_images
+from uec.errors import RunFailed
 from uec.run_folder import RunFolder
 from uec.system.platform import Platform, detect
 from uec.system.ray_job import move_run_dir, refuse_job_copy, stop_note
@@ -66,6 +67,9 @@ async def _run(
             await controller.replay.restore()
         await controller.run(checkpoints)
         await log.flush()
+    except RunFailed:
+        await checkpoints.close()
+        raise
     except asyncio.CancelledError:
         if controller.interrupted is None:
             raise

@@ -5,6 +5,8 @@ import socket
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +52,9 @@ class LearnerActor:
         self.steps_done = 0  # optimizer steps
         self.version = 0  # last published
         self._shared: int | None = None  # version that policy and engines share; None after an update
+        self.background_writes = False  # write checkpoints while training goes on; costs host memory for a copy of the state
+        self._writes: list[Future[None]] = []
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
     def address(self) -> tuple[str, int]:
         """Return this node's host and a free port. The ranks meet at the address of rank 0."""
@@ -63,6 +68,7 @@ class LearnerActor:
         Raises BadInput for a model that cannot be loaded or trained.
         """
         platform = detect(self.cfg)
+        self.background_writes = platform.device == "cuda"
         clock = [time.perf_counter()]
         _join(self.cfg, self.rank, platform, address)
         clock.append(time.perf_counter())
@@ -163,11 +169,13 @@ class LearnerActor:
             self.publisher.close()
 
     def save(self, folder: str) -> None:
-        """Write the exact training state to a folder that all ranks can access."""
-        from uec.models.training_state import save_state
+        """Write this rank's part of the exact training state to a folder that all ranks can access. See `written`."""
+        from uec.models.training_state import snapshot
 
         self._finish_publishing()
-        save_state(Path(folder), self.engine, list(self.policy_model.trainable()), self.steps_done, self.version)
+        trainable = list(self.policy_model.trainable())
+        state = snapshot(self.engine, trainable, self.steps_done, self.version, copy=self.background_writes)
+        self._write(lambda: state.write(Path(folder)))
 
     def load(self, folder: str) -> None:
         """Restore the state of `save`, also with another number of ranks or ZeRO stage. Raises BadInput for the state of another model."""
@@ -178,12 +186,32 @@ class LearnerActor:
         self._shared = None
 
     def save_hf(self, folder: str) -> None:
-        """Write a checkpoint that plain transformers loads, with tokenizer, processor and chat template."""
-        from uec.models.hf_checkpoint import save_pretrained
+        """Write a checkpoint that plain transformers loads, with tokenizer, processor and chat template. See `written`."""
+        from uec.models.hf_checkpoint import collect, save_pretrained
 
         self._finish_publishing()
-        processing = self.tokenizer if self.processor is None else self.processor.processor
-        save_pretrained(Path(folder), self.policy.hf, processing, self.policy_model.complete(), writes=self.rank == 0)
+        writes = self.rank == 0
+        weights = collect(self.policy_model.complete(), keep=writes)
+        if writes:
+            processing = self.tokenizer if self.processor is None else self.processor.processor
+            self._write(lambda: save_pretrained(Path(folder), self.policy.hf, processing, weights))
+
+    def written(self) -> bool:
+        """Return whether all files of `save` and `save_hf` are complete. Raises the error of a write that failed.
+
+        On GPUs, the files are written from host memory while training goes on. Call this on each rank without waiting for the others.
+        """
+        done = [job for job in self._writes if job.done()]
+        self._writes = [job for job in self._writes if not job.done()]
+        for job in done:
+            job.result()
+        return not self._writes
+
+    def _write(self, job: Callable[[], None]) -> None:
+        if self.background_writes:
+            self._writes.append(self._writer.submit(job))
+        else:
+            job()
 
     def _finish_publishing(self) -> None:
         """Wait for the last broadcast: under ZeRO-3 it gathers weights, which is a collective, as are forward passes and saving."""

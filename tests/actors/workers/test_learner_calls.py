@@ -1,5 +1,7 @@
 """What a LearnerActor does around its engine, with stand-ins for engine and publisher."""
 
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -37,9 +39,10 @@ def learner(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> LearnerActor:
     monkeypatch.setattr("uec.models.update.mean_entropy", recorded("entropy", 0.0))
     monkeypatch.setattr("uec.models.update.response_entropies", recorded("entropies", {}))
     monkeypatch.setattr("uec.models.policy.sequence_logprobs", recorded("logprobs", ([], [])))
-    monkeypatch.setattr("uec.models.training_state.save_state", recorded("save", None))
+    monkeypatch.setattr("uec.models.training_state.snapshot", recorded("save", SimpleNamespace(write=lambda folder: None)))
     monkeypatch.setattr("uec.models.training_state.load_state", recorded("load", (0, 0)))
-    monkeypatch.setattr("uec.models.hf_checkpoint.save_pretrained", recorded("save_hf", None))
+    monkeypatch.setattr("uec.models.hf_checkpoint.collect", recorded("save_hf", {}))
+    monkeypatch.setattr("uec.models.hf_checkpoint.save_pretrained", lambda *args: None)
     return actor
 
 
@@ -117,3 +120,31 @@ def test_nothing_moves_without_learner_offload(learner, calls):
     learner.offload()
     learner.reload()
     assert calls == []
+
+
+def test_files_are_written_while_the_learner_goes_on_and_errors_come_out(learner, monkeypatch):
+    learner.background_writes = True
+    begin, written = threading.Event(), []
+
+    def write(folder):
+        assert begin.wait(60)
+        written.append(folder)
+
+    monkeypatch.setattr("uec.models.training_state.snapshot", lambda *args, copy: SimpleNamespace(write=write) if copy else None)
+    learner.save("state")
+    assert (learner.written(), written) == (False, [])
+    learner.update(EMPTY)  # does not wait
+    begin.set()
+    while not learner.written():
+        time.sleep(0.01)
+    assert [str(folder) for folder in written] == ["state"]
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("uec.models.hf_checkpoint.save_pretrained", full)
+    learner.save_hf("hf")
+    with pytest.raises(OSError, match="No space left"):
+        while not learner.written():
+            time.sleep(0.01)
+    assert learner.written()  # the error came out once
