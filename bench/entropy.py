@@ -30,7 +30,7 @@ class LogprobsOnly(Head):
     """The bound: one cross entropy, without entropies and chunks."""
 
     def forward(self, hidden_ND: Tensor, targets_N: Tensor, temperatures_N: Tensor | None) -> TokenScores:
-        logprobs_N = -F.cross_entropy(self._logits(hidden_ND).float(), targets_N, reduction="none")
+        logprobs_N = -F.cross_entropy(self._logits(hidden_ND, self.weight, self.bias).float(), targets_N, reduction="none")
         return TokenScores(logprobs_N, logprobs_N.detach(), logprobs_N.detach())
 
 

@@ -22,7 +22,13 @@ from uec.errors import BadInput, RunFailed
 from uec.run_folder import RunFolder
 from uec.types import TrainingSample
 
-FORMAT = 3
+FORMAT = 4
+
+POLL_S = 0.5
+"""Seconds between two questions whether the ranks have written their files."""
+
+CLOSE_S = 120.0
+"""Longest wait for a checkpoint of a run that failed."""
 
 
 class Checkpoints:
@@ -32,13 +38,15 @@ class Checkpoints:
         self.cfg = cfg
         self.folder = folder
         self.supervisor = supervisor
+        self._commit: asyncio.Task[Path] | None = None  # of the checkpoint that is being written
 
-    async def save(self, step: int, driver: dict[str, Any], leftover: list[TrainingSample]) -> Path:
-        """Write a checkpoint of the state between two steps, and delete the oldest beyond `checkpoint.keep`.
+    async def begin(self, step: int, driver: dict[str, Any], leftover: list[TrainingSample]) -> None:
+        """Take a checkpoint of the state between two steps. Afterwards training may go on, while the ranks write their files.
 
-        `driver`: the driver's state, JSON. `leftover`: samples that wait for an update.
+        `driver`: the driver's state, JSON. `leftover`: samples that wait for an update. Waits for the checkpoint before.
         Raises RunFailed if the disk refuses; earlier checkpoints are untouched.
         """
+        await self.finish()
         supervisor = self.supervisor
         temporary = self.folder.begin_checkpoint(step)
         learner, hf, store = (temporary / name for name in ("learner", "hf", "store"))
@@ -57,10 +65,34 @@ class Checkpoints:
             (temporary / "difficulty.json").write_text(json.dumps(difficulty))
             content = {"format": FORMAT, "step": step, "driver": driver, "engines": engines, "config": asdict(self.cfg)}
             (temporary / "driver.json").write_text(json.dumps(content))
-            return self.folder.commit_checkpoint(temporary, step, keep=self.cfg.checkpoint.keep)
         except OSError as error:
-            text = f"no checkpoint of step {step} could be written: {error}. Earlier ones are untouched."
-            raise RunFailed(text) from error
+            raise _not_written(step, error) from error
+        self._commit = asyncio.create_task(self._commit_when_written(temporary, step))
+
+    async def finish(self) -> Path | None:
+        """Wait until the last checkpoint is complete, and return its folder; None if there was none. Raises RunFailed as `begin` does."""
+        return None if self._commit is None else await self._commit
+
+    def refuse_errors(self) -> None:
+        """Raise RunFailed if the last checkpoint could not be written."""
+        if self._commit is not None and self._commit.done():
+            self._commit.result()
+
+    async def close(self) -> None:
+        """Give a checkpoint that is being written a last chance to complete, after the run failed elsewhere."""
+        if self._commit is not None:
+            await asyncio.wait([self._commit], timeout=CLOSE_S)
+
+    async def _commit_when_written(self, temporary: Path, step: int) -> Path:
+        """Give the checkpoint its final name, and delete the oldest beyond `checkpoint.keep`."""
+        try:
+            while not all(await asyncio.gather(*(self.supervisor.call(rank, "written") for rank in self.supervisor.learners))):
+                await asyncio.sleep(POLL_S)
+            path = await asyncio.to_thread(self.folder.commit_checkpoint, temporary, step, self.cfg.checkpoint.keep)
+        except OSError as error:
+            raise _not_written(step, error) from error
+        self.supervisor.tracker.event(f"checkpoint {path}")
+        return path
 
     async def restore(self, path: Path) -> list[TrainingSample]:
         """Bring all actors to the state of a checkpoint; returns the samples that wait for an update."""
@@ -81,6 +113,10 @@ class Checkpoints:
         for sample in waiting:
             sample.batch = batch
         return waiting
+
+
+def _not_written(step: int, error: OSError) -> RunFailed:
+    return RunFailed(f"no checkpoint of step {step} could be written: {error}. Earlier ones are untouched.")
 
 
 def read_driver(path: Path) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Controller:
             metrics = await self.step(self.steps_done + 1)
             self.steps_done += 1
             self.tracker.log(self.steps_done, metrics)
+            checkpoints.refuse_errors()
             if self.steps_done == last or is_due(self.steps_done, cfg.eval.every):
                 await self.evaluation.run(self.steps_done)
             if self.steps_done == last or is_due(self.steps_done, cfg.checkpoint.every):
@@ -73,6 +74,7 @@ class Controller:
                 saved = self.steps_done
         if saved != self.steps_done or self.steps_done == 0:
             await self._save(checkpoints)
+        await checkpoints.finish()
 
     async def step(self, step: int) -> dict[str, float]:
         """Run one UEC-RL step and return its metrics. An empty batch skips the policy update."""
@@ -128,8 +130,7 @@ class Controller:
         self.steps_done = state["steps_done"]
 
     async def _save(self, checkpoints: Checkpoints) -> None:
-        path = await checkpoints.save(self.steps_done, self.state(), self.batch.leftover())
-        self.tracker.event(f"checkpoint {path}")
+        await checkpoints.begin(self.steps_done, self.state(), self.batch.leftover())
 
     def _last_to_begin(self) -> int:
         """Return the last step whose rollouts may begin: that of the next checkpoint, which holds no rollouts; 0 after a signal."""

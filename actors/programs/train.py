@@ -18,6 +18,7 @@ from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, notes
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import write_images
+from uec.errors import RunFailed
 from uec.memory.checkpoints import check_checkpoints
 from uec.memory.placement import resolve_placement
 from uec.run_folder import RunFolder
@@ -71,6 +72,9 @@ async def _run(
             await controller.replay.restore()
         await controller.run(checkpoints)
         await log.flush()
+    except RunFailed:
+        await checkpoints.close()
+        raise
     except asyncio.CancelledError:
         if controller.interrupted is None:
             raise

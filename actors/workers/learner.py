@@ -5,6 +5,8 @@ import socket
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import ray
 
 from actors.engines.publisher import make_publisher
 from uec.config.schema import Config
-from uec.system.platform import Platform, detect
+from uec.system.platform import Platform, detect, has_flash_attention
 from uec.system.process_env import ONEDNN_CACHES
 from uec.types import Continuation, ImageFeatures, Logprobs, Trajectory, UpdatePlan, WeightUpdate
 
@@ -33,6 +35,8 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
         "MALLOC_TOP_PAD_": str(64 << 20),
+        # On Hopper and Blackwell, cuDNN's attention would build a plan for each new shape of blocks.
+        "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
         **ONEDNN_CACHES,
     }
 
@@ -48,6 +52,9 @@ class LearnerActor:
         self.steps_done = 0  # optimizer steps
         self.version = 0  # last published
         self._shared: int | None = None  # version that policy and engines share; None after an update
+        self.background_writes = False  # write checkpoints while training goes on; costs host memory for a copy of the state
+        self._writes: list[Future[None]] = []
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
     def address(self) -> tuple[str, int]:
         """Return this node's host and a free port. The ranks meet at the address of rank 0."""
@@ -61,6 +68,7 @@ class LearnerActor:
         Raises BadInput for a model that cannot be loaded or trained.
         """
         platform = detect(self.cfg)
+        self.background_writes = platform.device == "cuda"
         clock = [time.perf_counter()]
         _join(self.cfg, self.rank, platform, address)
         clock.append(time.perf_counter())
@@ -74,7 +82,7 @@ class LearnerActor:
         settings = self.cfg.learner
         self.policy_model = self._load_policy_model(platform)
         self.policy = self.policy_model.policy
-        self.layout = self._make_layout(torch.device(platform.device))
+        self.layout = self._make_layout(torch.device(platform.device), platform)
         if settings.gradient_checkpointing:
             self.policy.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.append(time.perf_counter())
@@ -95,7 +103,7 @@ class LearnerActor:
         `data`: the response batches to which the plan's places refer, and the features of their prompts' images. A plan without steps
         changes nothing and returns nothing.
         """
-        self.publisher.wait()
+        self._finish_publishing()
         rollout = self.cfg.rollout
         # A truncated distribution is renormalised, so the engine's log-probabilities then belong to a different policy.
         whole = rollout.top_p == 1 and rollout.top_k <= 0 and rollout.min_p == 0
@@ -110,6 +118,7 @@ class LearnerActor:
         """Return the policy's mean true entropy over the response tokens of all ranks' plans, in nats. `data` as for `update`."""
         from uec.models.update import mean_entropy
 
+        self._finish_publishing()
         trajectories, images = _sorted(plan, data)
         return mean_entropy(self.engine, plan, trajectories, self.layout, images)
 
@@ -117,6 +126,7 @@ class LearnerActor:
         """Return the policy's mean true entropy over the tokens of each of this rank's samples, in nats. `data` as for `update`."""
         from uec.models.update import response_entropies
 
+        self._finish_publishing()
         trajectories, images = _sorted(plan, data)
         found = response_entropies(self.engine, plan, trajectories, self.layout, images)
         return {sample: float(entropies_T.mean()) if len(entropies_T) else 0.0 for sample, entropies_T in found.items()}
@@ -128,6 +138,7 @@ class LearnerActor:
         """
         from uec.models.policy import sequence_logprobs
 
+        self._finish_publishing()
         images = {found.prompt: found for found in features}
         return sequence_logprobs(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
 
@@ -137,31 +148,75 @@ class LearnerActor:
         self.version = self._shared = version
         return update
 
+    def offload(self) -> None:
+        """Move the states that `learner.offload` names to host memory, so that an engine can use the GPU. `reload` must follow."""
+        if self.cfg.learner.offload != "none" and not self.inference_only:
+            from uec.models.offload import offload
+
+            self._finish_publishing()
+            offload(self.engine, weights=self.cfg.learner.offload == "all")
+
+    def reload(self) -> None:
+        """Bring back what `offload` moved."""
+        if self.cfg.learner.offload != "none" and not self.inference_only:
+            from uec.models.offload import reload
+
+            reload(self.engine, weights=self.cfg.learner.offload == "all")
+
     def close(self) -> None:
         """Free the resources that the weight sync holds outside this process."""
         if not self.inference_only:
             self.publisher.close()
 
     def save(self, folder: str) -> None:
-        """Write the exact training state to a folder that all ranks can access."""
-        from uec.models.training_state import save_state
+        """Write this rank's part of the exact training state to a folder that all ranks can access. See `written`."""
+        from uec.models.training_state import snapshot
 
-        save_state(Path(folder), self.engine, list(self.policy_model.trainable()), self.steps_done, self.version)
+        self._finish_publishing()
+        trainable = list(self.policy_model.trainable())
+        state = snapshot(self.engine, trainable, self.steps_done, self.version, copy=self.background_writes)
+        self._write(lambda: state.write(Path(folder)))
 
     def load(self, folder: str) -> None:
         """Restore the state of `save`, also with another number of ranks or ZeRO stage. Raises BadInput for the state of another model."""
         from uec.models.training_state import load_state
 
-        self.publisher.wait()
+        self._finish_publishing()
         self.steps_done, self.version = load_state(Path(folder), self.engine, list(self.policy_model.trainable()))
         self._shared = None
 
     def save_hf(self, folder: str) -> None:
-        """Write a checkpoint that plain transformers loads, with tokenizer, processor and chat template."""
-        from uec.models.hf_checkpoint import save_pretrained
+        """Write a checkpoint that plain transformers loads, with tokenizer, processor and chat template. See `written`."""
+        from uec.models.hf_checkpoint import collect, save_pretrained
 
-        processing = self.tokenizer if self.processor is None else self.processor.processor
-        save_pretrained(Path(folder), self.policy.hf, processing, self.policy_model.complete(), writes=self.rank == 0)
+        self._finish_publishing()
+        writes = self.rank == 0
+        weights = collect(self.policy_model.complete(), keep=writes)
+        if writes:
+            processing = self.tokenizer if self.processor is None else self.processor.processor
+            self._write(lambda: save_pretrained(Path(folder), self.policy.hf, processing, weights))
+
+    def written(self) -> bool:
+        """Return whether all files of `save` and `save_hf` are complete. Raises the error of a write that failed.
+
+        On GPUs, the files are written from host memory while training goes on. Call this on each rank without waiting for the others.
+        """
+        done = [job for job in self._writes if job.done()]
+        self._writes = [job for job in self._writes if not job.done()]
+        for job in done:
+            job.result()
+        return not self._writes
+
+    def _write(self, job: Callable[[], None]) -> None:
+        if self.background_writes:
+            self._writes.append(self._writer.submit(job))
+        else:
+            job()
+
+    def _finish_publishing(self) -> None:
+        """Wait for the last broadcast: under ZeRO-3 it gathers weights, which is a collective, as are forward passes and saving."""
+        if not self.inference_only:
+            self.publisher.wait()
 
     def _load_policy_model(self, platform: Platform) -> "PolicyModel":
         from uec.models.deepspeed_engine import make_inference_engine
@@ -174,10 +229,12 @@ class LearnerActor:
 
     def _load_policy(self, platform: Platform) -> "Policy":
         from uec.algorithm.entropy import Gradients
+        from uec.models.liger import use_liger
         from uec.models.linear import with_onednn
         from uec.models.policy import Policy, load_model
         from uec.models.pretrained import load_tokenizer, resolve_model
         from uec.models.processor import load_processor
+        from uec.models.vision import use_varlen
         from uec.models.vocabulary import vocabulary_size
 
         self.tokenizer = load_tokenizer(self.cfg.model)
@@ -185,18 +242,25 @@ class LearnerActor:
         hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
         if platform.device == "cpu":
             with_onednn(hf)
+        if platform.attention == "varlen" and has_flash_attention():
+            use_varlen(hf)
+        if self.cfg.learner.liger:
+            use_liger(hf)
         gradients = Gradients(entropy=self.cfg.loss.entropy_coef > 0, tempered=self.cfg.exploration.correction == "tempered")
         banned = [] if self.processor is None else self.processor.vision_tokens()
-        return Policy(hf, self.cfg.learner.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients, banned)
+        settings = self.cfg.learner
+        float32_head = settings.head_dtype == "float32"
+        return Policy(hf, settings.logits_chunk_mb, vocabulary_size(self.tokenizer), gradients, banned, float32_head)
 
-    def _make_layout(self, device: "torch.device") -> "Layout":
+    def _make_layout(self, device: "torch.device", platform: Platform) -> "Layout":
+        from uec.models.attention import choose_pieces
         from uec.models.packing import packs
         from uec.models.rows import Layout
         from uec.models.vision import Vision
 
         hf = self.policy.hf
         vision = None if self.processor is None else Vision(hf, self.processor.feature_id, *self.processor.blank())
-        return Layout(device, packs(self.cfg.learner, hf.config), vision)
+        return Layout(device, packs(self.cfg.learner, hf.config), vision, choose_pieces(self.cfg.learner, platform, hf.config))
 
 
 def _join(cfg: Config, rank: int, platform: Platform, address: tuple[str, int]) -> None:

@@ -280,7 +280,8 @@ def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_
         controller.load(read_driver(checkpoint)["driver"])
         await supervisor.start([*dataset.train, *dataset.eval])
         controller.batch.add(await checkpoints.restore(checkpoint))
-        return await checkpoints.save(controller.steps_done, controller.state(), controller.batch.leftover()), controller
+        await checkpoints.begin(controller.steps_done, controller.state(), controller.batch.leftover())
+        return await checkpoints.finish(), controller
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
     try:

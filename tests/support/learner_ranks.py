@@ -1,5 +1,6 @@
 """Learner ranks in processes of a test, on real DeepSpeed, and comparisons of what they return."""
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from actors.workers.learner import LearnerActor
@@ -62,9 +63,16 @@ def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 
 
 def saved_tensors(folder: Path, kind: str) -> dict[str, Tensor]:
-    """Return the flat `weight`, `exp_avg` or `exp_avg_sq` of each parameter in a saved state."""
-    tensors = [load_file(path) for path in folder.glob("state-*.safetensors")]
-    return {name.removeprefix(f"{kind}/"): tensor for file in tensors for name, tensor in file.items() if name.startswith(f"{kind}/")}
+    """Return the flat `weight`, `exp_avg` or `exp_avg_sq` of each parameter in a saved state, joined from the ranks' files."""
+    parts: dict[str, list[tuple[int, Tensor]]] = {}
+    for path in folder.glob("state-*.safetensors"):
+        with safe_open(path, "pt") as file:
+            begins = json.loads(file.metadata()["begins"])
+            for key in file.keys():  # noqa: SIM118
+                of, name = key.split("/", 1)
+                if of == kind:
+                    parts.setdefault(name, []).append((begins[name], file.get_tensor(key)))
+    return {name: torch.cat([part for _, part in sorted(found, key=lambda item: item[0])]) for name, found in parts.items()}
 
 
 def gradients(folder: Path) -> dict[str, Tensor]:

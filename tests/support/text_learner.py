@@ -1,5 +1,6 @@
 """A tiny random Qwen2 with rollouts and plans, its training in plain torch, and the scenarios that learner ranks run in tests."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,10 +143,17 @@ def trained_and_saved(learner: LearnerActor, batches: list[tuple[list[UpdatePlan
 def saved_and_continued(learner: LearnerActor, before: Any, after: Any, folder: str) -> SimpleNamespace:
     trained(learner, before)
     learner.publish(5)
+    learner.background_writes = True  # as on GPUs: the update below must not reach the files
     learner.save(folder)
     torch.rand(3)  # what is drawn after the checkpoint is drawn again after a resume
     drawn = trained(learner, after)
+    wait_for_files(learner)
     return SimpleNamespace(**vars(drawn), random=torch.rand(3))
+
+
+def wait_for_files(learner: LearnerActor) -> None:
+    while not learner.written():
+        time.sleep(0.01)
 
 
 def loaded_and_continued(learner: LearnerActor, after: Any, folder: str) -> SimpleNamespace:
@@ -157,6 +165,17 @@ def loaded_and_continued(learner: LearnerActor, after: Any, folder: str) -> Simp
     return SimpleNamespace(**vars(drawn), random=torch.rand(3), start=start, state=state)
 
 
+def trained_between_offloads(learner: LearnerActor, batches: Any, folder: str) -> SimpleNamespace:
+    """Train as `trained` does, and move states away and back before each update and before saving."""
+    results = []
+    for batch in batches:
+        learner.offload()
+        learner.reload()
+        results.append(trained(learner, [batch]))
+    learner.offload()
+    learner.reload()
+    learner.save(folder)
+    return SimpleNamespace(metrics=[m for result in results for m in result.metrics], weights=weights(learner))
 
 
 def logprobs_and_entropies(learner: LearnerActor, sequences: Any) -> Any:
@@ -169,8 +188,12 @@ def entropy(learner: LearnerActor, shares: list[UpdatePlan], rows: list[Trajecto
 
 def exported(learner: LearnerActor, shares: list[UpdatePlan], rows: list[Trajectory], folder: str) -> dict[str, Tensor]:
     learner.update(shares[learner.rank], rows)
+    learner.background_writes = True
     learner.save_hf(folder)
-    return weights(learner)
+    saved = weights(learner)
+    learner.update(shares[learner.rank], rows)
+    wait_for_files(learner)
+    return saved
 
 
 def failure(learner: LearnerActor, shares: list[UpdatePlan], rows: list[Trajectory]) -> str:

@@ -247,6 +247,13 @@ def _training_conflicts(cfg: Config) -> Iterator[str]:
         )
     if len(learner.betas) != 2:
         yield f"{_given(cfg, 'learner.betas')} must be two numbers, e.g. [0.9, 0.95]"
+    offload, stage = _given(cfg, "learner.cpu_offload"), _given(cfg, "learner.zero_stage")
+    if learner.cpu_offload == "parameters" and learner.zero_stage < 3:
+        yield f"{offload} needs partitioned weights, and {stage} keeps them whole; set learner.zero_stage=3 or cpu_offload=optimizer"
+    if learner.cpu_offload == "optimizer" and learner.zero_stage == 0:
+        yield f"{offload} needs ZeRO, and {stage} switches it off; set learner.zero_stage to 1, 2 or 3"
+    if learner.cpu_offload == "parameters" and learner.offload != "none":
+        yield f"{_given(cfg, 'learner.offload')} has no states to move with {offload}; set one of them to none"
     updates = train.steps + (train.steps // replay.every if replay.enabled else 0)
     if learner.warmup_steps > updates * learner.optimizer_steps:
         yield (

@@ -63,8 +63,8 @@ def _shared(cfg: Config, shape: Shape, platform: Platform, workload: Workload, d
 def shared_gpu_memory(cfg: Config, shape: Shape, platform: Platform, workload: Workload, device: float) -> tuple[float, float]:
     """Return the share of a GPU of `device` bytes for an engine beside a learner rank, and the bytes that are missing for both.
 
-    The engine gets what the learner's estimate leaves (with `rollout.sleep`, that of a learner that rests), less MARGIN, at most OWN_GPU. If that is less than the engine needs to start, it
-    gets what it needs: the estimate is an upper bound.
+    The engine gets what the learner's estimate leaves, less MARGIN, at most OWN_GPU; with `rollout.sleep`, the learner rests meanwhile.
+    If that is less than the engine needs to start, it gets what it needs: the estimate is an upper bound.
     """
     beside = resting_memory(cfg, shape, platform, PROCESS, cfg.learner.offload) if cfg.rollout.sleep else None
     learner = sum(one.bytes for one in beside or learner_memory(cfg, shape, platform, workload, PROCESS))

@@ -18,30 +18,39 @@ Named = tuple[str, Any]
 GATHER_BYTES = 256 << 20
 
 
-def _config(settings: LearnerConfig, platform: Platform) -> dict[str, Any]:
+def _config(settings: LearnerConfig, platform: Platform, optimizer: bool) -> dict[str, Any]:
     half = platform.dtype == "bfloat16"
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,  # PolicyUpdate marks the boundary, because the number of micro-batches varies
         "gradient_clipping": settings.grad_clip,
         "steps_per_print": 1 << 60,
-        "zero_optimization": {"stage": settings.zero_stage},
+        "zero_optimization": {"stage": settings.zero_stage, **_offloaded(settings, platform, optimizer)},
+        "zero_force_ds_cpu_optimizer": False,  # allow PyTorch's AdamW with `offload_optimizer`
         "bf16": {"enabled": half},
         **({"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"} if half else {}),
     }
 
 
+def _offloaded(settings: LearnerConfig, platform: Platform, optimizer: bool) -> dict[str, Any]:
+    """Return what ZeRO keeps in host memory (learner.cpu_offload)."""
+    place = {"device": "cpu", "pin_memory": platform.device == "cuda"}
+    kept = {"offload_optimizer": optimizer and settings.cpu_offload != "none", "offload_param": settings.cpu_offload == "parameters"}
+    return {name: place for name, on in kept.items() if on}
+
+
 def make_engine(policy: Policy, trainable: Iterator[Named], settings: LearnerConfig, platform: Platform) -> Any:
     """Return DeepSpeed's engine, which trains the `trainable` parameters; torch.distributed must be initialised.
 
-    The optimizer is PyTorch's AdamW, because DeepSpeed would first compile the one that it ships.
+    The optimizer is PyTorch's AdamW with `fused=True`: on CUDA one multi-tensor kernel for all parameters, on CPU a vectorised one.
+    DeepSpeed's FusedAdam and CPUAdam do the same, and compile an operator at start-up, which needs CUDA's compiler.
     """
     import deepspeed
 
     beta1, beta2 = settings.betas
     groups = parameter_groups(policy, trainable, settings)
     optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(beta1, beta2), weight_decay=settings.weight_decay, fused=True)
-    engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=_config(settings, platform))
+    engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=_config(settings, platform, optimizer=True))
     engine.train()
     return engine
 
@@ -65,7 +74,7 @@ def make_inference_engine(policy: Policy, settings: LearnerConfig, platform: Pla
         return policy.to(platform.device).eval()
     import deepspeed
 
-    engine, *_ = deepspeed.initialize(model=policy, config=_config(settings, platform))
+    engine, *_ = deepspeed.initialize(model=policy, config=_config(settings, platform, optimizer=False))
     engine.eval()  # returns nothing, unlike torch's
     return engine
 

@@ -7,18 +7,17 @@ from typing import Any
 from torch import Tensor
 
 
-def save_pretrained(folder: Path, hf: Any, processing: Any, parameters: Iterator[tuple[str, Tensor]], writes: bool) -> None:
-    """Write the model and its tokenizer or processor (`processing`) to `folder`.
-
-    All ranks iterate over `parameters` (see uec.models.deepspeed_engine.gathered). The rank that `writes` collects them in host memory and
-    saves them.
-    """
+def collect(parameters: Iterator[tuple[str, Tensor]], keep: bool) -> dict[str, Tensor]:
+    """Copy whole parameters to host memory where `keep`. All ranks iterate (see uec.models.deepspeed_engine.gathered)."""
     collected = {}
     for name, tensor in parameters:
-        if writes:
+        if keep:
             collected[name] = tensor.to("cpu", copy=True)
-    if not writes:
-        return
+    return collected
+
+
+def save_pretrained(folder: Path, hf: Any, processing: Any, weights: dict[str, Tensor]) -> None:
+    """Write a model with these weights, and its tokenizer or processor (`processing`), to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    hf.save_pretrained(folder, state_dict=collected)
+    hf.save_pretrained(folder, state_dict=weights)
     processing.save_pretrained(folder)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from uec.models.rows import Layout, Rows
@@ -57,6 +58,16 @@ def collate(
         if one_version
         else joined([_generated(trajectory, trajectory.version_T()) for trajectory in taken], np.int64),
     )
+
+
+def behaviour_and_advantages(
+    rows: Sequence[Sequence[int]], trajectories: Sequence[Trajectory], plan: UpdatePlan
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the `behaviour_N` and `advantages_N` of the micro-batch that `collate` makes of these rows, in host memory."""
+    chosen = [i for row in rows for i in row]
+    behaviour = [_generated(trajectories[i], trajectories[i].logprobs) for i in chosen]
+    advantages = np.repeat(np.array([plan.advantages[i] for i in chosen], np.float32), [len(values_T) for values_T in behaviour])
+    return np.concatenate([np.empty(0, np.float32), *behaviour]), advantages
 
 
 def _generated(trajectory: Trajectory, values_T: np.ndarray) -> np.ndarray:

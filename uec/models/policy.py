@@ -1,6 +1,7 @@
 """A language or vision-language model as a policy, which computes only log-probabilities and entropies of response tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from uec.algorithm.entropy import NO_MORE, Gradients, TokenScores, rows_per_chunk, token_scores
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
-from uec.models.attention import Blocks, takes_blocks, use_blocks
+from uec.models.attention import Pieces, takes_pieces, use_pieces
 from uec.models.linear import linear
 from uec.models.packing import Length, plan
 from uec.models.rows import Layout, Rows
@@ -30,40 +31,46 @@ class Policy(nn.Module):
     hf: Any  # transformers' PreTrainedModel
 
     def __init__(
-        self, hf: nn.Module, logits_chunk_mb: int, vocabulary: int, gradients: Gradients = NO_MORE, banned: Sequence[int] = ()
+        self,
+        hf: nn.Module,
+        logits_chunk_mb: int,
+        vocabulary: int,
+        gradients: Gradients = NO_MORE,
+        banned: Sequence[int] = (),
+        float32_head: bool = False,
     ) -> None:
         """`vocabulary`: number of tokens that exist. Ids beyond it, in the padding of an embedding, get no probability.
 
         `gradients`: the values that have a gradient besides the log-probabilities at T = 1. `banned`: tokens that no engine samples,
-        because they stand for images; they get no probability either.
+        because they stand for images; they get no probability either. `float32_head`: compute logits in float32 (learner.head_dtype).
         """
         super().__init__()
         self.hf = hf
-        self._takes_blocks = takes_blocks(hf)
-        if self._takes_blocks:
-            use_blocks(hf)
+        self._takes_pieces = takes_pieces(hf)
+        if self._takes_pieces:
+            use_pieces(hf)
         self.vocabulary = vocabulary
         self.banned = list(banned)
         text = self.hf.config.get_text_config()
         rows = rows_per_chunk(text.vocab_size, logits_chunk_mb)
-        self.head = Head(self.hf.get_output_embeddings(), text.to_dict(), vocabulary, rows, gradients, self.banned)
+        self.head = Head(self.hf.get_output_embeddings(), text.to_dict(), vocabulary, rows, gradients, self.banned, float32_head)
 
     def forward(self, rows: Rows, temperatures_N: Tensor | None = None) -> TokenScores:
         """Return log-probabilities and entropies of the rows' response tokens."""
         hidden_BLD = self.hf.base_model(
-            input_ids=rows.ids_BL, position_ids=rows.positions, use_cache=False, **self._blocks(rows), **self._images(rows)
+            input_ids=rows.ids_BL, position_ids=rows.positions, use_cache=False, **self._pieces(rows), **self._images(rows)
         ).last_hidden_state
         return self.head(hidden_BLD[rows.row_N, rows.from_N], rows.targets_N(), temperatures_N)
 
-    def _blocks(self, rows: Rows) -> dict[str, Blocks]:
-        if rows.blocks is None:
+    def _pieces(self, rows: Rows) -> dict[str, Pieces]:
+        if rows.pieces is None:
             return {}
-        if not self._takes_blocks:
+        if not self._takes_pieces:
             raise BadInput(
                 f"model.path: rows of {type(self.hf).__name__} cannot be packed, because transformers allows no custom attention for it; "
                 "set learner.shared_prefix=false"
             )
-        return {"blocks": rows.blocks}
+        return {"pieces": rows.pieces}
 
     def _images(self, rows: Rows) -> dict[str, Tensor]:
         device = rows.ids_BL.device
@@ -78,23 +85,37 @@ class Head(nn.Module):
     """
 
     def __init__(
-        self, embedding: nn.Linear, config: dict[str, Any], vocabulary: int, rows: int, gradients: Gradients, banned: Sequence[int] = ()
+        self,
+        embedding: nn.Linear,
+        config: dict[str, Any],
+        vocabulary: int,
+        rows: int,
+        gradients: Gradients,
+        banned: Sequence[int] = (),
+        float32: bool = False,
     ) -> None:
         super().__init__()
         self.weight, self.bias = embedding.weight, embedding.bias
         self.vocabulary = vocabulary
         self.rows = rows
         self.gradients = gradients
+        self.float32 = float32
         self.banned = [token for token in banned if token < vocabulary]
         # Some architectures transform logits: Granite divides, Cohere multiplies, Gemma caps.
         self.divisor, self.factor = config.get("logits_scaling"), config.get("logit_scale")
         self.cap = config.get("final_logit_softcapping")
 
     def forward(self, hidden_ND: Tensor, targets_N: Tensor, temperatures_N: Tensor | None) -> TokenScores:
-        return token_scores(hidden_ND, self._logits, targets_N, self.rows, temperatures_N, self.gradients)
+        weight_VD: Tensor = self.weight
+        bias_V: Tensor | None = self.bias
+        if self.float32:  # once for all chunks, so that their gradients are summed in float32
+            dtype = torch.promote_types(weight_VD.dtype, torch.float32)
+            weight_VD, bias_V = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
+        head = partial(self._logits, weight_VD=weight_VD, bias_V=bias_V)
+        return token_scores(hidden_ND, head, targets_N, self.rows, temperatures_N, self.gradients)
 
-    def _logits(self, hidden_CD: Tensor) -> Tensor:
-        logits_CV = linear(hidden_CD, self.weight, self.bias)[:, : self.vocabulary]
+    def _logits(self, hidden_CD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+        logits_CV = linear(hidden_CD.to(weight_VD.dtype), weight_VD, bias_V)[:, : self.vocabulary]
         if self.divisor is not None:
             logits_CV = logits_CV / self.divisor
         if self.factor is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uec.errors import BadInput
-from uec.models.attention import Blocks
+from uec.models.attention import Blocks, Pieces
 from uec.models.vision import Vision
 from uec.types import ImageFeatures, Mask, Tokens
 
@@ -36,7 +36,7 @@ class Rows:
     """B rows of L tokens, and the N response tokens in them, response after response.
 
     Packed, all prompts and responses form one row: [prompt][response 1][response 2] ... [prompt] ...
-    Otherwise each row is a prompt and one response, padded on the right; causal attention is then sufficient and there are no blocks.
+    Otherwise each row is a prompt and one response, padded on the right; causal attention is then sufficient and there are no pieces.
     """
 
     ids_BL: Tensor  # int64; 0 where padded
@@ -45,7 +45,7 @@ class Rows:
     col_N: Tensor  # column of the token
     counts: list[int]  # response tokens of each response
     tokens: int  # prompt and response tokens of all rows
-    blocks: Blocks | None = None  # of a packed row: each response attends to its prompt and itself
+    pieces: Pieces | None = None  # of a packed row: each response attends to its prompt and itself
     positions: Tensor | None = None  # [B, L], or [3, B, L] with M-RoPE: each response continues from its prompt's end; None: 0 .. L - 1
     images: dict[str, Tensor] = field(default_factory=dict)  # inputs of the vision tower, on the CPU
 
@@ -70,6 +70,7 @@ class Layout:
     device: torch.device
     packed: bool  # False: one response per row
     vision: Vision | None = None  # of a vision-language model
+    pieces: type[Pieces] = Blocks  # how packed rows attend
 
     def rows(self, rows: Sequence[Sequence[Response]], images: Mapping[int, ImageFeatures]) -> Rows:
         """Return the tensors of `rows`, each a list of responses to one prompt. `images`: features of prompts with images, by prompt.
@@ -114,7 +115,7 @@ class Layout:
             ids, rows, froms, cols,
             counts=counts,
             tokens=len(places.row_T),
-            blocks=Blocks.of(*places.pieces, self.device) if self.packed else None,
+            pieces=self.pieces.of(*places.pieces, self.device) if self.packed else None,
             positions=self._positions(places, prompts, features),
             images={} if self.vision is None else self.vision.inputs([found for found in features if found is not None]),
         )  # fmt: skip

@@ -1,15 +1,17 @@
 """The exact training state as safetensors and JSON: float32 weights, AdamW's moments, step count, random states.
 
-    learner.json               contents of the folder, and the file of each parameter
-    state-00000.safetensors    weight/NAME, exp_avg/NAME, exp_avg_sq/NAME, each flat float32
+    learner.json               contents of the folder
+    state-00000.safetensors    rank 0's parts of weight/NAME, exp_avg/NAME, exp_avg_sq/NAME, each flat float32
     random-00000.safetensors   random state of rank 0
 
-DeepSpeed's own checkpoints are pickles, which can run code when they are loaded.
-These files hold whole parameters, independent of the ZeRO stage and the number of ranks, so both may change on resume.
-Each of R ranks writes every R-th file, so all ranks must see the folder.
+Each rank writes the parts that it holds, without a collective, so all ranks must see the folder. A file's metadata says where its parts
+begin in their parameters. Loading reads the slices that a rank needs from whichever files hold them, so the ZeRO stage and the number of
+ranks may change on resume. DeepSpeed's own checkpoints are pickles, which can run code when they are loaded.
 """
 
 import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +23,63 @@ from torch import Tensor
 
 from uec.errors import BadInput, RunFailed
 from uec.models.deepspeed_engine import Named
+from uec.models.state_files import StateFiles
 
-FORMAT = 1
-FILE_BYTES = 1 << 30
+FORMAT = 2
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save_state(folder: Path, engine: Any, named: list[Named], steps_done: int, version: int) -> None:
-    """Write the state. All ranks call this, with the trainable parameters in the same order."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One rank's part of the state, in host memory."""
+
+    rank: int
+    tensors: dict[str, Tensor]
+    begins: dict[str, int]  # first element of this rank's part of each parameter
+    random: dict[str, Tensor]
+    contents: dict[str, Any] | None  # of learner.json, which rank 0 writes
+
+    def write(self, folder: Path) -> None:
+        """Write the files and flush them to disk."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{kind}-{self.rank:05d}.safetensors" for kind in ("state", "random")]
+        save_file(self.tensors, paths[0], metadata={"begins": json.dumps(self.begins)})
+        save_file(self.random, paths[1])
+        if self.contents is not None:
+            paths.append(folder / "learner.json")
+            paths[-1].write_text(json.dumps(self.contents, indent=1))
+        for path in paths:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+
+
+def snapshot(engine: Any, named: list[Named], steps_done: int, version: int, copy: bool) -> Snapshot:
+    """Copy this rank's part of the state to host memory. All ranks call this, with the trainable parameters in the same order.
+
+    `copy`: also copy what is in host memory already, so that training may go on while the snapshot is written.
+    """
     rank, world = dist.get_rank(), dist.get_world_size()
-    folder.mkdir(parents=True, exist_ok=True)
-    kinds = ("weight", *MOMENTS) if steps_done else ("weight",)
     if steps_done:
         _link_moments(engine)
-    files = _files(named, len(kinds))
-    for number, parameters in enumerate(files):
-        tensors = {}
-        for name, parameter in parameters:
-            for kind in kinds:
-                full = _full(engine, parameter, kind).flatten()
-                if number % world == rank:
-                    tensors[f"{kind}/{name}"] = full.to("cpu", torch.float32, copy=True)
-        if tensors:
-            save_file(tensors, folder / f"state-{number:05d}.safetensors")
-    save_file(_random_state(), folder / f"random-{rank:05d}.safetensors")
-    if rank == 0:
-        contents = {
-            "format": FORMAT,
-            "optimizer_steps": steps_done,
-            "version": version,
-            "parameters": {name: {"file": number, "shape": _shape(p)} for number, file in enumerate(files) for name, p in file},
-        }
-        (folder / "learner.json").write_text(json.dumps(contents, indent=1))
-    dist.barrier()  # no rank returns before all files are written
+    kinds = ("weight", *MOMENTS) if steps_done else ("weight",)
+    tensors: dict[str, Tensor] = {}
+    begins: dict[str, int] = {}
+    for number, (name, parameter) in enumerate(named):
+        if engine.zero_optimization_stage() == 0 and number % world != rank:
+            continue  # each rank holds every parameter
+        for kind in kinds:
+            begin, part = _part(engine, parameter, kind)
+            if part is not None:
+                begins[name] = begin
+                tensors[f"{kind}/{name}"] = part.detach().flatten().to("cpu", torch.float32, copy=copy)
+    contents = {
+        "format": FORMAT,
+        "optimizer_steps": steps_done,
+        "version": version,
+        "ranks": world,
+        "parameters": {name: _shape(parameter) for name, parameter in named},
+    }
+    return Snapshot(rank, tensors, begins, _random_state(), contents if rank == 0 else None)
 
 
 def load_state(folder: Path, engine: Any, named: list[Named]) -> tuple[int, int]:
@@ -69,7 +95,7 @@ def load_state(folder: Path, engine: Any, named: list[Named]) -> tuple[int, int]
         found = contents.get("format")
         raise BadInput(f"{folder}/learner.json has format {found!r}, this version reads {FORMAT}; resume with the code that wrote it")
     saved, ours = contents["parameters"], {name: _shape(parameter) for name, parameter in named}
-    different = sorted(name for name in saved.keys() | ours.keys() if name not in saved or saved[name]["shape"] != ours.get(name))
+    different = sorted(name for name in saved.keys() | ours.keys() if saved.get(name) != ours.get(name))
     if different:
         raise BadInput(
             f"{folder} is of another model than model.path: {len(different)} parameters differ, for example {different[0]}"
@@ -78,44 +104,43 @@ def load_state(folder: Path, engine: Any, named: list[Named]) -> tuple[int, int]
     if steps_done:
         _make_moments(engine, steps_done)
     try:
-        for number in sorted({place["file"] for place in saved.values()}):
-            with safe_open(folder / f"state-{number:05d}.safetensors", "pt") as file:
-                for name, parameter in named:
-                    if saved[name]["file"] == number:
-                        for kind in ("weight", *MOMENTS) if steps_done else ("weight",):
-                            _restore(engine, parameter, kind, file.get_slice(f"{kind}/{name}"))
+        with StateFiles(folder, int(contents["ranks"])) as files:
+            for name, parameter in named:
+                for kind in ("weight", *MOMENTS) if steps_done else ("weight",):
+                    _restore(engine, parameter, kind, files, name)
         _load_random_state(folder / f"random-{dist.get_rank():05d}.safetensors")
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise RunFailed(f"the learner state in {folder} is damaged: {error}") from error
     _spread_weights(engine)
     return steps_done, int(contents["version"])
 
 
-def _files(named: list[Named], kinds: int) -> list[list[Named]]:
-    """Distribute parameters over files of about FILE_BYTES."""
-    files: list[list[Named]] = [[]]
-    nbytes = 0
-    for name, parameter in named:
-        size = 4 * kinds * torch.Size(_shape(parameter)).numel()
-        if files[-1] and nbytes + size > FILE_BYTES:
-            files.append([])
-            nbytes = 0
-        files[-1].append((name, parameter))
-        nbytes += size
-    return files
+def _part(engine: Any, parameter: Any, kind: str) -> tuple[int, Tensor | None]:
+    """Return this rank's part of a float32 weight or moment and the index of its first element; None if it holds none."""
+    stage = engine.zero_optimization_stage()
+    if stage == 0:
+        return 0, parameter if kind == "weight" else engine.optimizer.state[parameter][kind]
+    if stage < 3:
+        mapping = parameter._hp_mapping
+        if mapping is None:  # other ranks hold the whole parameter
+            return 0, None
+        return mapping.lp_fragment_address.start, mapping.get_hp_fragment(None if kind == "weight" else kind)
+    from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
+
+    begin, end = _slice(parameter)
+    part = safe_get_local_fp32_param(parameter) if kind == "weight" else safe_get_local_optimizer_state(parameter, kind)
+    return begin, part[: end - begin] if begin < end else None
+
+
+def _slice(parameter: Any) -> tuple[int, int]:
+    """Return begin and end of this rank's partition under ZeRO-3, without the padding of the last ranks."""
+    size = parameter.ds_tensor.numel()
+    begin = min(dist.get_rank() * size, parameter.ds_numel)
+    return begin, min(begin + size, parameter.ds_numel)
 
 
 def _shape(parameter: Any) -> list[int]:
     return list(parameter.ds_shape if hasattr(parameter, "ds_id") else parameter.shape)
-
-
-def _full(engine: Any, parameter: Any, kind: str) -> Tensor:
-    """Return a whole float32 weight or moment. This is a collective call under ZeRO."""
-    if engine.zero_optimization_stage() == 0:
-        return parameter.detach() if kind == "weight" else engine.optimizer.state[parameter][kind]
-    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-
-    return safe_get_full_fp32_param(parameter) if kind == "weight" else safe_get_full_optimizer_state(parameter, kind)
 
 
 def _make_moments(engine: Any, steps_done: int) -> None:
@@ -138,32 +163,32 @@ def _link_moments(engine: Any) -> None:
         engine.optimizer._lazy_init_hp_params_optimizer_state()
 
 
-def _restore(engine: Any, parameter: Any, kind: str, saved: Any) -> None:
-    """Copy this rank's part of a saved flat tensor to the optimizer, and the whole weight to the model."""
-    stage = engine.zero_optimization_stage()
+def _restore(engine: Any, parameter: Any, kind: str, files: StateFiles, name: str) -> None:
+    """Copy this rank's part of a saved tensor to the optimizer, and the whole weight to the model."""
+    stage, key = engine.zero_optimization_stage(), f"{kind}/{name}"
     if stage == 0:
         target = parameter.data if kind == "weight" else engine.optimizer.state[parameter][kind]
-        target.copy_(saved[:].view_as(target))
+        target.copy_(files.read(key, 0, target.numel()).view_as(target))
     elif stage < 3:
         mapping = parameter._hp_mapping
         if mapping is not None:  # None: other ranks hold the whole parameter
             part = mapping.lp_fragment_address
-            mapping.get_hp_fragment(None if kind == "weight" else kind).data.copy_(saved[part.start : part.start + part.numel])
+            fragment = mapping.get_hp_fragment(None if kind == "weight" else kind)
+            fragment.data.copy_(files.read(key, part.start, part.start + part.numel))
     else:
         import deepspeed
         from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 
-        size = parameter.ds_tensor.numel()
-        begin = dist.get_rank() * size
-        part = saved[min(begin, parameter.ds_numel) : min(begin + size, parameter.ds_numel)]
-        part = torch.nn.functional.pad(part, (0, size - len(part))).to(parameter.ds_tensor.device)
+        begin, end = _slice(parameter)
+        padding = parameter.ds_tensor.numel() - (end - begin)
+        part = torch.nn.functional.pad(files.read(key, begin, end), (0, padding)).to(parameter.ds_tensor.device)
         if kind != "weight":
             safe_set_local_optimizer_state(parameter, part, kind)
             return
         safe_set_local_fp32_param(parameter, part)
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
             if dist.get_rank() == 0:
-                parameter.data.copy_(saved[:].view(parameter.ds_shape))
+                parameter.data.copy_(files.read(key, 0, parameter.ds_numel).view(parameter.ds_shape))
 
 
 def _spread_weights(engine: Any) -> None:

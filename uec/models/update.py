@@ -1,7 +1,7 @@
 """One policy update on one rank: forward, loss, backward, optimizer step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from uec.algorithm.losses.token_batch import TokenBatch
 from uec.config.schema import Config, LearnerConfig
 from uec.errors import RunFailed
 from uec.models.metric_sums import COVARIANCE, MetricSums, entropy_sums
-from uec.models.microbatch import MicroBatch, collate
+from uec.models.microbatch import MicroBatch, behaviour_and_advantages, collate
 from uec.models.rows import Layout
 from uec.types import ImageFeatures, Logprobs, Trajectory, UpdatePlan
 
@@ -66,28 +66,39 @@ class PolicyUpdate:
         """
         if not plan.steps:
             return {}, {}
-        batches = [[collate(rows, trajectories, plan, self.layout, images) for rows in step] for step in plan.steps]
+
+        def collated(k: int) -> Iterator[MicroBatch]:
+            """Make the tensors of a step's micro-batches one by one, because those of all would fill a device's memory."""
+            return (collate(rows, trajectories, plan, self.layout, images) for rows in plan.steps[k])
+
         metric_sums = MetricSums(self.device)
-        old = self._old_values(batches, trajectories, metric_sums, version)
+        old = self._old_values(collated, plan, trajectories, metric_sums, version)
         norms: list[float] = []
         admitted: dict[int, Logprobs] = {}
-        for k, step in enumerate(batches):
+        for k in range(len(plan.steps)):
             for group in self.engine.optimizer.param_groups:
                 group["lr"] = group["lr_scale"] * learning_rate(self.cfg.learner, done + k)
             size = StepSize(plan.tokens[k], plan.counts[k], self.cfg.rollout.max_tokens)
-            marks = self._mark(step, done + k)
-            for j, batch in enumerate(step):
+            marks = self._mark(plan, k, trajectories, done + k)
+            batches = collated(k)
+            batch = next(batches)
+            for j, rows in enumerate(plan.steps[k]):
+                last = j == len(plan.steps[k]) - 1
                 with metric_sums.clock("forward_s"):
                     scores = self._forward(batch, metric_sums, version if old is None else None)
                     before = self._old(batch, scores) if old is None else old[k][j]
                     loss = self._loss(batch, scores, before, marks[j], size, metric_sums)
-                    admitted |= _admitted(plan, plan.steps[k][j], batch, before.logprobs_N)
-                self._backward(loss, j == len(step) - 1, done + k, norms, metric_sums)
-        metrics = metric_sums.over_ranks().metrics(len(batches))
+                    admitted |= _admitted(plan, rows, batch, before.logprobs_N)
+                with metric_sums.clock("backward_s"):
+                    self._backward(loss, last)
+                    batch = next(batches, batch)  # made while the device computes
+                with metric_sums.clock("optimizer_s"):
+                    self._step(last, done + k, norms)
+        metrics = metric_sums.over_ranks().metrics(len(plan.steps))
         metrics["policy/grad_norm"] = math.fsum(norms) / len(norms)
-        metrics["policy/lr"] = learning_rate(self.cfg.learner, done + len(batches) - 1)
-        metrics["learner/micro_batches"] = float(sum(map(len, batches)))
-        metrics["learner/optimizer_steps"] = float(len(batches))
+        metrics["policy/lr"] = learning_rate(self.cfg.learner, done + len(plan.steps) - 1)
+        metrics["learner/micro_batches"] = float(sum(map(len, plan.steps)))
+        metrics["learner/optimizer_steps"] = float(len(plan.steps))
         return metrics, admitted
 
     def _forward(self, batch: MicroBatch, metric_sums: MetricSums, version: int | None) -> TokenScores:
@@ -125,37 +136,43 @@ class PolicyUpdate:
         return OldPolicy(logprobs_N, weights_N)
 
     def _old_values(
-        self, batches: list[list[MicroBatch]], trajectories: list[Trajectory], metric_sums: MetricSums, version: int | None
+        self,
+        collated: Callable[[int], Iterator[MicroBatch]],
+        plan: UpdatePlan,
+        trajectories: list[Trajectory],
+        metric_sums: MetricSums,
+        version: int | None,
     ) -> list[list[OldPolicy]] | None:
         """Return the old policy's values for all micro-batches, before the first step changes the weights.
 
         None with a single optimizer step, whose forward pass gives the same values at no cost.
         """
-        if len(batches) == 1:
+        if len(plan.steps) == 1:
             return None
         missing = torch.tensor(any(trajectory.old_logprobs is None for trajectory in trajectories), dtype=torch.int32, device=self.device)
         dist.all_reduce(missing, op=dist.ReduceOp.MAX)  # either all ranks run the forward pass, or none
         if not missing:
-            return [[self._old(batch, None) for batch in step] for step in batches]
+            return [[self._old(batch, None) for batch in collated(k)] for k in range(len(plan.steps))]
         with torch.no_grad(), metric_sums.clock("forward_s"):
-            return [[self._old(batch, self._forward(batch, metric_sums, version)) for batch in step] for step in batches]
+            return [[self._old(batch, self._forward(batch, metric_sums, version)) for batch in collated(k)] for k in range(len(plan.steps))]
 
-    def _mark(self, step: list[MicroBatch], number: int) -> list[Tensor | None]:
-        """Return the tokens that Clip-Cov or KL-Cov restrains, chosen over the whole optimizer step and equal on all ranks.
+    def _mark(self, plan: UpdatePlan, k: int, trajectories: list[Trajectory], number: int) -> list[Tensor | None]:
+        """Return the tokens of step k that Clip-Cov or KL-Cov restrains, chosen over the whole optimizer step and equal on all ranks.
 
         The choice uses the engine's log-probabilities, which exist before the forward pass. With those of the current policy it would
         depend on how the batch is split.
         """
         if self.cfg.loss.policy not in MARKING:
-            return [None] * len(step)
-        mine_N = torch.stack([torch.cat([b.behaviour_N for b in step]), torch.cat([b.advantages_N for b in step])], 1).cpu()
+            return [None] * len(plan.steps[k])
+        values = [behaviour_and_advantages(rows, trajectories, plan) for rows in plan.steps[k]]
+        mine_N = torch.from_numpy(np.stack([np.concatenate(column) for column in zip(*values, strict=True)], 1))
         parts: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(parts, mine_N)
         logprobs_M, advantages_M = torch.cat(parts).unbind(1)
         generator = torch.Generator().manual_seed(self.cfg.run.seed + number)
         marked_M = mark(token_covariance(logprobs_M, advantages_M), self.cfg.loss, generator)
         begin = sum(map(len, parts[: dist.get_rank()]))
-        counts = [len(batch.behaviour_N) for batch in step]
+        counts = [len(behaviour_N) for behaviour_N, _ in values]
         return list(marked_M[begin : begin + len(mine_N)].to(self.device).split(counts))
 
     def _loss(
@@ -188,20 +205,20 @@ class PolicyUpdate:
         metric_sums.add(rows=len(rows.counts), response_tokens=len(rows.row_N), tokens=rows.tokens, padded_tokens=rows.ids_BL.numel())
         return loss
 
-    def _backward(self, loss: Tensor, last: bool, number: int, norms: list[float], metric_sums: MetricSums) -> None:
-        """Run the backward pass, and the optimizer step after the last micro-batch."""
-        with metric_sums.clock("backward_s"):
-            # Before the backward pass, because ZeRO treats gradients as complete only in the last one.
-            self.engine.set_gradient_accumulation_boundary(last)
-            # DeepSpeed averages over ranks, but these are shares of one mean and must be summed.
-            self.engine.backward(loss * dist.get_world_size())
-        with metric_sums.clock("optimizer_s"):
-            if last and self.cfg.learner.zero_stage == 0:  # where DeepSpeed clips but does not report the norm
-                gradients = [parameter.grad for parameter in self.engine.parameters() if parameter.grad is not None]
-                norms.append(_finite(torch.nn.utils.get_total_norm(gradients), number))
-            self.engine.step()
-            if last and self.cfg.learner.zero_stage > 0:
-                norms.append(_finite(self.engine.get_global_grad_norm(), number))
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        # Before the backward pass, because ZeRO treats gradients as complete only in the last one.
+        self.engine.set_gradient_accumulation_boundary(last)
+        # DeepSpeed averages over ranks, but these are shares of one mean and must be summed.
+        self.engine.backward(loss * dist.get_world_size())
+
+    def _step(self, last: bool, number: int, norms: list[float]) -> None:
+        """Run the optimizer step after the last micro-batch."""
+        if last and self.cfg.learner.zero_stage == 0:  # where DeepSpeed clips but does not report the norm
+            gradients = [parameter.grad for parameter in self.engine.parameters() if parameter.grad is not None]
+            norms.append(_finite(torch.nn.utils.get_total_norm(gradients), number))
+        self.engine.step()
+        if last and self.cfg.learner.zero_stage > 0:
+            norms.append(_finite(self.engine.get_global_grad_norm(), number))
 
 
 def learning_rate(settings: LearnerConfig, done: int) -> float:

@@ -19,6 +19,40 @@ def vision_tower(hf: Any) -> nn.Module | None:
     return None if tower in (hf, hf.base_model) else tower
 
 
+VARLEN = "uec_flash_varlen"
+"""The name of `_varlen` in transformers, which passes the lengths of all images at once to attention whose name contains "flash"."""
+
+
+def use_varlen(hf: Any) -> None:
+    """Compute the attention of a Qwen-VL tower by torch's FlashAttention: one call a layer, instead of one for each window and image.
+
+    Other models, and towers with a head dimension that FlashAttention does not take, keep SDPA.
+    """
+    from transformers import AttentionInterface
+
+    tower = vision_tower(hf)
+    if tower is None or not hasattr(hf.base_model, "get_rope_index"):
+        return
+    config: Any = tower.config
+    width = getattr(config, "embed_dim", None) or config.hidden_size  # Qwen2-VL's hidden_size is the text model's
+    if width // config.num_heads % 8 == 0:
+        AttentionInterface.register(VARLEN, _varlen)
+        config._attn_implementation = VARLEN
+
+
+def _varlen(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, cu_seq_lens_q: Tensor, max_length_q: Any,
+    scaling: float | None = None, **kwargs: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Implement transformers' attention interface for query, key and value [1, H, L, D] of a tower. Returns [1, L, H, D]."""
+    from torch.nn.attention import varlen
+
+    query_LHD, key_LHD, value_LHD = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    offsets, longest = cu_seq_lens_q.to(torch.int32), int(max_length_q)
+    attended: Any = varlen.varlen_attn(query_LHD, key_LHD, value_LHD, offsets, offsets, longest, longest, scale=scaling)
+    return attended[None], None
+
+
 class Vision:
     """The vision side of a transformers model `hf`.
 

@@ -1,4 +1,4 @@
-"""The choices that depend on the hardware: device, dtype, collectives, weight transport, engine.
+"""The choices that depend on the hardware: device, dtype, collectives, weight transport, engine, attention of packed rows.
 
 No other code asks whether CUDA is available. The answer is for the calling process: on a cluster whose head node has no GPU, driver and
 actors may differ, so each actor calls `detect`.
@@ -31,10 +31,11 @@ class Platform:
     collectives: str  # backend of torch.distributed: gloo or nccl
     weights: str  # weight transport: shm, nccl or ipc
     engine: str  # in_actor, async, or the path of a user's engine
+    attention: str = "blocks"  # of the learner's packed rows: varlen or blocks
 
 
 def detect(cfg: Config, device: str | None = None) -> Platform:
-    """Resolve `model.dtype`, `weights.backend` and `rollout.backend` for this process's device.
+    """Resolve `model.dtype`, `weights.backend`, `rollout.backend` and `learner.attention` for this process's device.
 
     `device` overrides the detection: a driver decides for a cluster whose devices it does not have.
     Raises BadInput if the device or the learner does not support the config.
@@ -59,6 +60,8 @@ def detect(cfg: Config, device: str | None = None) -> Platform:
             "learner.zero_stage=0 keeps no float32 copy of the weights, and steps of this size are lost in bfloat16; "
             "set learner.zero_stage to 1, 2 or 3, or model.dtype=float32"
         )
+    if cfg.learner.liger and not cuda:
+        raise BadInput("learner.liger=true needs CUDA devices, and there are none; set learner.liger=false")
     engine = cfg.rollout.backend
     if engine == "auto":
         engine = "async" if cuda else "in_actor"
@@ -68,7 +71,26 @@ def detect(cfg: Config, device: str | None = None) -> Platform:
         collectives="nccl" if cuda else "gloo",
         weights=weights,
         engine=engine,
+        attention=_attention(cfg, cuda, dtype),
     )
+
+
+def _attention(cfg: Config, cuda: bool, dtype: str) -> str:
+    """Return the attention of packed rows. FlashAttention computes in half precision on CUDA only."""
+    attention = cfg.learner.attention
+    if attention == "varlen" and not (cuda and dtype == "bfloat16"):
+        raise BadInput(
+            f"learner.attention=varlen needs CUDA devices and model.dtype=bfloat16, found {'CUDA' if cuda else 'CPU'} and "
+            f"model.dtype={dtype}; set learner.attention=auto"
+        )
+    return ("varlen" if cuda and dtype == "bfloat16" else "blocks") if attention == "auto" else attention
+
+
+def has_flash_attention() -> bool:
+    """Return whether this process's GPU runs torch's FlashAttention, which requires compute capability 8.0."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
 
 
 def gpu_count() -> int:

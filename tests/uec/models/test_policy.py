@@ -20,8 +20,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from tests.support.varlen import reference_varlen_attn
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
+from uec.models.attention import VarlenPieces
 from uec.models.microbatch import collate
 from uec.models.policy import Policy, load_model, sequence_logprobs, verify, without_dropout
 from uec.models.pretrained import full_attention
@@ -30,12 +32,19 @@ from uec.types import Continuation, Kind, Trajectory, UpdatePlan
 
 LAYOUT = Layout(torch.device("cpu"), packed=False)
 PACKED = Layout(torch.device("cpu"), packed=True)
+VARLEN = Layout(torch.device("cpu"), packed=True, pieces=VarlenPieces)
 VOCAB = 37
 SIZES = {
     "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     "initializer_range": 0.3,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def varlen_on_cpu(monkeypatch):
+    """Compute torch's variable-length attention, which runs on GPUs only, by its definition."""
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", reference_varlen_attn)
 
 
 def qwen2(**changes) -> Qwen2ForCausalLM:
@@ -147,7 +156,8 @@ def test_architectures_have_the_logprobs_of_their_forward_pass(hf):
     model = hf()
     without_dropout(model)
     policy = Policy(model, 256, VOCAB)
-    assert verify(policy, policy, PACKED if full_attention(model.config) else LAYOUT) is None  # raises where they differ
+    for layout in (PACKED, VARLEN) if full_attention(model.config) else (LAYOUT,):
+        assert verify(policy, policy, layout) is None  # raises where they differ
 
 
 def test_a_model_that_transforms_its_logits_in_an_unknown_way_is_refused():
@@ -211,7 +221,7 @@ def test_rows_are_padded_on_the_right_and_point_at_their_response_tokens():
     rows = laid_out([(np.array([5, 6]), np.array([8])), (np.array([7]), np.array([9, 10, 11]))])
     assert rows.ids_BL.tolist() == [[5, 6, 8, 0], [7, 9, 10, 11]]
     assert (rows.row_N.tolist(), rows.from_N.tolist(), rows.col_N.tolist()) == ([0, 1, 1, 1], [1, 0, 1, 2], [2, 1, 2, 3])
-    assert rows.blocks is None and rows.positions is None
+    assert rows.pieces is None and rows.positions is None
     assert rows.targets_N().tolist() == [8, 9, 10, 11]
     assert (rows.counts, rows.tokens) == ([1, 3], 7)
 
@@ -242,7 +252,7 @@ def test_a_micro_batch_spreads_each_rows_values_over_its_tokens():
     assert batch.stored_N is None
 
 
-@pytest.mark.parametrize("layout", [LAYOUT, PACKED], ids=["padded", "packed"])
+@pytest.mark.parametrize("layout", [LAYOUT, PACKED, VARLEN], ids=["padded", "blocks", "varlen"])
 def test_observations_are_read_but_get_no_log_probability_and_no_loss(layout: Layout):
     policy = Policy(qwen2(), 256, VOCAB)
     mask = np.array([True, True, False, False, True])
@@ -317,14 +327,14 @@ def test_a_packed_row_holds_each_prompt_once_and_its_responses_begin_where_it_en
 def seen(rows: Rows) -> list[list[int]]:
     """Return the columns to which each token of a packed row attends, by its blocks."""
     found: dict[int, list[int]] = {}
-    for block in rows.blocks.blocks:
+    for block in rows.pieces.blocks:
         T = block.query_ST.shape[1]
         for s, queries in enumerate(block.query_ST.tolist()):
             for t in range(T):
                 keys = block.key_SK[s].tolist()
                 looks = [j <= t for j in range(T)] if block.mask_S1TK is None else block.mask_S1TK[s, 0, t].tolist()
                 found[len(found)] = [queries[t], *(key for key, look in zip(keys, looks, strict=True) if look)]
-    chosen = [found[place] for place in rows.blocks.place_N.tolist()]
+    chosen = [found[place] for place in rows.pieces.place_N.tolist()]
     assert [token[0] for token in chosen] == list(range(rows.tokens))  # each query has its place in the output
     return [sorted(token[1:]) for token in chosen]
 
@@ -345,26 +355,41 @@ def test_a_prompt_attends_to_itself_and_a_response_to_its_prompt_and_itself():
             expected += [[*range(first, first + prompt), *range(begin, begin + i + 1)] for i in range(response)]
     rows = PACKED.rows([group(i, prompt, *responses) for i, (prompt, responses) in enumerate(sizes)], {})
     assert seen(rows) == expected
-    causal = sorted(tuple(block.query_ST.shape) for block in rows.blocks.blocks if block.mask_S1TK is None)
+    causal = sorted(tuple(block.query_ST.shape) for block in rows.pieces.blocks if block.mask_S1TK is None)
     assert causal == [(1, 20), (1, 40), (1, 87), (2, 96), (4, 11)]  # 11 + 76, 4 + 90 and 4 + 92: longer by more than 64
 
 
 SHORT, JOINED = [(6, 4, 5), (3, 1, 7), (9, 8, 3), (2, 2, 9)], [(6, 4, 150), (3, 5, 110), (40, 2, 130)]
 
 
+ARCHITECTURES = {
+    "qwen2": qwen2,
+    "granite": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, attention_multiplier=0.3)),  # another scale than 1 / sqrt(head_dim)
+    "cohere": lambda: CohereForCausalLM(CohereConfig(**SIZES, use_qk_norm=True)),
+    "one-key-head": lambda: qwen2(num_key_value_heads=1),
+}
+
+
+def in_float64(make) -> Policy:  # norms stay in float32
+    torch.manual_seed(0)
+    return Policy(make().double(), 256, VOCAB)
+
+
+@pytest.mark.parametrize("layout", (PACKED, VARLEN), ids=("blocks", "varlen"))
 @pytest.mark.parametrize("groups", (SHORT, JOINED), ids=("short", "joined"))
-def test_responses_that_share_a_row_have_the_logprobs_and_gradients_of_separate_rows(groups: list[tuple[int, int, int]]):
+@pytest.mark.parametrize("make", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_responses_that_share_a_row_have_the_logprobs_and_gradients_of_separate_rows(make, groups, layout):
     rows = shared(groups)
     flat = [one for row in rows for one in row]
-    together, apart = Policy(qwen2(), 256, VOCAB), Policy(qwen2(), 256, VOCAB)
-    ours_N = together(PACKED.rows(rows, {})).logprobs_N
+    together, apart = in_float64(make), in_float64(make)
+    ours_N = together(layout.rows(rows, {})).logprobs_N
     theirs_N = apart(LAYOUT.rows([[one] for one in flat], {})).logprobs_N
-    torch.testing.assert_close(ours_N, theirs_N, atol=1e-5, rtol=0)
-    weights_N = torch.linspace(-1, 1, len(ours_N))
+    torch.testing.assert_close(ours_N, theirs_N, atol=1e-6, rtol=0)
+    weights_N = torch.linspace(-1, 1, len(ours_N), dtype=torch.float64)
     (ours_N * weights_N).sum().backward()
     (theirs_N * weights_N).sum().backward()
     for mine, other in zip(together.parameters(), apart.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, other.grad, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(mine.grad, other.grad, atol=5e-6, rtol=1e-4)
 
 
 def test_banned_tokens_get_no_probability_and_entropy_stays_finite():
@@ -377,14 +402,14 @@ def test_banned_tokens_get_no_probability_and_entropy_stays_finite():
     np.testing.assert_allclose(entropies, math.log(VOCAB - 3), rtol=1e-6)
 
 
-def test_sliding_windows_are_not_packed_and_a_model_that_ignores_blocks_is_refused():
+def test_sliding_windows_are_not_packed_and_a_model_that_ignores_pieces_is_refused():
     assert not full_attention(Gemma2Config(**SIZES, head_dim=8))
     assert full_attention(Qwen2Config(**SIZES))
 
     class Heedless(Qwen2ForCausalLM):
         @property
         def base_model(self):
-            return lambda blocks=None, **inputs: self.model(**inputs)
+            return lambda pieces=None, **inputs: self.model(**inputs)
 
     torch.manual_seed(0)
     policy = Policy(Heedless(Qwen2Config(**SIZES)), 256, VOCAB)

@@ -12,13 +12,14 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.support import tiny_vlm
 from tests.support.image_prompts import SIZES, Family, tower_names
+from tests.support.varlen import reference_varlen_attn
 from uec.config.schema import LearnerConfig, ModelConfig
 from uec.errors import BadInput, RunFailed
 from uec.models.deepspeed_engine import parameter_groups
 from uec.models.policy import Policy, sequence_logprobs, verify
 from uec.models.policy_model import make_policy_model
 from uec.models.rows import Layout, Rows
-from uec.models.vision import Vision, vision_tower
+from uec.models.vision import Vision, use_varlen, vision_tower
 from uec.types import Continuation, ImageFeatures
 
 
@@ -61,6 +62,28 @@ def same(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | None]) -> No
         if gradient is not None and expected is not None:
             atol = 2e-5 + 1e-4 * float(expected.abs().max())
             torch.testing.assert_close(gradient, expected, atol=atol, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_qwen_tower_on_varlen_attention_gives_the_same_numbers_in_one_call_a_layer(qwen: Family, monkeypatch) -> None:
+    calls = []
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda *a, **k: calls.append(a) or reference_varlen_attn(*a, **k))
+    policy, layout = qwen.policy()
+    use_varlen(policy.hf)
+    rows = layout.rows(qwen.rows, qwen.images)
+    weighted(policy(rows).logprobs_N).backward()
+    assert len(calls) == 2  # layers; the images of all prompts together
+    hf = qwen.plain_model()
+    weighted(torch.cat(qwen.plain(hf))).backward()
+    same(grads(policy.hf), grads(hf))
+
+
+def test_other_towers_and_text_models_keep_their_attention(families) -> None:
+    for name in ("internvl", "idefics3"):
+        policy, _ = families(name).policy()
+        before = vision_tower(policy.hf).config._attn_implementation
+        use_varlen(policy.hf)
+        assert vision_tower(policy.hf).config._attn_implementation == before == "sdpa"
+    use_varlen(Qwen2ForCausalLM(Qwen2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=8)))
 
 
 # --- log-probabilities and gradients

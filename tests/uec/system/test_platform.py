@@ -20,7 +20,7 @@ def test_a_cpu_uses_float32_gloo_shared_memory_and_an_engine_in_the_actor():
 
 
 def test_a_gpu_uses_bfloat16_nccl_and_asyncllm():
-    assert detect(Config(), "cuda") == Platform("cuda", "bfloat16", "nccl", "nccl", "async")
+    assert detect(Config(), "cuda") == Platform("cuda", "bfloat16", "nccl", "nccl", "async", "varlen")
     assert detect(config(cluster__placement="colocated"), "cuda").weights == "ipc"
 
 
