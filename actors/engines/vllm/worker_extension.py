@@ -1,9 +1,11 @@
 """Methods that vLLM's `worker_extension_cls` option adds to its workers."""
 
 import base64
+import json
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from uec.models.policy import BANNED
@@ -32,17 +34,31 @@ class WorkerExtension:
                 head.register_forward_hook(partial(_rule_out, never))
 
     def random_state(self) -> str:
-        """Return the state of the generator that samples, as base64 text (JSON-able)."""
+        """Return the state of the generators that sample, as JSON text.
+
+        vLLM's runner V2 draws a seed for each request from numpy's global generator (vllm/v1/worker/gpu/sample/states.py:57), the older
+        runner samples with torch's.
+        """
         state = torch.get_rng_state() if self.device.type == "cpu" else torch.cuda.get_rng_state(self.device)
-        return base64.b64encode(state.numpy().tobytes()).decode()
+        kind, keys, *rest = np.random.get_state(legacy=True)
+        drawn = [kind, base64.b64encode(keys.tobytes()).decode(), *rest]
+        return json.dumps({"torch": base64.b64encode(state.numpy().tobytes()).decode(), "numpy": drawn})
 
     def load_random_state(self, states: list[str]) -> None:
-        """Restore what `random_state` returned; `states` holds every worker's."""
-        state = torch.frombuffer(bytearray(base64.b64decode(states[self.rank])), dtype=torch.uint8)
+        """Restore what `random_state` returned; `states` holds every worker's.
+
+        A state without numpy's part is that of an earlier version of this code, torch's generator in base64: numpy's stays as it is.
+        """
+        text = states[self.rank]
+        found = json.loads(text) if text.startswith("{") else {"torch": text}
+        state = torch.frombuffer(bytearray(base64.b64decode(found["torch"])), dtype=torch.uint8)
         if self.device.type == "cpu":
             torch.set_rng_state(state)
         else:
             torch.cuda.set_rng_state(state, self.device)
+        if "numpy" in found:
+            kind, keys, *rest = found["numpy"]
+            np.random.set_state((kind, np.frombuffer(base64.b64decode(keys), np.uint32), *rest))
 
 
 def _rule_out(never: list[int], _module: Any, _arguments: Any, logits_NV: torch.Tensor | None) -> torch.Tensor | None:
