@@ -31,7 +31,7 @@ class WorkerExtension:
         for head in heads:
             head.org_vocab_size = min(head.org_vocab_size, size)
             if never:
-                head.register_forward_hook(partial(_rule_out, never))
+                head.register_forward_hook(partial(_rule_out, torch.tensor(never, device=self.device)))
 
     def random_state(self) -> str:
         """Return the state of the generators that sample, as JSON text.
@@ -61,8 +61,11 @@ class WorkerExtension:
             np.random.set_state((kind, np.frombuffer(base64.b64decode(keys), np.uint32), *rest))
 
 
-def _rule_out(never: list[int], _module: Any, _arguments: Any, logits_NV: torch.Tensor | None) -> torch.Tensor | None:
-    """Give these tokens no probability, as a forward hook. Logits are None on tensor-parallel ranks that sample nothing."""
+def _rule_out(never: torch.Tensor, _module: Any, _arguments: Any, logits_NV: torch.Tensor | None) -> torch.Tensor | None:
+    """Give these tokens no probability, as a forward hook. Logits are None on tensor-parallel ranks that sample nothing.
+
+    `never` is on the device of the logits: a list would be copied there in each decoding step, which waits for the device.
+    """
     if logits_NV is not None:
-        logits_NV[:, never] = max(BANNED, torch.finfo(logits_NV.dtype).min)
+        logits_NV.index_fill_(1, never, max(BANNED, torch.finfo(logits_NV.dtype).min))
     return logits_NV

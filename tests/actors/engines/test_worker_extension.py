@@ -1,12 +1,16 @@
-"""The methods that vLLM's workers get, without a worker."""
+"""The methods that vLLM's workers get, without a worker: random states and the tokens that are ruled out."""
 
 import json
+import sys
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from actors.engines.vllm.worker_extension import WorkerExtension
+from actors.engines.vllm.worker_extension import WorkerExtension, _rule_out
 
 
 @pytest.fixture
@@ -59,3 +63,39 @@ def test_a_state_of_an_older_checkpoint_restores_torchs_generator_and_leaves_num
     kept = np.random.get_state()[1].tolist()
     worker.load_random_state([old])
     assert np.random.get_state()[1].tolist() == kept and draws()[1] == first[1]
+
+
+class Recorded(TorchDispatchMode):
+    """Records the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function._schema.name)
+        return function(*args, **(kwargs or {}))
+
+
+def test_ruling_out_tokens_is_one_operator_that_copies_nothing_to_the_device():
+    logits_NV = torch.zeros(3, 6)
+    never = torch.tensor([1, 4])
+    with Recorded() as recorded:
+        _rule_out(never, None, None, logits_NV)
+    assert recorded.names == ["aten::index_fill_"]
+    assert (logits_NV[:, never] < -1e4).all() and (logits_NV[:, [0, 2, 3, 5]] == 0).all()
+    assert _rule_out(never, None, None, None) is None
+
+
+def test_the_index_of_ruled_out_tokens_is_on_the_workers_device(worker, monkeypatch):
+    class LogitsProcessor(torch.nn.Module):
+        org_vocab_size = 9
+
+    name = "vllm.model_executor.layers.logits_processor"
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(LogitsProcessor=LogitsProcessor))
+    head = LogitsProcessor()
+    worker.device = torch.device("meta")  # stands in for a GPU
+    worker.model_runner = SimpleNamespace(get_model=lambda: torch.nn.ModuleList([head]))
+    worker.limit_vocabulary(6, [2, 5])
+    (hook,) = head._forward_hooks.values()
+    assert isinstance(hook, partial) and hook.args[0].device.type == "meta" and head.org_vocab_size == 6
