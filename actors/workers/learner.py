@@ -131,11 +131,22 @@ class LearnerActor:
         images = {found.prompt: found for found in features}
         return sequence_logprobs(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
 
-    def publish(self, version: int) -> WeightUpdate | None:
-        """Publish the weights under this version. Rank 0 returns the weight update for the engines."""
-        update = self.publisher.publish(version, self.policy_model.exported())
+    def publish(self, version: int, scale: float = 1.0) -> WeightUpdate | None:
+        """Publish the weights under this version. Rank 0 returns the weight update for the engines.
+
+        `scale`: another factor than 1 changes what is published, and leaves the policy as it is.
+        """
+        exported = self.policy_model.exported()
+        update = self.publisher.publish(version, exported if scale == 1 else ((name, tensor.detach() * scale) for name, tensor in exported))
         self.version = self._shared = version
         return update
+
+    def digest(self) -> str:
+        """Return a digest of the weights that `publish` publishes, equal on all ranks."""
+        from uec.models.digest import digest
+
+        self.publisher.wait()
+        return digest(self.policy_model.exported())
 
     def close(self) -> None:
         """Free the resources that the weight sync holds outside this process."""

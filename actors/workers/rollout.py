@@ -135,6 +135,12 @@ class RolloutActor:
             self._refuse_if_broken()
             return await self._engine.logprobs(continuations, {found.prompt: found for found in features})
 
+    async def checksum(self) -> str:
+        """Return a digest of the weights that the engine holds; "" if it cannot read all of them."""
+        async with self._lock.read():
+            self._refuse_if_broken()
+            return await self._engine.checksum()
+
     async def state(self) -> list[str]:
         """Return the engine's random state, JSON-able."""
         return await self._engine.state()

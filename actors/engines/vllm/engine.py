@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from actors.engines.vllm.async_llm import AsyncCore
 from actors.engines.vllm.in_process import InProcessCore
@@ -107,6 +108,11 @@ class VllmEngine:
     async def load_weights(self, update: WeightUpdate) -> None:
         await self._receiver.load(update)
         await self._core.renew(update.version)
+
+    async def checksum(self) -> str:
+        """As in the contract, over all workers; "" on CPU where vLLM keeps a matrix in a packed form only."""
+        digests = await self._core.workers("weight_checksum")
+        return xxhash.xxh3_128_hexdigest(" ".join(digests)) if all(digests) else ""
 
     async def pause(self) -> None:
         await self._core.pause()

@@ -1,6 +1,7 @@
 """Methods that vLLM's `worker_extension_cls` option adds to its workers."""
 
 import base64
+import hashlib
 import json
 from functools import partial
 from typing import Any
@@ -32,6 +33,16 @@ class WorkerExtension:
             head.org_vocab_size = min(head.org_vocab_size, size)
             if never:
                 head.register_forward_hook(partial(_rule_out, torch.tensor(never, device=self.device)))
+
+    def weight_checksum(self) -> str:
+        """Return a digest of this worker's weights; "" if vLLM does not hold all of them as parameters.
+
+        vLLM's kernels on CPU compute with a packed copy of a matrix, and vLLM drops the matrix itself where the kernel allows it.
+        """
+        if any(parameter.numel() == 0 for parameter in self.model_runner.get_model().parameters()):
+            return ""
+        digests: dict[str, str] = self.compute_weight_checksums()  # type: ignore[attr-defined]  # of Worker
+        return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
 
     def random_state(self) -> str:
         """Return the state of the generators that sample, as JSON text.

@@ -99,3 +99,20 @@ def test_the_index_of_ruled_out_tokens_is_on_the_workers_device(worker, monkeypa
     worker.limit_vocabulary(6, [2, 5])
     (hook,) = head._forward_hooks.values()
     assert isinstance(hook, partial) and hook.args[0].device.type == "meta" and head.org_vocab_size == 6
+
+
+class Held(WorkerExtension):
+    """A worker with these parameters, and vLLM's digests of them."""
+
+    def __init__(self, **parameters: torch.Tensor) -> None:
+        model = torch.nn.ParameterDict(parameters)
+        self.model_runner = SimpleNamespace(get_model=lambda: model)
+
+    def compute_weight_checksums(self) -> dict[str, str]:
+        return {f"tp0:{name}": str(tensor.tolist()) for name, tensor in self.model_runner.get_model().items()}
+
+
+def test_a_workers_checksum_covers_all_parameters_and_is_none_where_vllm_dropped_one():
+    one, same, other = (Held(a=torch.ones(2), b=torch.tensor([value])).weight_checksum() for value in (1.0, 1.0, 2.0))
+    assert one == same != other
+    assert Held(a=torch.ones(2), b=torch.empty(0)).weight_checksum() == ""
