@@ -1,6 +1,10 @@
 """Weight sync: learners publish weights, engines load them, and a probe (weight_probe.py) verifies the result. The Controller orders it.
 
 The version rises by one at each update.
+
+Under nccl and ipc the learners send an update once, to all engines together. An engine that was replaced therefore gets its weights by
+another update of all engines, for which engines and learners meet anew. If one dies within an update, the others may wait for it
+without end: they are replaced, too.
 """
 
 import asyncio
@@ -15,6 +19,8 @@ from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.types import Prompt, WeightUpdate
+
+GRACE_S = 10.0  # for the other engines, after one failed within an update
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class WeightSync:
         self._updates = 0
         self._lock = asyncio.Lock()
         self._repeated = -1  # version
+        supervisor.bring_weights = self._bring
 
     async def start(self) -> None:
         """Give every engine the learners' weights as the current version, so that both start from the same weights.
@@ -55,8 +62,7 @@ class WeightSync:
     async def sync(self) -> SyncResult:
         """Bring the learners' new weights to every engine as the next version; probe after the first and every `weights.verify_every`."""
         begin = time.perf_counter()
-        self.version += 1
-        update = await self._publish()
+        update = await self._publish(step=1)
         seconds = time.perf_counter() - begin
         self._updates += 1
         due = self._updates == 1 or self.version % self.cfg.weights.verify_every == 0
@@ -75,20 +81,43 @@ class WeightSync:
         async with self._lock:
             update = self.supervisor.update
             if update is not None and self._repeated != update.version:
+                if update.is_kept:
+                    await asyncio.gather(*(self._give(engine, update) for engine in self.supervisor.engines))
+                else:
+                    update = await self._send(again=True)
                 self._repeated = update.version
-                await asyncio.gather(*(self._give(engine, update) for engine in self.supervisor.engines))
 
-    async def _publish(self, scale: float = 1.0) -> WeightUpdate:
-        timeout_s = self.cfg.weights.timeout_s
-        supervisor = self.supervisor
+    async def _bring(self) -> None:
+        """Give replaced engines their weights, if nobody did so meanwhile."""
         async with self._lock:
-            changed = () if scale == 1 else (scale,)
-            calls = (supervisor.call(rank, "publish", self.version, *changed, timeout_s=timeout_s) for rank in supervisor.learners)
-            published = await asyncio.gather(*calls)
-            update = next(found for found in published if found is not None)
+            if self.supervisor.weightless:
+                await self._send(again=True)
+
+    async def _publish(self, scale: float = 1.0, step: int = 0) -> WeightUpdate:
+        async with self._lock:
+            self.version += step
+            return await self._send(scale)
+
+    async def _send(self, scale: float = 1.0, again: bool = False) -> WeightUpdate:
+        """Have the learners publish and every engine load the update; repeat it with those that replace engines which fail meanwhile."""
+        supervisor, timeout_s = self.supervisor, self.cfg.weights.timeout_s
+        while True:
+            if supervisor.update is not None and not supervisor.update.is_kept:
+                await asyncio.gather(*(self._replace_if_dead(engine) for engine in supervisor.engines))
+            regroup = bool(supervisor.weightless)
+            options = (scale, regroup, again) if regroup or again or scale != 1 else ()
+            calls = (supervisor.call(rank, "publish", self.version, *options, timeout_s=timeout_s) for rank in supervisor.learners)
+            update = next(found for found in await asyncio.gather(*calls) if found is not None)
             supervisor.update = update
-            await asyncio.gather(*(self._give(engine, update) for engine in supervisor.engines))
-        return update
+            self.version = update.version
+            if update.is_kept:
+                await asyncio.gather(*(self._give(engine, update) for engine in supervisor.engines))
+                return update
+            supervisor.weightless.clear()
+            await self._give_together(update)
+            if not supervisor.weightless:
+                return update
+            supervisor.tracker.event(f"weight version {update.version} is sent again: engines and learners meet anew")
 
     async def _give(self, engine: ActorSlot, update: WeightUpdate) -> None:
         """Have an engine load an update. One that fails meanwhile is replaced, and the new one starts from this update."""
@@ -96,12 +125,47 @@ class WeightSync:
         try:
             await asyncio.wait_for(awaited(handle.update_weights.remote(update)), self.cfg.weights.timeout_s)
         except TimeoutError as error:
-            raise RunFailed(
-                f"{engine.name} did not take weight version {update.version} within "
-                f"weights.timeout_s={self.cfg.weights.timeout_s:g} s; see {self.supervisor.logs / engine.name}.log, or raise the timeout"
-            ) from error
+            raise self._late(engine, update.version) from error
         except ray.exceptions.RayError as error:
             await self.supervisor.revive(engine, handle, error)
+
+    async def _give_together(self, update: WeightUpdate) -> None:
+        """Have all engines load an update that is sent once. Where one fails, replace it and those that wait for it."""
+        engines: dict[asyncio.Future[Any], tuple[ActorSlot, Any]] = {}
+        for engine in self.supervisor.engines:
+            handle: Any = engine.handle
+            engines[asyncio.ensure_future(awaited(handle.update_weights.remote(update)))] = engine, handle
+        done, pending = await asyncio.wait(engines, timeout=self.cfg.weights.timeout_s, return_when=asyncio.FIRST_EXCEPTION)
+        if pending and all(task.exception() is None for task in done):
+            raise self._late(engines[min(pending, key=lambda task: engines[task][0].name)][0], update.version)
+        if pending:
+            await asyncio.wait(pending, timeout=GRACE_S)
+        lost = []
+        for task, (engine, handle) in engines.items():
+            error = task.exception() if task.done() else RunFailed("it waited within a weight update for an engine that failed")
+            if error is not None and not isinstance(error, (ray.exceptions.RayError, RunFailed)):
+                raise error
+            if error is not None:
+                task.cancel()
+                lost.append(self.supervisor.replace(engine, handle, error))
+        await asyncio.gather(*lost)
+
+    async def _replace_if_dead(self, engine: ActorSlot) -> None:
+        """Replace an engine that died unnoticed, for which the others would wait."""
+        async with engine.lock:  # another call may be replacing it
+            handle: Any = engine.handle
+        try:
+            await asyncio.wait_for(awaited(handle.ready.remote()), self.cfg.weights.timeout_s)
+        except TimeoutError as error:
+            raise self._late(engine, self.version) from error
+        except ray.exceptions.RayError as error:
+            await self.supervisor.replace(engine, handle, error)
+
+    def _late(self, engine: ActorSlot, version: int) -> RunFailed:
+        return RunFailed(
+            f"{engine.name} did not take weight version {version} within weights.timeout_s={self.cfg.weights.timeout_s:g} s; "
+            f"see {self.supervisor.logs / engine.name}.log, or raise the timeout"
+        )
 
     async def verify(self) -> Gap:
         """Verify what the engines hold; see WeightProbe. Raises RunFailed, naming the engine and the check."""

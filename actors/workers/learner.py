@@ -131,11 +131,16 @@ class LearnerActor:
         images = {found.prompt: found for found in features}
         return sequence_logprobs(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
 
-    def publish(self, version: int, scale: float = 1.0) -> WeightUpdate | None:
+    def publish(self, version: int, scale: float = 1.0, regroup: bool = False, again: bool = False) -> WeightUpdate | None:
         """Publish the weights under this version. Rank 0 returns the weight update for the engines.
 
-        `scale`: another factor than 1 changes what is published, and leaves the policy as it is.
+        `scale`: another factor than 1 changes what is published, and leaves the policy as it is. `regroup`: engines were replaced.
+        `again`: publish the version once more, but as the next one if the policy has changed since, so that a version names one policy.
         """
+        if regroup:
+            self.publisher.reset()
+        if again and self._shared != version:
+            version += 1
         exported = self.policy_model.exported()
         update = self.publisher.publish(version, exported if scale == 1 else ((name, tensor.detach() * scale) for name, tensor in exported))
         self.version = self._shared = version

@@ -102,7 +102,7 @@ class RolloutActor:
         if update.version < self.version:
             raise RunFailed(f"{self.name} holds weights version {self.version} and refuses the older {update.version}")
         await asyncio.to_thread(self._engine.check_weights, update)
-        async with self._at_rest():
+        async with self._at_rest("keep" if self._is_repeated(update) else self.cfg.weights.pause):
             self._refuse_if_broken()
             try:
                 await self._engine.load_weights(update)
@@ -114,10 +114,19 @@ class RolloutActor:
                 raise self._broken from error
             self.version = update.version
 
+    def _is_repeated(self, update: WeightUpdate) -> bool:
+        """Return whether an update only brings this engine together with a new one: running requests need not end before it."""
+        return not update.is_kept and update.version == self.version
+
+    async def ready(self) -> None:
+        """Raise RunFailed if the engine cannot take an update; asks every worker."""
+        self._refuse_if_broken()
+        await self._engine.state()
+
     @asynccontextmanager
-    async def _at_rest(self) -> AsyncIterator[None]:
+    async def _at_rest(self, pause: str) -> AsyncIterator[None]:
         """Keep the engine from computing. If loading fails, a paused engine stays paused, because its responses are lost."""
-        if self.cfg.weights.pause == "wait":
+        if pause == "wait":
             async with self._lock.write():
                 yield
             return
