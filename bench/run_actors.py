@@ -15,7 +15,8 @@ import ray
 from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
-from actors.driver.weight_sync import WeightSync, tolerance
+from actors.driver.weight_probe import tolerance
+from actors.driver.weight_sync import WeightSync
 from actors.runtime.cluster import connect
 from actors.runtime.logs import logged
 from actors.runtime.supervisor import ActorSpec, Supervisor

@@ -108,6 +108,9 @@ class Host:
     async def logprobs(self, number: int, continuations: list[Continuation]) -> list[Logprobs]:
         return await (await self._engine(number)).logprobs(continuations)
 
+    async def checksum(self, number: int) -> str:
+        return ""
+
     async def _engine(self, number: int) -> SimulatedEngine:
         if number not in self._engines:
             self._engines[number] = engine = SimulatedEngine(self._cfg, number, self._skew)

@@ -331,7 +331,12 @@ class WeightUpdate:
     kind: str = "whole"  # whole: every trained parameter; adapter: the tensors of an adapter
     location: str = ""  # shm: the file
     digest: str = ""  # shm: of the bytes in the file
-    handles: dict[str, Any] = field(default_factory=dict)  # ipc: CUDA handles
+    handles: dict[str, Any] = field(default_factory=dict)  # nccl: how to join the group; ipc: CUDA handles
+
+    @property
+    def is_kept(self) -> bool:
+        """Return whether an engine can load it at any time; if not, the learners send it once, to all engines together."""
+        return self.backend not in ("nccl", "ipc")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
-"""Weight sync: learners publish weights, engines load them, and a probe verifies the result. The Controller orders it.
+"""Weight sync: learners publish weights, engines load them, and a probe (weight_probe.py) verifies the result. The Controller orders it.
 
-The version rises by one at each update. The probe compares log-probabilities of fixed sequences between engine and learner; if they
-differ, the run ends with the engine's name. A checksum cannot replace the probe, because it does not see a stale packed copy of a tensor.
+The version rises by one at each update.
+
+Under nccl and ipc the learners send an update once, to all engines together. An engine that was replaced therefore gets its weights by
+another update of all engines, for which engines and learners meet anew. If one dies within an update, the others may wait for it
+without end: they are replaced, too.
 """
 
 import asyncio
@@ -9,53 +12,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 
+from actors.driver.weight_probe import Gap, Tolerance, WeightProbe
 from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.system.platform import Platform
-from uec.types import Continuation, Logprobs, Prompt, Tokens, WeightUpdate
+from uec.types import Prompt, WeightUpdate
 
-PROBE_SEQUENCES = 8
-PROBE_TOKENS = 64
 FIRST_WAKES = 5  # updates that a probe follows where engines sleep: public trackers report wrong weights after a wake
-MARKS = 2  # most tokens that a model family puts on either side of an image
-
-
-def probe_sequences(prompts: list[Prompt], max_response: int) -> list[Continuation]:
-    """Make fixed sequences for the probe: each prompt continued by the next one's text tokens, up to the length of a response.
-
-    If prompts have images, half of the probe has images, because text alone would not show a stale vision tower.
-    """
-    with_images = [prompt for prompt in prompts if prompt.images][: PROBE_SEQUENCES // 2]
-    text_only = [prompt for prompt in prompts if not prompt.images][: PROBE_SEQUENCES + 1 - len(with_images)]
-    chosen = [*with_images, *text_only]
-    chosen = chosen if len(chosen) > 1 else chosen * 2
-    return [
-        Continuation(prompt.index, prompt.tokens if prompt.images else prompt.tokens[:PROBE_TOKENS], _text(following)[:max_response])
-        for prompt, following in zip(chosen, chosen[1:], strict=False)
-    ]
-
-
-def _text(prompt: Prompt) -> Tokens:
-    """Return the first tokens of a prompt without its images and the marks beside them, which no response may contain."""
-    is_text = np.ones(len(prompt.tokens), bool)
-    for begin, end in prompt.spans:
-        is_text[max(0, begin - MARKS) : end + MARKS] = False
-    return prompt.tokens[is_text][:PROBE_TOKENS]
-
-
-def gap(ours: list[Logprobs], theirs: list[Logprobs]) -> float:
-    """Return the largest difference of two lists of log-probabilities, in nats; infinite where one is not finite."""
-    difference = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
-    return difference if np.isfinite(difference) else float("inf")
-
-
-def tolerance(cfg: Config, platform: Platform) -> float:
-    """Return `weights.tolerance`, or else the rounding error of the dtype: engine and learner add in different orders."""
-    return cfg.weights.tolerance or (1e-3 if platform.dtype == "float32" else 0.5)
+GRACE_S = 10.0  # for the other engines, after one failed within an update
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,41 +30,45 @@ class SyncResult:
 
     seconds: float
     nbytes: int
-    probe_gap: float | None  # nats; None without a probe
+    gap: Gap | None  # None without a probe
 
     def metrics(self) -> dict[str, float]:
         """Return the step's metrics of the weight sync."""
-        probed = {} if self.probe_gap is None else {"weights/probe_gap": self.probe_gap}
+        probed = {} if self.gap is None else {"weights/probe_gap": self.gap.largest, "weights/probe_gap_mean": self.gap.mean}
         return {"time/sync_s": self.seconds, "weights/bytes": float(self.nbytes), **probed}
 
 
 class WeightSync:
     """Brings each version of the weights from the learners to the engines."""
 
-    def __init__(self, cfg: Config, supervisor: Supervisor, prompts: list[Prompt], tolerance: float, version: int = 0) -> None:
+    def __init__(self, cfg: Config, supervisor: Supervisor, prompts: list[Prompt], tolerance: Tolerance, version: int = 0) -> None:
         self.cfg = cfg
         self.supervisor = supervisor
         self.version = version
-        self._tolerance = tolerance
-        self._probe = probe_sequences(prompts, cfg.rollout.max_tokens)
+        self._probe = WeightProbe(cfg, supervisor, prompts, tolerance)
         self._updates = 0
         self._lock = asyncio.Lock()
         self._repeated = -1  # version
+        supervisor.bring_weights = self._bring
 
     async def start(self) -> None:
-        """Give every engine the learners' weights as the current version, so that both start from the same weights."""
+        """Give every engine the learners' weights as the current version, so that both start from the same weights.
+
+        With the canary (`weights.canary`), changed weights go before the right ones. Nothing may be sampled meanwhile.
+        """
         await self._publish()
+        if self._probe.has_canary:
+            await self._probe.canary(self.version, self._publish)
 
     async def sync(self) -> SyncResult:
         """Bring the learners' new weights to every engine as the next version; probe after the first and every `weights.verify_every`."""
-        begin = time.perf_counter()
-        self.version += 1
         self._updates += 1
-        wakes = FIRST_WAKES if self.cfg.rollout.sleep else 1
-        due = self._updates <= wakes or self.version % self.cfg.weights.verify_every == 0
-        update = await self._publish()
+        due = self._updates <= (FIRST_WAKES if self.cfg.rollout.sleep else 1) or (self.version + 1) % self.cfg.weights.verify_every == 0
+        expected = await self._probe.expect() if due else None
+        begin = time.perf_counter()
+        update = await self._publish(step=1)
         seconds = time.perf_counter() - begin
-        return SyncResult(seconds, update.nbytes, await self.verify() if due else None)
+        return SyncResult(seconds, update.nbytes, None if expected is None else await self._probe.verify(self.version, expected))
 
     async def give_back(self) -> None:
         """Give shared GPUs back to the engines with the current weights, where the learners had them for something without an update."""
@@ -124,21 +94,51 @@ class WeightSync:
         async with self._lock:
             update = self.supervisor.update
             if update is not None and self._repeated != update.version:
+                if update.is_kept:
+                    await asyncio.gather(*(self._give(engine, update) for engine in self.supervisor.engines))
+                else:
+                    update = await self._send_in_turn(again=True)
                 self._repeated = update.version
-                await asyncio.gather(*(self._give(engine, update) for engine in self.supervisor.engines))
 
-    async def _publish(self) -> WeightUpdate:
-        timeout_s = self.cfg.weights.timeout_s
-        supervisor = self.supervisor
+    async def _bring(self) -> None:
+        """Give replaced engines their weights, if nobody did so meanwhile."""
         async with self._lock:
-            await supervisor.turns.to_sync()
-            calls = (supervisor.call(rank, "publish", self.version, timeout_s=timeout_s) for rank in supervisor.learners)
-            published = await asyncio.gather(*calls)
-            update = next(found for found in published if found is not None)
-            supervisor.update = update
-            await asyncio.gather(*(self._give(engine, update) for engine in supervisor.engines))
-            await supervisor.turns.to_engines()
+            if self.supervisor.weightless:
+                await self._send_in_turn(again=True)
+
+    async def _publish(self, scale: float = 1.0, step: int = 0) -> WeightUpdate:
+        async with self._lock:
+            self.version += step
+            return await self._send_in_turn(scale)
+
+    async def _send_in_turn(self, scale: float = 1.0, again: bool = False) -> WeightUpdate:
+        """Send an update when engines and learners both have their weights on shared GPUs; then it is the engines' turn."""
+        await self.supervisor.turns.to_sync()
+        update = await self._send(scale, again)
+        await self.supervisor.turns.to_engines()
         return update
+
+    async def _send(self, scale: float = 1.0, again: bool = False) -> WeightUpdate:
+        """Have the learners publish and every engine load the update; repeat it with those that replace engines which fail meanwhile."""
+        supervisor, timeout_s = self.supervisor, self.cfg.weights.timeout_s
+        while True:
+            if supervisor.update is not None and not supervisor.update.is_kept:
+                await asyncio.gather(*(self._replace_if_dead(engine) for engine in supervisor.engines))
+            regroup = bool(supervisor.weightless)
+            options = (scale, regroup, again) if regroup or again or scale != 1 else ()
+            calls = (supervisor.call(rank, "publish", self.version, *options, timeout_s=timeout_s) for rank in supervisor.learners)
+            update = next(found for found in await asyncio.gather(*calls) if found is not None)
+            supervisor.update = update
+            self.version = update.version
+            if update.is_kept:
+                await asyncio.gather(*(self._give(engine, update) for engine in supervisor.engines))
+                supervisor.weightless.clear()
+                return update
+            supervisor.weightless.clear()
+            await self._give_together(update)
+            if not supervisor.weightless:
+                return update
+            supervisor.tracker.event(f"weight version {update.version} is sent again: engines and learners meet anew")
 
     async def _give(self, engine: ActorSlot, update: WeightUpdate) -> None:
         """Have an engine load an update. One that fails meanwhile is replaced, and the new one starts from this update."""
@@ -146,26 +146,51 @@ class WeightSync:
         try:
             await asyncio.wait_for(awaited(handle.update_weights.remote(update)), self.cfg.weights.timeout_s)
         except TimeoutError as error:
-            raise RunFailed(
-                f"{engine.name} did not take weight version {update.version} within "
-                f"weights.timeout_s={self.cfg.weights.timeout_s:g} s; see {self.supervisor.logs / engine.name}.log, or raise the timeout"
-            ) from error
+            raise self._late(engine, update.version) from error
         except ray.exceptions.RayError as error:
             await self.supervisor.revive(engine, handle, error)
 
-    async def verify(self) -> float:
-        """Run the probe and return the largest gap of all engines, in nats. Raises RunFailed, naming the engine, beyond the tolerance."""
-        supervisor = self.supervisor
-        images = await supervisor.images.references(sequence.prompt for sequence in self._probe)
-        learned = await asyncio.gather(*(supervisor.call(rank, "logprobs", self._probe, *images) for rank in supervisor.learners))
-        expected, _ = learned[0]
-        answers = await asyncio.gather(*(supervisor.call(engine, "logprobs", self._probe, *images) for engine in supervisor.engines))
-        gaps = [gap(logprobs, expected) for logprobs in answers]
-        for engine, found in zip(supervisor.engines, gaps, strict=True):
-            if found > self._tolerance:
-                raise RunFailed(
-                    f"{engine.name} does not hold the learner's weights: after version {self.version} its log-probabilities on the "
-                    f"probe batch are off by {found:.3g} nats (weights.tolerance={self._tolerance:g}). "
-                    "Its weights are stale or damaged, none of its rollouts is to be trusted."
-                )
-        return max(gaps)
+    async def _give_together(self, update: WeightUpdate) -> None:
+        """Have all engines load an update that is sent once. Where one fails, replace it and those that wait for it."""
+        engines: dict[asyncio.Future[Any], tuple[ActorSlot, Any]] = {}
+        for engine in self.supervisor.engines:
+            handle: Any = engine.handle
+            engines[asyncio.ensure_future(awaited(handle.update_weights.remote(update)))] = engine, handle
+        done, pending = await asyncio.wait(engines, timeout=self.cfg.weights.timeout_s, return_when=asyncio.FIRST_EXCEPTION)
+        if pending and all(task.exception() is None for task in done):
+            raise self._late(engines[min(pending, key=lambda task: engines[task][0].name)][0], update.version)
+        if pending:
+            await asyncio.wait(pending, timeout=GRACE_S)
+        lost = []
+        for task, (engine, handle) in engines.items():
+            error = task.exception() if task.done() else RunFailed("it waited within a weight update for an engine that failed")
+            if error is not None and not isinstance(error, (ray.exceptions.RayError, RunFailed)):
+                raise error
+            if error is not None:
+                task.cancel()
+                lost.append(self.supervisor.replace(engine, handle, error))
+        await asyncio.gather(*lost)
+
+    async def _replace_if_dead(self, engine: ActorSlot) -> None:
+        """Replace an engine that died unnoticed, for which the others would wait."""
+        async with engine.lock:  # another call may be replacing it
+            handle: Any = engine.handle
+        try:
+            await asyncio.wait_for(awaited(handle.ready.remote()), self.cfg.weights.timeout_s)
+        except TimeoutError as error:
+            raise self._late(engine, self.version) from error
+        except ray.exceptions.RayError as error:
+            await self.supervisor.replace(engine, handle, error)
+
+    def _late(self, engine: ActorSlot, version: int) -> RunFailed:
+        return RunFailed(
+            f"{engine.name} did not take weight version {version} within weights.timeout_s={self.cfg.weights.timeout_s:g} s; "
+            f"see {self.supervisor.logs / engine.name}.log, or raise the timeout"
+        )
+
+    async def verify(self) -> Gap:
+        """Verify what the engines hold; see WeightProbe. Raises RunFailed, naming the engine and the check."""
+        await self.supervisor.turns.to_learners()
+        expected = await self._probe.expect()
+        await self.give_back()
+        return await self._probe.verify(self.version, expected)

@@ -58,6 +58,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def checksum(self) -> str:
+        """Return a digest of all weights that the engine holds, equal for equal weights in engines of one config; "" if it cannot."""
+        ...
+
     async def pause(self) -> None:
         """Pause after the current decode step; running requests keep their state, new ones queue."""
         ...

@@ -18,7 +18,8 @@ from typing import Protocol
 from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
-from actors.driver.weight_sync import PROBE_SEQUENCES, WeightSync, gap, probe_sequences, tolerance
+from actors.driver.weight_probe import PROBE_SEQUENCES, Gap, gap, probe_sequences, tolerance
+from actors.driver.weight_sync import WeightSync
 from actors.programs.preflight import cluster, preflight
 from actors.runtime.cluster import Resources, fetch_model
 from actors.runtime.supervisor import Supervisor
@@ -197,7 +198,7 @@ class RoundTrip:
         """Give the engines the learners' weights, and compare log-probabilities on the same sequences."""
         await self.weights.start()
         found = await self.weights.verify()
-        self.listener.add(ok("agreement", f"engines and learner agree on {len(self._probe)} sequences within {found:.1e} nats"))
+        self.listener.add(ok("agreement", f"engines and learner agree on {len(self._probe)} sequences within {found.largest:.1e} nats"))
         return True
 
     async def _generate_and_grade(self) -> bool:
@@ -215,33 +216,34 @@ class RoundTrip:
     async def _follow(self) -> bool:
         """Update until the policy has clearly moved, sync the weights, and compare again."""
         before = await self._learner_logprobs()
-        moved, first = 0.0, None
+        moved, first = Gap(0.0, 0.0), None
         for number in range(UPDATES):
             samples = [sample.with_advantage(1.0) for group in self.groups for sample in group]
             updated = await self.learners.update(samples, seed=number)
             first = first or updated.metrics
             moved = gap(before, await self._learner_logprobs())
-            if moved > CLEARLY * self.tolerance:
+            if moved.mean > CLEARLY * self.tolerance.mean:
                 break
         off = (first or {}).get("policy/rollout_logprob_gap_max", float("inf"))
-        if not off <= self.tolerance:
-            disagree = f"the learner's log-probabilities of the responses are off by {off:.3g} nats (tolerance {self.tolerance:g})"
+        if not off <= self.tolerance.largest:
+            limit = self.tolerance.largest
+            disagree = f"the learner's log-probabilities of the responses are off by {off:.3g} nats (tolerance {limit:g})"
             report = f"engine and learner compute different models: please report it, with {self.logs}"
             self.listener.add(fail("logprobs", disagree, report))
             return False
         self.listener.add(ok("logprobs", f"the learner's log-probabilities of the responses are the engines' within {off:.1e} nats"))
-        if not CLEARLY * self.tolerance < moved < float("inf"):
-            unclear = f"{number + 1} updates moved the policy by {moved:.3g} nats on the probe, too little or too much to tell by"
+        if not CLEARLY * self.tolerance.mean < moved.mean < float("inf"):
+            unclear = f"{number + 1} updates moved the policy by {moved.mean:.3g} nats on the probe, too little or too much to tell by"
             self.listener.add(fail("update", unclear, f"the logs: {self.logs}; frozen weights, or a loss that is switched off?"))
             return False
         synced = await self.weights.sync()
         # Raises RunFailed, naming the engine, where one does not follow; so does `publish`, where it compares.
-        off = await self.weights.verify() if synced.probe_gap is None else synced.probe_gap
+        agreed = synced.gap or await self.weights.verify()
         update = self.supervisor.update
         checksum = f", checksum {update.digest[:12]} at every engine" if update is not None and update.digest else ""
-        self.listener.add(ok("update", f"{number + 1} policy update{'s' * (number > 0)} moved the probe by {moved:.2g} nats"))
+        self.listener.add(ok("update", f"{number + 1} policy update{'s' * (number > 0)} moved the probe by {moved.mean:.2g} nats"))
         size = f"version {self.weights.version} of {mib(synced.nbytes)}{checksum}"
-        self.listener.add(ok("weight sync", f"engines follow within {off:.1e} nats: {size}"))
+        self.listener.add(ok("weight sync", f"engines follow within {agreed.largest:.1e} nats: {size}"))
         return True
 
     async def _sample(self) -> list[list[TrainingSample]]:

@@ -10,7 +10,8 @@ from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.checkpoint import Checkpoints, read_driver
 from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
-from actors.driver.weight_sync import WeightSync, tolerance
+from actors.driver.weight_probe import tolerance
+from actors.driver.weight_sync import WeightSync
 from actors.programs.preflight import cluster, dropped, preflight
 from actors.runtime.cluster import fetch_model, place_model
 from actors.runtime.signals import STATUS, listen

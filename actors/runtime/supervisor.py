@@ -6,7 +6,7 @@ It uses only an actor's role and methods; the specs contain the classes.
 import asyncio
 import gc
 import re
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -129,6 +129,8 @@ class Supervisor:
         self.tracker = tracker
         self.namespace = namespace
         self.update: WeightUpdate | None = None  # what a replaced engine loads first
+        self.weightless: set[ActorSlot] = set()  # replaced engines that wait for an update, because the current one was sent only once
+        self.bring_weights: Callable[[], Awaitable[None]] | None = None  # gives them the weights; WeightSync sets it
         self._prompts: Any = None
         self._rendezvous: Any = None
         slots = [ActorSlot(spec) for spec in specs]
@@ -172,8 +174,10 @@ class Supervisor:
         match slot.spec.role:
             case Role.ENGINE:
                 timings = await actor.start.remote(self._prompts)
-                if self.update is not None:
+                if self.update is not None and self.update.is_kept and not self.cfg.rollout.sleep:
                     await actor.update_weights.remote(self.update)
+                elif self.update is not None:
+                    self.weightless.add(slot)
                 return timings
             case Role.LEARNER:
                 return await actor.start.remote(await self._rendezvous)
@@ -240,6 +244,12 @@ class Supervisor:
 
     async def revive(self, slot: ActorSlot, failed: ActorHandle, error: BaseException) -> None:
         """Replace an engine, grader or image worker that failed. A new engine has the current weights before it is asked for anything."""
+        await self.replace(slot, failed, error)
+        if slot in self.weightless and self.bring_weights is not None:
+            await self.bring_weights()
+
+    async def replace(self, slot: ActorSlot, failed: ActorHandle, error: BaseException) -> None:
+        """Do what `revive` does, but leave a new engine in `weightless` if it cannot load the current update alone."""
         async with slot.lock:
             if slot.handle is not failed:
                 return  # another call saw the failure first

@@ -108,6 +108,9 @@ class ShmPublisher:
     def wait(self) -> None:
         """Do nothing: `publish` returns when the file is complete."""
 
+    def reset(self) -> None:
+        """Do nothing: the publisher does not know the engines."""
+
     def close(self) -> None:
         """Remove the files."""
         folder, self._folder = self._folder, None

@@ -24,5 +24,8 @@ class Publisher(Protocol):
     def wait(self) -> None:
         """Return when the engines have every tensor; call it before the parameters change or move."""
 
+    def reset(self) -> None:
+        """Forget the engines, also in the middle of an update that one of them left: the next update meets all of them anew."""
+
     def close(self) -> None:
         """Free what the transport holds."""

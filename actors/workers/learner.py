@@ -142,9 +142,18 @@ class LearnerActor:
         images = {found.prompt: found for found in features}
         return sequence_logprobs(self.engine, sequences, self.layout, images, self.cfg.learner.micro_batch_tokens)
 
-    def publish(self, version: int) -> WeightUpdate | None:
-        """Publish the weights under this version. Rank 0 returns the weight update for the engines."""
-        update = self.publisher.publish(version, self.policy_model.exported())
+    def publish(self, version: int, scale: float = 1.0, regroup: bool = False, again: bool = False) -> WeightUpdate | None:
+        """Publish the weights under this version. Rank 0 returns the weight update for the engines.
+
+        `scale`: another factor than 1 changes what is published, and leaves the policy as it is. `regroup`: engines were replaced.
+        `again`: publish the version once more, but as the next one if the policy has changed since, so that a version names one policy.
+        """
+        if regroup:
+            self.publisher.reset()
+        if again and self._shared != version:
+            version += 1
+        exported = self.policy_model.exported()
+        update = self.publisher.publish(version, exported if scale == 1 else ((name, tensor.detach() * scale) for name, tensor in exported))
         self.version = self._shared = version
         return update
 
@@ -162,6 +171,12 @@ class LearnerActor:
             from uec.models.offload import reload
 
             reload(self.engine, weights=self.cfg.learner.offload == "all")
+    def digest(self) -> str:
+        """Return a digest of the weights that `publish` publishes, equal on all ranks."""
+        from uec.models.digest import digest
+
+        self._finish_publishing()
+        return digest(self.policy_model.exported())
 
     def close(self) -> None:
         """Free the resources that the weight sync holds outside this process."""

@@ -36,6 +36,8 @@ class RolloutActor:
         self.version = 0
         self._lock = ReadWriteLock()
         self._updating = asyncio.Lock()
+        self._awake = asyncio.Event()
+        self._awake.set()
         self._broken: RunFailed | None = None
 
     async def start(self, prompts: list[Prompt]) -> dict[str, float]:
@@ -70,8 +72,7 @@ class RolloutActor:
 
         `features` of the images of all prompts that have any. The trajectory of a request with `behind` holds the new turn only.
         """
-        async with self._lock.read():
-            self._refuse_if_broken()
+        async with self._computing():
             completions = self._engine.generate(requests, {found.prompt: found for found in features})
             async with aclosing(response_batches(completions)) as batches:
                 async for batch in batches:
@@ -104,7 +105,7 @@ class RolloutActor:
         if update.version < self.version:
             raise RunFailed(f"{self.name} holds weights version {self.version} and refuses the older {update.version}")
         await asyncio.to_thread(self._engine.check_weights, update)
-        async with self._at_rest():
+        async with self._at_rest("keep" if self._is_repeated(update) else self.cfg.weights.pause):
             self._refuse_if_broken()
             try:
                 await self._engine.load_weights(update)
@@ -116,10 +117,19 @@ class RolloutActor:
                 raise self._broken from error
             self.version = update.version
 
+    def _is_repeated(self, update: WeightUpdate) -> bool:
+        """Return whether an update only brings this engine together with a new one: running requests need not end before it."""
+        return not update.is_kept and update.version == self.version
+
+    async def ready(self) -> None:
+        """Raise RunFailed if the engine cannot take an update; asks every worker."""
+        self._refuse_if_broken()
+        await self._engine.state()
+
     @asynccontextmanager
-    async def _at_rest(self) -> AsyncIterator[None]:
+    async def _at_rest(self, pause: str) -> AsyncIterator[None]:
         """Keep the engine from computing. If loading fails, a paused engine stays paused, because its responses are lost."""
-        if self.cfg.weights.pause == "wait":
+        if pause == "wait":
             async with self._lock.write():
                 yield
             return
@@ -133,21 +143,41 @@ class RolloutActor:
 
         `features` of the images of all prompts that have any.
         """
-        async with self._lock.read():
-            self._refuse_if_broken()
+        async with self._computing():
             return await self._engine.logprobs(continuations, {found.prompt: found for found in features})
 
     async def sleep(self) -> None:
-        """Free the GPU's memory for the learner."""
+        """Free the GPU's memory for the learner, once running requests have ended. Later requests wait for the wake."""
         async with self._lock.write():
             self._refuse_if_broken()
-            await self._engine.sleep()
+            if self._awake.is_set():
+                self._awake.clear()
+                await self._engine.sleep()
 
     async def wake(self, part: SleepPart) -> None:
         """Allocate a part of the memory again."""
         async with self._lock.write():
             self._refuse_if_broken()
             await self._engine.wake(part)
+            if part == "kv_cache":
+                self._awake.set()
+
+    @asynccontextmanager
+    async def _computing(self) -> AsyncIterator[None]:
+        """Keep the engine from loading weights and from sleeping; wait until it is awake."""
+        while True:
+            await self._awake.wait()
+            async with self._lock.read():
+                if not self._awake.is_set():
+                    continue
+                self._refuse_if_broken()
+                yield
+                return
+    async def checksum(self) -> str:
+        """Return a digest of the weights that the engine holds; "" if it cannot read all of them."""
+        async with self._lock.read():
+            self._refuse_if_broken()
+            return await self._engine.checksum()
 
     async def state(self) -> list[str]:
         """Return the engine's random state, JSON-able."""

@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from actors.driver.controller import Controller
+from actors.driver.weight_probe import Tolerance
 from actors.driver.weight_sync import WeightSync
 from bench.run_actors import run_actors
 from uec.config.file import load_config
@@ -54,7 +55,7 @@ async def start_anew(controller: Controller, cfg: Config) -> Controller:
     await asyncio.gather(*(slot.handle.__ray_call__.remote(adopt, cfg) for slot in supervisor.slots))
     address = await supervisor.learners[0].handle.address.remote()
     await asyncio.gather(*(learner.handle.start.remote(address) for learner in supervisor.learners))
-    weights = WeightSync(cfg, supervisor, controller.dataset.train, tolerance=1e-3)
+    weights = WeightSync(cfg, supervisor, controller.dataset.train, tolerance=Tolerance(1e-3, 1e-3))
     return Controller(cfg, supervisor, controller.dataset, weights, controller.log, controller.tracker)
 
 

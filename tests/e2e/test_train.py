@@ -31,7 +31,8 @@ rollout/version_lag_max reward/mean reward/accuracy_mean reward/error_frac rewar
 explore/difficult_frac explore/groups explore/solved_frac explore/temperature retain/kept_frac retain/regular retain/exploration
 retain/overlong_dropped policy/loss policy/entropy policy/clip_frac policy/ratio_mean policy/grad_norm policy/lr policy/entropy_cov
 policy/rollout_logprob_gap_max policy/rollout_logprob_gap_mean replay/size replay/admitted replay/used replay/age_mean replay/clip_frac
-weights/version weights/bytes weights/probe_gap eval/pass@1 eval/pass@8 eval/pass@16 eval/entropy eval/response_len_mean
+weights/version weights/bytes weights/probe_gap weights/probe_gap_mean
+eval/pass@1 eval/pass@8 eval/pass@16 eval/entropy eval/response_len_mean
 """.split()
 
 
@@ -254,6 +255,7 @@ def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_
     from actors.driver.checkpoint import Checkpoints, read_driver
     from actors.driver.controller import Controller
     from actors.driver.rollout_log import RolloutLog
+    from actors.driver.weight_probe import Tolerance
     from actors.driver.weight_sync import WeightSync
     from uec.config.file import load_config
     from uec.data.embedded_images import write_images
@@ -273,9 +275,8 @@ def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_
 
     async def restore_and_save() -> tuple[Path, Controller]:
         supervisor = supervise(cfg, training_actors(cfg, "cpu"), folder.logs, tracker)
-        controller = Controller(
-            cfg, supervisor, dataset, WeightSync(cfg, supervisor, dataset.train, 1e-3), RolloutLog(folder, supervisor, False), tracker
-        )
+        weights = WeightSync(cfg, supervisor, dataset.train, Tolerance(1e-3, 1e-3))
+        controller = Controller(cfg, supervisor, dataset, weights, RolloutLog(folder, supervisor, False), tracker)
         checkpoints = Checkpoints(cfg, folder, supervisor)
         controller.load(read_driver(checkpoint)["driver"])
         await supervisor.start([*dataset.train, *dataset.eval])

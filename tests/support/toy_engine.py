@@ -1,5 +1,6 @@
 """An engine that samples every token from one distribution. Its only weight is `logits`, [V], which updates replace."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -44,6 +45,9 @@ class ToyEngine(Engine):
     async def load_weights(self, update):
         ((_, logits_V),) = read(update.location, update.names, update.dtypes, update.shapes)
         self.logits_V, self.version = logits_V.double().numpy(), update.version
+
+    async def checksum(self):
+        return hashlib.sha256(self.logits_V.tobytes()).hexdigest()
 
     async def state(self):
         return [json.dumps(self.rng.bit_generator.state)]

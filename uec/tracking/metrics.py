@@ -127,6 +127,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("weights/version", "", "Weight version of the engines after the step"),
     Metric("weights/bytes", "bytes", "Size of the weight update"),
     Metric("weights/probe_gap", "nats", "Largest log-probability gap between engine and learner on the probe; only with a probe"),
+    Metric("weights/probe_gap_mean", "nats", "Mean log-probability gap of the engine that is furthest off; only with a probe"),
     Metric("eval/pass@<k>", "", "Chance that at least one of k responses is right, unbiased (arXiv 2107.03374); mean over prompts"),
     Metric("eval/pass@<k>_low", "", "Lower end of its 95 % bootstrap interval over prompts"),
     Metric("eval/pass@<k>_high", "", "Upper end of its 95 % bootstrap interval over prompts"),

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from actors.engines.base import SleepPart
 from actors.engines.vllm.async_llm import AsyncCore
@@ -108,6 +109,11 @@ class VllmEngine:
     async def load_weights(self, update: WeightUpdate) -> None:
         await self._receiver.load(update)
         await self._core.renew(update.version)
+
+    async def checksum(self) -> str:
+        """As in the contract, over all workers; "" on CPU where vLLM keeps a matrix in a packed form only."""
+        digests = await self._core.workers("weight_checksum")
+        return xxhash.xxh3_128_hexdigest(" ".join(digests)) if all(digests) else ""
 
     async def pause(self) -> None:
         await self._core.pause()

@@ -178,6 +178,9 @@ def engine_arguments(
         if limits := {name: pixels for name, pixels in limits.items() if pixels is not None}:
             arguments["mm_processor_kwargs"] = limits  # vLLM measures its memory with the largest image that they allow
         arguments["skip_mm_profiling"] = platform.device == "cpu"  # there the size of the KV cache is given
+    if rollout.head_dtype == "float32" and platform.dtype != "float32":
+        # A vision-language model may build its language model from the text part of its config only.
+        arguments["hf_overrides"] = {"head_dtype": "float32"} | ({} if images is None else {"text_config": {"head_dtype": "float32"}})
     if platform.device == "cuda":
         arguments["gpu_memory_utilization"] = rollout.gpu_memory
         if rollout.sleep:

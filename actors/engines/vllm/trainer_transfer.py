@@ -9,6 +9,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from actors.weights.shm import packed_size
@@ -68,17 +69,34 @@ class NcclPublisher:
         self.cfg = cfg
         self.rank = rank
         self._dtype = platform.dtype
+        self._device = platform.device
         self._trainer: Any = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Form a new group at the next update: call this after an engine was replaced."""
+        """Leave the group, and form a new one with another port at the next update. Raises RunFailed if a broadcast cannot be ended.
+
+        vLLM's shutdown aborts the communicator (vllm/distributed/device_communicators/pynccl.py:250), so that a broadcast which waits for
+        a dead engine ends; what it reports then does not matter. Before the group is complete there is nothing to abort: the meeting
+        ends by vLLM's own time limit of 300 s (vllm/distributed/utils.py:471).
+        """
         self._group = uuid.uuid4().hex
-        if self._trainer is not None:
-            self._trainer.shutdown()
-            self._trainer = None
+        self._leave()
+        if self._thread is not None:
+            self._thread.join(self.cfg.weights.timeout_s)
+            if self._thread.is_alive():
+                raise RunFailed(
+                    "an engine died within a weight update, and its broadcast could not be ended; resume from the last checkpoint"
+                )
+            self._leave()
+        self._thread = self._error = None
+
+    def _leave(self) -> None:
+        trainer, self._trainer = self._trainer, None
+        if trainer is not None:
+            trainer.shutdown()
 
     def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> WeightUpdate | None:
         """Start to broadcast the parameters, in the model's order and with its names."""
@@ -92,9 +110,9 @@ class NcclPublisher:
             self._expected = expected_parameters(self.cfg.model)
             dtype = getattr(torch, self._dtype)
             self._source = _source([ParamMeta(name, dtype, tuple(shape)) for name, shape in self._expected.items()])
-            self._address, self._port = _free_address()
-        self._source.parameters = parameters
-        device = torch.cuda.current_device()  # of this thread; the new thread must set it, too
+            self._address, self._port = free_address()
+        self._source.parameters = iter(parameters)
+        device = torch.cuda.current_device() if self._device == "cuda" else None  # of this thread; the new thread must set it, too
         self._thread = threading.Thread(target=self._send, args=(device,), name="weights-broadcast", daemon=True)
         self._thread.start()
         if self.rank != 0:
@@ -124,20 +142,26 @@ class NcclPublisher:
     def close(self) -> None:
         self.reset()
 
-    def _send(self, device: int) -> None:
+    def _send(self, device: int | None) -> None:
         import torch
         from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
         try:
-            torch.cuda.set_device(device)
-            if self._trainer is None:
+            if device is not None:
+                torch.cuda.set_device(device)
+            trainer = self._trainer
+            if trainer is None:
                 workers = self.cfg.rollout.engines * self.cfg.rollout.tensor_parallel
                 init = NCCLTrainerInitInfo(self._address, self._port, 1 + workers, rank=self.rank)
-                self._trainer = WeightTransferTrainerFactory.trainer_init(init, client=Outbox(), source=self._source)
-            self._trainer.send_weights()
+                trainer = WeightTransferTrainerFactory.trainer_init(init, client=Outbox(), source=self._source)
+                self._trainer = trainer
+            trainer.send_weights()
         except BaseException as error:
             self._error = error
+            with suppress(Exception):
+                for _ in self._source.parameters:  # the other ranks wait for this one in gathering them
+                    pass
 
 
 class IpcPublisher:
@@ -179,6 +203,9 @@ class IpcPublisher:
     def wait(self) -> None:
         """Do nothing: engines have copied when `load_weights` returns, which the driver awaits."""
 
+    def reset(self) -> None:
+        """Do nothing: the publisher does not know the engines."""
+
     def close(self) -> None:
         self._held = []
 
@@ -191,7 +218,7 @@ class IpcPublisher:
             yield name, tensor
 
 
-def _free_address() -> tuple[str, int]:
+def free_address() -> tuple[str, int]:
     """Return an address of this machine that other machines reach, and a free port."""
     import ray
 

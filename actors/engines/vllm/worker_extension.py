@@ -1,9 +1,12 @@
 """Methods that vLLM's `worker_extension_cls` option adds to its workers."""
 
 import base64
+import hashlib
+import json
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from uec.models.policy import BANNED
@@ -29,24 +32,51 @@ class WorkerExtension:
         for head in heads:
             head.org_vocab_size = min(head.org_vocab_size, size)
             if never:
-                head.register_forward_hook(partial(_rule_out, never))
+                head.register_forward_hook(partial(_rule_out, torch.tensor(never, device=self.device)))
+
+    def weight_checksum(self) -> str:
+        """Return a digest of this worker's weights; "" if vLLM does not hold all of them as parameters.
+
+        vLLM's kernels on CPU compute with a packed copy of a matrix, and vLLM drops the matrix itself where the kernel allows it.
+        """
+        if any(parameter.numel() == 0 for parameter in self.model_runner.get_model().parameters()):
+            return ""
+        digests: dict[str, str] = self.compute_weight_checksums()  # type: ignore[attr-defined]  # of Worker
+        return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
 
     def random_state(self) -> str:
-        """Return the state of the generator that samples, as base64 text (JSON-able)."""
+        """Return the state of the generators that sample, as JSON text.
+
+        vLLM's runner V2 draws a seed for each request from numpy's global generator (vllm/v1/worker/gpu/sample/states.py:57), the older
+        runner samples with torch's.
+        """
         state = torch.get_rng_state() if self.device.type == "cpu" else torch.cuda.get_rng_state(self.device)
-        return base64.b64encode(state.numpy().tobytes()).decode()
+        kind, keys, *rest = np.random.get_state(legacy=True)
+        drawn = [kind, base64.b64encode(keys.tobytes()).decode(), *rest]
+        return json.dumps({"torch": base64.b64encode(state.numpy().tobytes()).decode(), "numpy": drawn})
 
     def load_random_state(self, states: list[str]) -> None:
-        """Restore what `random_state` returned; `states` holds every worker's."""
-        state = torch.frombuffer(bytearray(base64.b64decode(states[self.rank])), dtype=torch.uint8)
+        """Restore what `random_state` returned; `states` holds every worker's.
+
+        A state without numpy's part is that of an earlier version of this code, torch's generator in base64: numpy's stays as it is.
+        """
+        text = states[self.rank]
+        found = json.loads(text) if text.startswith("{") else {"torch": text}
+        state = torch.frombuffer(bytearray(base64.b64decode(found["torch"])), dtype=torch.uint8)
         if self.device.type == "cpu":
             torch.set_rng_state(state)
         else:
             torch.cuda.set_rng_state(state, self.device)
+        if "numpy" in found:
+            kind, keys, *rest = found["numpy"]
+            np.random.set_state((kind, np.frombuffer(base64.b64decode(keys), np.uint32), *rest))
 
 
-def _rule_out(never: list[int], _module: Any, _arguments: Any, logits_NV: torch.Tensor | None) -> torch.Tensor | None:
-    """Give these tokens no probability, as a forward hook. Logits are None on tensor-parallel ranks that sample nothing."""
+def _rule_out(never: torch.Tensor, _module: Any, _arguments: Any, logits_NV: torch.Tensor | None) -> torch.Tensor | None:
+    """Give these tokens no probability, as a forward hook. Logits are None on tensor-parallel ranks that sample nothing.
+
+    `never` is on the device of the logits: a list would be copied there in each decoding step, which waits for the device.
+    """
     if logits_NV is not None:
-        logits_NV[:, never] = max(BANNED, torch.finfo(logits_NV.dtype).min)
+        logits_NV.index_fill_(1, never, max(BANNED, torch.finfo(logits_NV.dtype).min))
     return logits_NV

@@ -9,6 +9,7 @@ import pytest
 
 from actors.driver.device_turns import DeviceTurns
 from actors.driver.learner_group import LearnerGroup
+from actors.driver.weight_probe import Tolerance
 from actors.driver.weight_sync import WeightSync
 from actors.engines.vllm.engine import VllmEngine
 from actors.engines.vllm.job import engine_arguments
@@ -32,6 +33,7 @@ class Recorder:
     calls: list[str] = field(default_factory=list)
     images: NoImages = field(default_factory=NoImages)
     update: WeightUpdate | None = None
+    weightless: set[object] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.engines = [SimpleNamespace(name="engine", handle=SimpleNamespace(update_weights=SimpleNamespace(remote=self._load)))]
@@ -40,7 +42,7 @@ class Recorder:
 
     async def call(self, slot: SimpleNamespace, method: str, *args: object, timeout_s: float | None = None) -> object:
         self.calls.append(" ".join([slot.name, method, *(arg for arg in args if isinstance(arg, str))]))
-        return WeightUpdate(0, "ipc", [], [], [], 0) if method == "publish" else 0.0
+        return WeightUpdate(0, "shm", [], [], [], 0, digest="d") if method == "publish" else 0.0
 
     async def _load(self, update: WeightUpdate) -> None:
         self.calls.append("engine update_weights")
@@ -54,7 +56,7 @@ class Recorder:
 def parts(cfg: Config) -> tuple[Recorder, WeightSync, LearnerGroup]:
     recorder = Recorder(cfg)
     prompts = [Prompt(i, "", np.arange(3, dtype=np.int32), "", {}) for i in range(2)]
-    return recorder, WeightSync(cfg, recorder, prompts, tolerance=1.0), LearnerGroup(cfg, recorder)
+    return recorder, WeightSync(cfg, recorder, prompts, Tolerance(1.0, 1.0)), LearnerGroup(cfg, recorder)
 
 
 SYNC = ["engine wake weights", "learner publish", "engine update_weights", "learner offload", "engine wake kv_cache"]

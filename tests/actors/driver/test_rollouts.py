@@ -20,6 +20,7 @@ from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.rollouts import RolloutStream
+from actors.driver.weight_probe import Tolerance
 from actors.driver.weight_sync import WeightSync
 from actors.runtime.supervisor import ActorSlot, Supervisor
 from uec.config.schema import Config
@@ -114,7 +115,7 @@ def staff(cluster: None, make_config, tmp_path: Path) -> Iterator[tuple[Supervis
 
 def _controller(supervisor: Supervisor, cfg: Config, tmp_path: Path) -> Controller:
     prompts = [Prompt(index, "", np.zeros(3, np.int32), "", {}) for index in range(3)]
-    weights = WeightSync(cfg, supervisor, prompts, tolerance=1e-3)
+    weights = WeightSync(cfg, supervisor, prompts, tolerance=Tolerance(1e-3, 1e-3))
     log = RolloutLog(RunFolder(tmp_path), supervisor, enabled=False)
     return Controller(cfg, supervisor, Dataset(prompts, [], 0, 0), weights, log, Tracker([]))
 

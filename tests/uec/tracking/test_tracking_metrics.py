@@ -23,7 +23,7 @@ policy/loss policy/entropy policy/kl policy/clip_frac policy/ratio_mean policy/g
 policy/rollout_logprob_gap_max policy/rollout_logprob_gap_mean policy/behaviour_weight policy/behaviour_clip_frac policy/marked_frac
 entropy/regular entropy/exploration entropy/replay entropy/right entropy/wrong entropy/below_0.1 entropy/change
 replay/size replay/admitted replay/used replay/age_mean replay/clip_frac
-weights/version weights/bytes weights/probe_gap
+weights/version weights/bytes weights/probe_gap weights/probe_gap_mean
 eval/pass@1 eval/pass@8 eval/pass@16 eval/entropy eval/response_len_mean
 """.split()
 
