@@ -15,6 +15,7 @@ def make_publisher(cfg: Config, rank: int) -> Publisher:
     platform = detect(cfg)
     if platform.weights == "shm":
         return ShmPublisher(rank)
-    from actors.engines.vllm.trainer_transfer import IpcPublisher, NcclPublisher
+    from actors.engines.vllm.ipc_publisher import IpcPublisher
+    from actors.engines.vllm.trainer_transfer import NcclPublisher
 
-    return NcclPublisher(cfg, platform, rank) if platform.weights == "nccl" else IpcPublisher(cfg, rank)
+    return NcclPublisher(cfg, platform, rank) if platform.weights == "nccl" else IpcPublisher(cfg, platform, rank)

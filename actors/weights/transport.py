@@ -3,7 +3,7 @@
 transport  weights travel by           learner's end                   engine's end
 shm        a file in shared memory     weights/shm.py                  engines/vllm/shm_receiver.py   CPU, one machine
 nccl       a broadcast between GPUs    engines/vllm/trainer_transfer   vLLM's                         CUDA, any machines
-ipc        CUDA handles                engines/vllm/trainer_transfer   vLLM's                         CUDA, one device for both
+ipc        CUDA handles                engines/vllm/ipc_publisher      vLLM's                         CUDA, one device for both
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,8 @@
-"""Publishers for weights.backend=nccl and ipc: the trainer side of vLLM's own weight transfer.
+"""The publisher of weights.backend=nccl: the trainer side of vLLM's own weight transfer.
 
 vLLM's trainer engine drives the inference side through a client. Here the driver does, with the WeightUpdate that `publish`
 returns, so the client only records what the trainer engine sends: see Outbox.
-Written against vLLM 0.32: `distributed/weight_transfer/nccl_engine.py` and `ipc_engine.py`.
+Written against vLLM 0.32: `distributed/weight_transfer/nccl_engine.py`.
 """
 
 import socket
@@ -162,60 +162,6 @@ class NcclPublisher:
             with suppress(Exception):
                 for _ in self._source.parameters:  # the other ranks wait for this one in gathering them
                     pass
-
-
-class IpcPublisher:
-    """Hands out CUDA handles of the parameters: the engine on the same device copies from them.
-
-    A ZeRO-3 parameter is gone when the next one is gathered, so that each is copied: one more model on each device, until the
-    next update. Other stages hand out the parameters themselves.
-    """
-
-    def __init__(self, cfg: Config, rank: int) -> None:
-        self.cfg = cfg
-        self.rank = rank
-        self._outbox = Outbox()
-        self._trainer: Any = None
-        self._held: list[torch.Tensor] = []
-
-    def publish(self, version: int, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> WeightUpdate | None:
-        """Make handles of the parameters on every rank; rank 0 returns those of all devices."""
-        from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
-        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
-
-        if self._trainer is None:
-            self._source = _source([])
-            self._trainer = WeightTransferTrainerFactory.trainer_init(
-                IPCTrainerInitInfo(rank=self.rank), client=self._outbox, source=self._source
-            )
-        self._held = []
-        self._source.parameters = self._hold(parameters)
-        self._trainer.send_weights()
-        if self.rank != 0:
-            return None
-        sent = self._outbox.update
-        dtypes, shapes = sent["dtype_names"], sent["shapes"]
-        return WeightUpdate(
-            version, "ipc", sent["names"], dtypes, shapes, packed_size(dtypes, shapes),
-            handles={"connection": {"group": "ipc", "init": self._outbox.init}, "parameters": sent["ipc_handles"]},
-        )  # fmt: skip
-
-    def wait(self) -> None:
-        """Do nothing: engines have copied when `load_weights` returns, which the driver awaits."""
-
-    def reset(self) -> None:
-        """Do nothing: the publisher does not know the engines."""
-
-    def close(self) -> None:
-        self._held = []
-
-    def _hold(self, parameters: Iterable[tuple[str, "torch.Tensor"]]) -> Iterator[tuple[str, "torch.Tensor"]]:
-        """Keep the tensors alive: a handle does not."""
-        copy = self.cfg.learner.zero_stage == 3
-        for name, parameter in parameters:
-            tensor = parameter.detach().clone() if copy else parameter.detach().contiguous()
-            self._held.append(tensor)
-            yield name, tensor
 
 
 def free_address() -> tuple[str, int]:

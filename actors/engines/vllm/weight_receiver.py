@@ -1,6 +1,7 @@
 """The engine's end of the weight transports: it checks an update, then makes vLLM's workers load it."""
 
-from typing import Any
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 from actors.engines.vllm.job import EngineCore
 from actors.weights.manifest import check, expected_parameters
@@ -9,6 +10,11 @@ from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.system.platform import Platform
 from uec.types import WeightUpdate
+
+if TYPE_CHECKING:
+    from actors.engines.vllm.ipc_publisher import Bucket
+
+POLL_S = 0.001
 
 
 class WeightReceiver:
@@ -19,6 +25,7 @@ class WeightReceiver:
         self.backend = platform.weights
         self.rank = rank
         self._core = core
+        self._store: Any = None  # of ipc
         self._group: str | None = None  # the connection that was made, for backends that need one
 
     async def start(self) -> None:
@@ -43,8 +50,30 @@ class WeightReceiver:
         if connection is not None and connection["group"] != self._group:
             await self._connect(connection)
         await self._core.workers("start_weight_update")
-        await self._core.workers("update_weights", update_info=self._update_info(update))
+        if self.backend == "ipc":
+            await self._read_buckets(**update.handles["pipe"])
+        else:
+            await self._core.workers("update_weights", update_info=self._update_info(update))
         await self._core.workers("finish_weight_update")
+
+    async def _read_buckets(self, address: list[Any], name: str, buckets: list["Bucket"], handles: list[dict[str, Any]]) -> None:
+        """Load what the learners pass through their buffers; see IpcPublisher."""
+        if self._store is None:
+            from torch.distributed import TCPStore
+
+            self._store = await asyncio.to_thread(TCPStore, *address, is_master=False)
+        for number, bucket in enumerate(buckets):
+            while self._store.add(f"{name}/filled/{number}", 0) < self.cfg.learner.ranks:
+                await asyncio.sleep(POLL_S)
+            info = {
+                "names": bucket.names,
+                "dtype_names": bucket.dtypes,
+                "shapes": bucket.shapes,
+                "tensor_sizes": bucket.sizes,
+                "ipc_handles": handles[number % len(handles)],
+            }
+            await self._core.workers("update_weights", update_info=info)
+            self._store.add(f"{name}/read/{number}", 1)
 
     async def _connect(self, connection: dict[str, Any]) -> None:
         """Join the publisher's group; with nccl this blocks until every engine has joined."""
@@ -61,7 +90,4 @@ class WeightReceiver:
         names, shapes = update.names, update.shapes
         if self.backend == "shm":
             return {"location": update.location, "names": names, "dtypes": update.dtypes, "shapes": shapes}
-        info = {"names": names, "dtype_names": update.dtypes, "shapes": shapes}
-        if self.backend == "ipc":
-            info["ipc_handles"] = update.handles["parameters"]
-        return info
+        return {"names": names, "dtype_names": update.dtypes, "shapes": shapes}
