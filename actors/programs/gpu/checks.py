@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from actors.driver.weight_sync import probe_sequences
 from actors.programs.gpu.stage import Cast, Stage
 from actors.runtime.supervisor import Role
 from uec.doctor import verdicts
@@ -129,7 +128,7 @@ class Checks:
     async def tensor_parallel(self, *overrides: str) -> list[Measured]:
         """Compare an engine over several GPUs with a learner that starts after the engine has ended."""
         cast = await self.stage.of((Role.ENGINE, Role.GRADER), *overrides)
-        sequences = probe_sequences(cast.dataset.train, cast.cfg.rollout.max_tokens)
+        sequences = cast.sequences
         [sampled] = await cast.ask(Role.ENGINE, "logprobs", sequences)
         samples, seconds = await cast.sample()
         cast = await self.stage.of((Role.LEARNER,))

@@ -21,7 +21,7 @@ from uec.data.dataset import Dataset
 from uec.doctor.verdicts import Gap
 from uec.system.platform import detect
 from uec.tracking.tracker import Tracker
-from uec.types import Kind, Logprobs, TrainingSample
+from uec.types import Continuation, Kind, Logprobs, TrainingSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,11 @@ class Cast:
     samples: list[TrainingSample]  # made up, to update with
     used: list[int] = field(default_factory=list)  # readings of the GPU's memory
 
+    @property
+    def sequences(self) -> list[Continuation]:
+        """Return the sequences of the weight sync's probe."""
+        return probe_sequences(self.dataset.train, self.cfg.rollout.max_tokens)
+
     async def update(self, seed: int) -> dict[str, float]:
         """Run a policy update on the made-up samples; return its metrics."""
         return (await self.learners.update(self.samples, seed)).metrics
@@ -64,10 +69,9 @@ class Cast:
             await self.weights.start()
 
     async def probe(self) -> Probe:
-        """Compare every engine with the learners on the sequences of the weight sync's probe."""
-        sequences = probe_sequences(self.dataset.train, self.cfg.rollout.max_tokens)
-        [(learned, _), *_] = await self.ask(Role.LEARNER, "logprobs", sequences)
-        sampled = await self.ask(Role.ENGINE, "logprobs", sequences)
+        """Compare every engine with the learners on `sequences`."""
+        [(learned, _), *_] = await self.ask(Role.LEARNER, "logprobs", self.sequences)
+        sampled = await self.ask(Role.ENGINE, "logprobs", self.sequences)
         gap = Gap(0.0, 0.0)
         for logprobs in sampled:
             gap = gap.or_worse(Gap.of(learned, logprobs))
