@@ -30,16 +30,6 @@ class StandInEngine(RolloutActor):
         file.write_text(f"{file.read_text()} {part}")
 
 
-class SleeplessEngine(RolloutActor):
-    """A fault: its sleep frees nothing."""
-
-    async def sleep(self) -> None:
-        """Do nothing."""
-
-    async def wake(self, part: Any) -> None:
-        """Do nothing."""
-
-
 class StandInLearner(MeasuredLearner):
     """A learner that reads the file in place of a GPU's memory."""
 
@@ -60,7 +50,7 @@ def cpu_rig(**changes: Any) -> Rig:
         "device": "cpu", "gpus": 2, "device_bytes": DEVICE, "dtype": "float32", "shape": TINY, "words": 100, "prompts": 10, "groups": 4,
         "responses": 4, "prompt_tokens": (5, 20), "response_tokens": (3, 30), "kinds": ("blocks",), "tensor_parallel": 1,
         "engine": StandInEngine, "learner": StandInLearner, "attention_learner": StandInAttentionLearner, "judges_speed": False,
-        "least_tokens_per_s": 1.0,
+        "least_tokens_per_s": 1.0, "patience": 5.0,
         "overrides": (
             "rollout.kv_cache_mb=32", "rollout.max_num_seqs=64", "rollout.max_batched_tokens=512", "learner.micro_batch_tokens=256",
             "learner.lr=1e-3", "cluster.object_store_mb=100",

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from actors.programs.gpu.stage import Cast, Stage
@@ -44,7 +44,7 @@ class Checks:
     def steps(self) -> list[Step]:
         split = (f"rollout.tensor_parallel={self.rig.tensor_parallel}", "cluster.placement=separate")
         sharded = ("learner.zero_stage=3", "learner.ranks=2", "rollout.engines=2")
-        return [
+        found = [
             *(Step((f"{kind} rows",), 120, 1, partial(self.attention, kind)) for kind in self.rig.kinds),
             Step(("packed rows",), 90, 1, self.packed_rows),
             Step(("tokens/s",), 210, 1, self.generation),
@@ -54,6 +54,7 @@ class Checks:
             Step(("tensor split",), 180, 2, partial(self.tensor_parallel, *split)),
             Step(("zero-3",), 180, 2, partial(self.follow, "zero-3", *sharded)),
         ]
+        return [replace(step, limit_s=step.limit_s * self.rig.patience) for step in found]
 
     async def attention(self, kind: str) -> list[Measured]:
         """Compare loss and gradient of packed rows with those of padded rows in bfloat16, and time updates of packed rows."""

@@ -54,6 +54,7 @@ class Rig:
     learner: type = MeasuredLearner
     attention_learner: type = AttentionLearner
     judges_speed: bool = True
+    patience: float = 1.0  # factor of all time limits
     least_tokens_per_s: float = 500.0  # far below any supported GPU: it shows an engine that does not use its GPU
 
     def config(self, folder: Path, *more: str) -> Config:

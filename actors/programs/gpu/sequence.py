@@ -60,7 +60,7 @@ def check_gpu(listener: Listener, file: Path | None, rig: Rig | None = None) -> 
 
 def _with_actors(rig: Rig, folder: Path, listener: Listener, add: Callable[[Measured], None]) -> None:
     """Make the model, start Ray and run the checks that need actors."""
-    deadline = time.monotonic() + TOTAL_S + (MORE_S if rig.gpus > 1 else 0.0)
+    deadline = time.monotonic() + rig.patience * (TOTAL_S + (MORE_S if rig.gpus > 1 else 0.0))
     listener.busy("making a random model")
     rig.make_model(folder)
     stage = Stage(rig, folder)
