@@ -93,14 +93,14 @@ class Rig:
         (folder / "prompts.jsonl").write_text(text, encoding="utf-8")
 
     def made_up(self, prompts: list[Prompt]) -> list[Trajectory]:
-        """Return `responses` random responses to each of the first `groups` prompts; the same ones at each call."""
+        """Return `responses` random responses to each of the first `groups` prompts; the same ones at each call, of no engine's version."""
         rng = np.random.default_rng(1)
         found = []
         for group, prompt in enumerate(prompts[: self.groups]):
             for index in range(self.responses):
                 tokens = self._words(rng, self.response_tokens).astype(np.int32)
                 logprobs = np.full(len(tokens), -float(np.log(self.words)), np.float32)
-                found.append(Trajectory(group, index, prompt.index, Kind.REGULAR, 1.0, prompt.tokens, tokens, logprobs, False, (0,)))
+                found.append(Trajectory(group, index, prompt.index, Kind.REGULAR, 1.0, prompt.tokens, tokens, logprobs, False, (-1,)))
         return found
 
     def _words(self, rng: np.random.Generator, length: tuple[int, int]) -> "np.ndarray[Any, Any]":
