@@ -14,7 +14,7 @@ from actors.programs.gpu.checks import Step
 from actors.programs.gpu.measured import compare_rows
 from actors.programs.gpu.rig import QWEN, WORDS, Rig
 from actors.programs.gpu.sequence import check_gpu, run_steps
-from tests.support.gpu_stand_in import DEVICE, TINY, cpu_rig
+from tests.support.gpu_stand_in import KV_CACHE, TINY, WEIGHTS, cpu_rig
 from uec.doctor import verdicts
 from uec.doctor.check import Check, Status, ok
 from uec.doctor.gpu import Measured
@@ -208,5 +208,5 @@ def test_the_whole_sequence_runs_with_real_actors_and_a_stand_in_for_the_gpu(tmp
     assert found["passed"] and list(numbers) == names and found["devices"] == []
     assert numbers["weight sync"]["versions"] == 6 and numbers["weight sync"]["publish_s"] > 0 and numbers["weight sync"]["take_s"] > 0
     assert numbers["probe gaps"]["engine_moved"] == pytest.approx(numbers["probe gaps"]["learner_moved"], rel=0.01)
-    assert numbers["sleep"]["awake_bytes"] - numbers["sleep"]["asleep_bytes"] == pytest.approx(0.4 * DEVICE, rel=1e-4)
+    assert numbers["sleep"]["awake_bytes"] - numbers["sleep"]["asleep_bytes"] == pytest.approx(WEIGHTS + KV_CACHE, rel=1e-4)
     assert str(tmp_path) not in file.read_text()
