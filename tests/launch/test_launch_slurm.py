@@ -190,7 +190,7 @@ def test_slurm_leaves_the_run_15_minutes_for_its_checkpoint(project: Path) -> No
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (Debian: apt-get install shellcheck)")
-@pytest.mark.parametrize("script", ["launch/slurm.sh", "launch/setup.sh"])
+@pytest.mark.parametrize("script", ["launch/slurm.sh", "launch/setup.sh", "launch/verify_gpu.sh"])
 def test_shellcheck_reports_no_problem(project: Path, script: str) -> None:
     done = subprocess.run(["shellcheck", "--severity=warning", script], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

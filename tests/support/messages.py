@@ -13,6 +13,7 @@ from pathlib import Path
 ROOTS = ("uec", "actors", "launch", "bench")
 EXCEPTIONS = ("BadInput", "RunFailed")  # and each name that ends in Error
 LISTS = ("problems", "warnings", "advice")  # each text that is appended to a list of this name is a message
+DOCTOR = ("uec/doctor", "actors/programs/doctor", "actors/programs/gpu")
 MAKERS = ("_not_started", "account", "notes", "dropped", "_dropped", "_apply", "stop_note", "_how_to_continue", "instead_of")
 """Functions that return a message or a list of messages."""
 ELSEWHERE = {
@@ -82,7 +83,7 @@ def _said(node: ast.AST, file: str) -> Iterator[ast.expr]:
             yield text
         case ast.Call(func=ast.Attribute(attr="failure"), args=[text, *_]):
             yield text
-        case ast.Call(func=ast.Name(id="fail" | "note"), args=[_, text, *_]) if file.startswith(("uec/doctor", "actors/programs/doctor")):
+        case ast.Call(func=ast.Name(id="fail" | "note"), args=[_, text, *_]) if file.startswith(DOCTOR):
             yield text
         case ast.Call(func=ast.Name(id="print"), args=[text], keywords=[*_, ast.keyword(arg="file")]):
             yield text

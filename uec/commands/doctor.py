@@ -1,6 +1,8 @@
 """`uec doctor [CONFIG] [section.field=value ...]`."""
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,12 +14,16 @@ HELP = "check this machine, and the weight sync from learner to engine"
 DESCRIPTION = (
     "Check versions, devices, memory, disks, hub and Ray, then test one round trip: engines generate, learners compute\n"
     "log-probabilities and update the policy, engines load the new weights. Each check prints one line; a red line says what\n"
-    "to do. The exit status is 1 if a check fails."
+    "to do. The exit status is 1 if a check fails.\n"
+    "\n"
+    "With --gpu, check the code that only GPUs run, in under ten minutes, with a random model and without network: attention\n"
+    "kernels, weight sync, sleep, speed and memory; with several GPUs also NCCL, tensor parallelism and ZeRO-3."
 )
 EXAMPLES = """examples:
   uec doctor
   uec doctor --quick
   uec doctor my.yaml rollout.engines=2
+  uec doctor --gpu --json gpu.json
 """
 
 
@@ -26,6 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="config of the planned run; default: configs/llm.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings that override the file")
     parser.add_argument("--quick", action="store_true", help="skip the round trip")
+    parser.add_argument("--gpu", action="store_true", help="check the GPU code with a random model instead")
+    parser.add_argument("--json", metavar="FILE", help="with --gpu: write the results to a file that names no path, host or user")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     from uec.system.process_env import prepare_driver
 
     prepare_driver()
+    if arguments.gpu or arguments.json:
+        return _check_gpu(arguments)
     from actors.engines import check_engine
     from uec.doctor.console import ConsoleReport
     from uec.doctor.machine import guarded, load_checked_config, machine_checks
@@ -55,3 +65,19 @@ def _with_ray(cfg: "Config", quick: bool, report: "ConsoleReport") -> tuple[()]:
 
     examine(cfg, quick, report)
     return ()
+
+
+def _check_gpu(arguments: argparse.Namespace) -> int:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: nothing is downloaded
+    from actors.programs.gpu.sequence import check_gpu
+    from uec.doctor.console import ConsoleReport
+    from uec.errors import EXIT_FAILURE, BadInput
+
+    if not arguments.gpu:
+        raise BadInput(f"--json {arguments.json} needs --gpu: only those checks write a file")
+    if arguments.config or arguments.overrides or arguments.quick:
+        raise BadInput("uec doctor --gpu takes no config, setting or --quick: its model and settings are fixed")
+    with ConsoleReport() as report:
+        passed = check_gpu(report, Path(arguments.json) if arguments.json else None)
+        report.end()
+    return 0 if passed else EXIT_FAILURE

@@ -9,6 +9,7 @@ class Status(StrEnum):
 
     OK = "ok"
     NOTE = "note"  # worth knowing, but no obstacle
+    SKIP = "skip"  # this machine lacks what the check needs
     FAIL = "FAIL"
 
 

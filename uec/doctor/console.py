@@ -10,7 +10,7 @@ from rich.text import Text
 
 from uec.doctor.check import Check, Status
 
-STYLES = {Status.OK: "green", Status.NOTE: "yellow", Status.FAIL: "bold red"}
+STYLES = {Status.OK: "green", Status.NOTE: "yellow", Status.SKIP: "dim", Status.FAIL: "bold red"}
 NAME = 14  # characters
 
 
@@ -23,10 +23,12 @@ class ConsoleReport:
         self._spinner: Spinner | None = None
         self.failed = 0
         self.noted = 0
+        self.skipped = 0
 
     def add(self, check: Check) -> None:
         self.failed += check.status is Status.FAIL
         self.noted += check.status is Status.NOTE
+        self.skipped += check.status is Status.SKIP
         if self._console is None:
             print("\n".join(plain(check)), flush=True)
             return
@@ -53,6 +55,7 @@ class ConsoleReport:
         self.close()
         text = f"{self.failed} failed" if self.failed else "all checks passed"
         text += f", {self.noted} with a note" if self.noted else ""
+        text += f", {self.skipped} skipped" if self.skipped else ""
         if self._console is None:
             print(text, flush=True)
         else:

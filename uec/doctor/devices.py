@@ -43,7 +43,7 @@ def processor() -> Check:
 
 def gpu() -> Check:
     """Check which GPUs the driver lists, and whether the installed packages can use them."""
-    found = _nvidia_smi()
+    found = driver_gpus()
     installed = gpu_packages()
     if not found and installed:
         return fail(
@@ -86,7 +86,7 @@ def open_files() -> Check:
     return ok("open files", f"at most {hard} at a time")
 
 
-def _nvidia_smi() -> list[str]:
+def driver_gpus() -> list[str]:
     """Return name, memory and driver of each GPU; empty if no driver answers."""
     program = shutil.which("nvidia-smi")
     if program is None:

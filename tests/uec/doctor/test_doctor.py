@@ -88,10 +88,10 @@ def test_injected_a_processor_without_avx2_is_red_and_the_best_set_is_named(monk
 
 
 def test_injected_gpu_packages_without_a_gpu_are_red_and_an_unused_gpu_is_yellow(monkeypatch) -> None:
-    monkeypatch.setattr(devices, "_nvidia_smi", lambda: [])
+    monkeypatch.setattr(devices, "driver_gpus", lambda: [])
     monkeypatch.setattr(devices, "gpu_packages", lambda: True)
     fault(devices.gpu(), "nvidia-smi")
-    monkeypatch.setattr(devices, "_nvidia_smi", lambda: ["NVIDIA H100 with 81559 MiB, driver 570.86"])
+    monkeypatch.setattr(devices, "driver_gpus", lambda: ["NVIDIA H100 with 81559 MiB, driver 570.86"])
     assert devices.gpu() == ok("gpu", "NVIDIA H100 with 81559 MiB, driver 570.86")
     monkeypatch.setattr(devices, "gpu_packages", lambda: False)
     assert devices.gpu().status is NOTE and "ACCEL=gpu" in devices.gpu().fix
@@ -102,9 +102,9 @@ def test_gpus_are_read_from_nvidia_smi_and_a_failing_driver_gives_none(monkeypat
     program.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB, 570.86.15'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert devices._nvidia_smi() == ["NVIDIA H100 80GB HBM3 with 81559 MiB, driver 570.86.15"]
+    assert devices.driver_gpus() == ["NVIDIA H100 80GB HBM3 with 81559 MiB, driver 570.86.15"]
     program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not talk to the driver'\nexit 9\n")
-    assert devices._nvidia_smi() == []
+    assert devices.driver_gpus() == []
 
 
 def test_injected_little_memory_is_red(monkeypatch, make_config) -> None:
