@@ -463,7 +463,7 @@ class LearnerConfig:
     cpu_offload: str = choice(
         {"none": "nothing", "optimizer": "optimizer states, updated on the CPU", "parameters": "the weights, too (ZeRO-3)"},
     )
-    """States that ZeRO keeps in host memory all the time."""
+    """States that ZeRO keeps in host memory all the time. `learner.threads` threads of the CPU then run AdamW; raise it."""
     cpus: float = number(0.4, gt=0)
     """CPUs that Ray reserves per rank."""
     threads: int = number(1, ge=1)

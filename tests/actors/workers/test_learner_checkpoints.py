@@ -57,10 +57,13 @@ def test_a_checkpoint_of_another_model_or_none_at_all_is_refused(one, cfg, tmp_p
     assert "BadInput" in one.run(loading_fails, cfg(), str(tmp_path / "missing"))[0]
     one.run(trained_and_saved, cfg(), [(plans(ROWS, ADVANTAGES), ROWS)], str(tmp_path))
     contents = json.loads((tmp_path / "learner.json").read_text())
-    contents["parameters"]["model.norm.weight"]["shape"] = [64]
+    contents["parameters"]["model.norm.weight"] = [64]
     (tmp_path / "learner.json").write_text(json.dumps(contents))
     [said] = one.run(loading_fails, cfg(), str(tmp_path))
     assert said.startswith("BadInput") and "of another model" in said and "model.norm.weight" in said
+    (tmp_path / "learner.json").write_text(json.dumps(contents | {"format": 1}))
+    [said] = one.run(loading_fails, cfg(), str(tmp_path))
+    assert said.startswith("BadInput") and "has format 1, this version reads 2" in said
 
 
 @pytest.mark.e2e
