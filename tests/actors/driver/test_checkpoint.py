@@ -8,6 +8,7 @@ import pytest
 
 import actors.driver.checkpoint as checkpoint
 from actors.driver.checkpoint import Checkpoints, read_driver
+from tests.support.answers import NoTurns
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.run_folder import RunFolder
@@ -18,6 +19,7 @@ class Actors:
 
     def __init__(self) -> None:
         self.learners, self.engines, self.replay, self.difficulty = ["rank-0", "rank-1"], ["engine"], "replay", "difficulty"
+        self.turns = NoTurns()
         self.done: set[str] = set()
         self.error: BaseException | None = None
         self.calls: list[tuple[str, str]] = []

@@ -16,6 +16,7 @@ from actors.driver.weight_sync import WeightSync
 from actors.engines.vllm import trainer_transfer
 from actors.runtime.supervisor import ActorSpec, Role, Supervisor
 from actors.weights import manifest
+from tests.support.answers import NoTurns
 from tests.support.gloo_transfer import SHAPES, EngineHandle, GlooTrainer, LearnerHandle, dead, free_address
 from uec.errors import RunFailed
 from uec.tracking.tracker import Tracker
@@ -28,6 +29,7 @@ class Run:
     def __init__(self, cfg, logs: Path) -> None:
         engines = [ActorSpec(Role.ENGINE, f"rollout-{i}", EngineHandle, (cfg, i), 0) for i in range(2)]
         self.supervisor = Supervisor(cfg, [*engines, ActorSpec(Role.LEARNER, "learner-0", LearnerHandle, (cfg,), 0)], logs, Tracker([]))
+        self.supervisor.turns = NoTurns()
         self.supervisor._create = lambda slot, name: slot.spec.actor(*slot.spec.args)
         for slot in self.supervisor.slots:
             slot.handle = self.supervisor._create(slot, slot.name)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from actors.programs import dry_run
 from tests.support.model_folders import DATA, PROJECT, model_folder
 from uec.commands.cli import main
 from uec.config.file import load_config
 from uec.config.schema import Config
+from uec.system.platform import Gpu
 
 CONFIGS = sorted([*(PROJECT / "configs/gpu").glob("*.yaml"), *(PROJECT / "configs/paper").glob("*.yaml")])
 
@@ -35,6 +37,42 @@ def test_a_dry_run_needs_no_weights_and_no_gpu(config: Path, tmp_path: Path, cap
     assert "note: a run would be refused: model.path: " in text and "has no weights as .safetensors" in text
 
     assert f"fits {_size(config)} GB" in text
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.parent.name}/{config.stem}")
+def test_on_one_gpu_a_dry_run_says_what_it_would_do(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_gpu(monkeypatch)
+    cfg = load_config(config, [])
+    data, model = rows(cfg, tmp_path), model_folder(tmp_path / "model", cfg.model.path)
+    words = ["train", str(config), f"model.path={model}", f"data.train={data}", f"data.eval={data}", f"run.dir={tmp_path}"]
+    assert main([*words, "cluster.address=local", "--dry-run"]) == 0, capsys.readouterr().err
+    text = capsys.readouterr().out
+    pairs = cfg.cluster.placement == "colocated"
+    assert ("the cluster has 1" in text) != pairs
+    if not pairs:
+        assert "the run wants 8 GPUs and the cluster has 1: rollout.engines=4 x rollout.tensor_parallel=1, learner.ranks=4" in text
+        assert main([*words, "cluster.address=local", "rollout.engines=1", "learner.ranks=1", "cluster.placement=auto", "--dry-run"]) == 0
+        text = capsys.readouterr().out
+        assert "cluster.placement=colocated: the cluster has 1 GPU, and separate ones would be 2" in text
+    assert "1 shared GPU:" in text and "rollout.max_num_seqs=1024" in text
+
+
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a dry run find one GPU of 80 GB on this machine, which has none."""
+    monkeypatch.setattr(dry_run, "gpu_count", lambda: 1)
+    monkeypatch.setattr(dry_run, "smallest_gpu", lambda: Gpu("NVIDIA H100 80GB HBM3", 80 << 30))
+
+
+def test_on_one_gpu_the_default_run_is_not_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_gpu(monkeypatch)
+    words = ["train", str(PROJECT / "configs/llm.yaml"), "cluster.address=local", "cluster.cpus=2", f"run.dir={tmp_path}", "--dry-run"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "cluster.placement=colocated" in text and "all checks passed" in text
 
 
 def _size(config: Path) -> int:
