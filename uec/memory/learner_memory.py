@@ -31,6 +31,9 @@ PACKED_BUFFERS = 2 << 30
 
 OPTIMIZER_STATES = ("float32 weights of the optimizer", "AdamW's two moments")
 
+IPC_BUFFER = 256 << 20
+"""Bytes of each of the two buffers of weights.backend=ipc; a larger tensor enlarges them."""
+
 GPU_SLACK = 0.08
 """Fraction of the tensors' memory that PyTorch's GPU allocator cannot use: assumed, not measured."""
 
@@ -69,8 +72,8 @@ def _permanent(cfg: Config, shape: Shape, platform: Platform) -> list[Allocation
         found += [Allocation(name, size) for name, size in zip(OPTIMIZER_STATES, (master, 8 * shape.trained / of_states), strict=True)]
     if cfg.loss.kl_coef > 0:
         found.append(Allocation("reference model", width * shape.parameters / of_weights))
-    if platform.weights == "ipc" and stage == 3:
-        found.append(Allocation("weights handed to the engine", width * shape.trained))
+    if platform.weights == "ipc":
+        found.append(Allocation("buffers of the weight sync", 2 * max(IPC_BUFFER, width * shape.head)))
     if platform.weights == "nccl":
         found.append(Allocation("buffers of the weight sync", PACKED_BUFFERS))
     return found
