@@ -22,7 +22,7 @@ class MeasuredLearner(LearnerActor):
 
     seconds = 0.0
 
-    def publish(self, version: int, *more: float) -> WeightUpdate | None:
+    def publish(self, version: int, *more: Any) -> WeightUpdate | None:
         begin = time.perf_counter()
         update = super().publish(version, *more)
         self.seconds = time.perf_counter() - begin

@@ -12,7 +12,8 @@ import ray
 from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
-from actors.driver.weight_sync import WeightSync, probe_sequences, tolerance
+from actors.driver.weight_probe import probe_sequences, tolerance
+from actors.driver.weight_sync import WeightSync
 from actors.programs.gpu.rig import Rig
 from actors.programs.preflight import preflight
 from actors.runtime.supervisor import Role, Supervisor
