@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.doc_commands import Command, commands, pages, write_files
-from tests.support.hardware_table import OF_PAGE, OF_README, table
+from tests.support.hardware_table import OF_PAGE, OF_README, table, turns_table
 from uec.commands.cli import main
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -149,3 +149,8 @@ def test_every_command_on_a_finished_run_works(folder: Path, project: Path) -> N
 def test_the_hardware_table_is_the_estimates(page: str, configs: list[str], project: Path) -> None:
     [shown] = re.findall(r"<!-- hardware -->\n(.*)<!-- /hardware -->", (project / page).read_text(), re.DOTALL)
     assert shown == table(configs), "run `python -m tests.support.hardware_table` and put its tables into README.md and docs/hardware.md"
+
+
+def test_the_table_of_turns_is_the_estimates(project: Path) -> None:
+    [shown] = re.findall(r"<!-- turns -->\n(.*)<!-- /turns -->", (project / "docs/hardware.md").read_text(), re.DOTALL)
+    assert shown == turns_table(), "run `python -m tests.support.hardware_table` and put its last table into docs/hardware.md"

@@ -1,4 +1,4 @@
-"""The table of README.md and docs/hardware.md: the GPUs that each config needs. `python -m tests.support.hardware_table` prints both."""
+"""The tables of README.md and docs/hardware.md: the GPUs that each config needs. `python -m tests.support.hardware_table` prints them."""
 
 import tempfile
 from pathlib import Path
@@ -43,5 +43,28 @@ def _row(config: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+TURNS_HEAD = ("model", "GPUs", "settings", "training", "weight sync", "sampling")
+TURNS = {1: "learner.cpu_offload=optimizer", 2: "learner.cpu_offload=optimizer", 4: "learner.offload=optimizer", 8: "learner.offload=optimizer"}
+SHARED = ["cluster.placement=colocated", "rollout.sleep=1", "learner.zero_stage=3", "learner.gradient_checkpointing=true"]
+
+
+def turns_table() -> str:
+    """Return a Markdown table of 7B models on GPUs of 80 GB that engines and learners share in turns, in GiB of one GPU."""
+    models = ("configs/gpu/qwen2_5_7b_gsm8k.yaml", "configs/gpu/qwen2_5_vl_7b_geometry3k.yaml")
+    rows = [TURNS_HEAD, ("---",) * len(TURNS_HEAD), *(_turns(model, gpus) for model in models for gpus in TURNS)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _turns(config: str, gpus: int) -> tuple[str, ...]:
+    cfg = load_config(PROJECT / config, [*SHARED, TURNS[gpus], f"rollout.engines={gpus}", f"learner.ranks={gpus}", "rollout.gpu_memory=null"])
+    name = cfg.model.path.rpartition("/")[2]
+    with tempfile.TemporaryDirectory() as folder:
+        cfg.model.path = str(model_folder(Path(folder) / "model", name))
+        workload = worst_case(cfg.data.max_prompt_tokens)
+        estimates = gpu_estimates(cfg, shape_of(cfg.model), detect(cfg, "cuda"), workload, usable(80))
+    assert all(estimate.bytes <= usable(80) for estimate in estimates), (config, gpus)
+    return name, f"{gpus}", f"`{TURNS[gpus]}`", *(f"{estimate.bytes / GIB:.1f}" for estimate in estimates)
+
+
 if __name__ == "__main__":
-    print(table(OF_README), table(OF_PAGE), sep="\n")
+    print(table(OF_README), table(OF_PAGE), turns_table(), sep="\n")
