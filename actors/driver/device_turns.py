@@ -20,7 +20,7 @@ class DeviceTurns:
         self.supervisor = supervisor
         self.level = cfg.rollout.sleep
         self.timeout_s = cfg.weights.timeout_s
-        self._offloads = cfg.learner.offload != "none"
+        self._offloads = self.level > 0 or cfg.learner.offload != "none"  # without states to move, a learner frees cached memory
         self._asleep = self.level > 0
         self._offloaded = False
         self._lock = asyncio.Lock()

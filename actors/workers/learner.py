@@ -158,11 +158,13 @@ class LearnerActor:
         return update
 
     def offload(self) -> None:
-        """Move the states that `learner.offload` names to host memory, so that an engine can use the GPU. `reload` must follow."""
-        if self.cfg.learner.offload != "none" and not self.inference_only:
-            from uec.models.offload import offload
+        """Leave the GPU's memory to an engine: move the states that `learner.offload` names to host memory. `reload` must follow."""
+        from uec.models.offload import offload, release_cached
 
-            self._finish_publishing()
+        self._finish_publishing()
+        if self.cfg.learner.offload == "none" or self.inference_only:
+            release_cached()
+        else:
             offload(self.engine, weights=self.cfg.learner.offload == "all")
 
     def reload(self) -> None:

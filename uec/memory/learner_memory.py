@@ -49,7 +49,7 @@ def learner_memory(cfg: Config, shape: Shape, platform: Platform, workload: Work
 
 def resting_memory(cfg: Config, shape: Shape, platform: Platform, process: float, offload: str) -> list[Allocation]:
     """Return what a rank holds on a shared GPU while it does not train. `offload`: as `learner.offload`."""
-    offloaded = {"none": (), "optimizer": OPTIMIZER_STATES, "all": (*OPTIMIZER_STATES, "weights", "reference model")}[offload]
+    offloaded = {"none": (), "optimizer": OPTIMIZER_STATES, "all": (*OPTIMIZER_STATES, "weights")}[offload]
     return [
         Allocation("process", process),
         *(found for found in _permanent(cfg, shape, platform) if found.bytes and found.name not in offloaded),

@@ -29,6 +29,13 @@ def offload(engine: Any, weights: bool) -> None:
     else:
         engine.offload_states(include=[State.lp_grads, State.contiguous_grad_buffer], pin_memory=pin)
         _offload_zero3(engine, weights, pin)
+    release_cached()
+
+
+def release_cached() -> None:
+    """Give the memory that torch's allocator keeps for later back to the device, so that another process can have it."""
+    from deepspeed.accelerator import get_accelerator
+
     gc.collect()
     get_accelerator().empty_cache()
 

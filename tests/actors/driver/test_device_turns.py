@@ -93,7 +93,7 @@ def test_an_engine_that_dropped_its_weights_gets_them_again_and_one_that_kept_th
     assert asyncio.run(after_an_evaluation(1)) == ["engine wake weights", "learner offload", "engine wake kv_cache"]
 
 
-def test_offload_alone_and_sleep_alone_move_only_their_side(make_config):
+def test_engines_without_sleep_stay_awake_and_a_learner_without_states_to_move_frees_its_cache(make_config):
     async def calls(*settings: str) -> list[str]:
         recorder, weights, learners = parts(make_config(*COLOCATED, *settings))
         await weights.start()
@@ -105,8 +105,8 @@ def test_offload_alone_and_sleep_alone_move_only_their_side(make_config):
         "learner publish", "engine update_weights", "learner offload", "learner reload", "learner entropy", "learner offload",
     ]  # fmt: skip
     assert asyncio.run(calls("rollout.sleep=1")) == [
-        "engine wake weights", "learner publish", "engine update_weights", "engine wake kv_cache",
-        "engine sleep", "learner entropy", "engine wake weights", "engine wake kv_cache",
+        "engine wake weights", "learner publish", "engine update_weights", "learner offload", "engine wake kv_cache",
+        "engine sleep", "learner reload", "learner entropy", "engine wake weights", "learner offload", "engine wake kv_cache",
     ]  # fmt: skip
     assert asyncio.run(calls()) == ["learner publish", "engine update_weights", "learner entropy"]
 
