@@ -11,7 +11,7 @@ BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 # What may stand between the boxes of one answer: `\boxed{3} and \boxed{5}`, `$\boxed{3}$, $\boxed{5}$`.
 BETWEEN_BOXES = re.compile(r"[\s$]*(?:[,;&]|\b(?:and|or)\b|,\s*(?:and|or)\b)[\s$]*")
 LONGEST_BETWEEN = 20
-LONGEST_LINE = 2000  # of a final answer; what is longer is no answer
+LONGEST_LINE = 10_000  # of a final answer; what is longer is no answer
 
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -137,7 +137,7 @@ COMMANDS = {
     **dict.fromkeys(("quad", "qquad", "text", "textbf", "textit", "textrm", "mathrm", "mathbf", "mathit", "mbox", "boldsymbol"), " "),
     **dict.fromkeys(("boxed", "fbox", "textnormal", "operatorname", "mathsf", "bf", "rm", "bm", "emph", "underline"), " "),
 }
-FORMATTED = re.compile(r"\\(?:[a-zA-Z]+)")
+COMMAND = re.compile(r"\\[a-zA-Z]+")
 PIECE = r"\s*(?:\{\s*([^{}]*?)\s*\}|([0-9a-zA-Z]))"
 FRACTION = re.compile(rf"\\[dtc]?frac{PIECE}{PIECE}")
 TAG = re.compile(r"</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>")
@@ -145,9 +145,10 @@ TAG = re.compile(r"</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>")
 
 def plain(text: str) -> str:
     r"""Return the text without LaTeX, tags and emphasis: `$\frac{1}{2}$` is `1/2`, `5\,\text{cm}` is `5 cm`, `40^\circ` is `40°`."""
+    text = " ".join(text.split())
     if "<" in text:
         text = TAG.sub(" ", text)
-    if "\\" in text or "{" in text or "~" in text:
+    if "\\" in text or "~" in text or re.search(r"[_^]\{|\{,\}", text):
         text = re.sub(r"\{\s*,\s*\}(?=[0-9]{3}(?![0-9]))", ",", text)
         text = re.sub(r"\{\s*,\s*\}", ".", text)  # a decimal comma
         text = text.replace("\\!", "").replace("\\\\", " ").replace("~", " ")
@@ -155,12 +156,14 @@ def plain(text: str) -> str:
         text = re.sub(r"\\[()\[\]]", " ", text)
         text = re.sub(r"\\overline\s*\{([0-9]+)\}", r"(\1)", text)  # a repeating decimal
         text = FRACTION.sub(_slash, text)
-        text = re.sub(r"\\([%$#&_{}])", r"\1", text)
-        text = FORMATTED.sub(lambda command: COMMANDS.get(command[0][1:], command[0]), text)
-        text = re.sub(r"([_^])\s*\{\s*\(?([-+]?\w*°?)\)?\s*\}", r"\1\2", text)
+        text = text.replace("\\{", "⦃").replace("\\}", "⦄").replace("\\lbrace", "⦃").replace("\\rbrace", "⦄")
+        text = re.sub(r"\\([%$#&_])", r"\1", text)
+        text = COMMAND.sub(lambda command: COMMANDS.get(command[0][1:], command[0]), text)
+        text = re.sub(r"([_^])\s*\{\s*\(?([-+]?\w*°?)\s*\)?\s*\}", r"\1\2", text)
         text = text.replace("^°", "°")
         if "\\" not in text:
-            text = text.replace("{", " ").replace("}", " ") if not text.strip().startswith("{") else text
+            text = re.sub(r"\s+\^", "^", text.replace("{", " ").replace("}", " "))
+        text = text.replace("⦃", "{").replace("⦄", "}")
     return " ".join(_without_dollars(text).replace("`", " ").split())
 
 

@@ -6,7 +6,7 @@ What stands before and behind a number is read too: the number counts only where
 
 import re
 
-from uec.rewards.answer_text import comparable, final_answer, fold, plain
+from uec.rewards.answer_text import LONGEST_LINE, comparable, final_answer, fold, plain
 from uec.rewards.quantity import JOINING, Quantity, equal, read_number, read_unit, read_whole, with_unit
 
 # Where the answer ends and its explanation begins: `15, as 3 * 5 shows`, `15. Since 3 < 5`.
@@ -32,6 +32,7 @@ SPACED_SIGN = re.compile(r"[^\W\d_]{2,}$")
 NUMBER_START = re.compile(r"[0-9]|\.[0-9]|(?<![^\W\d_])[0-9A-F]+_")
 LEADING = re.compile(r"\s*(?:(?:about|approximately|approx\.?|exactly|equal to|just|only|simply|probably|that|the number|:)\s+)*", re.IGNORECASE)
 CHOICE = re.compile(r"(?:(?:option|choice|answer)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z]))(?![^\W_]|['-]\w|\+)(?P<rest>.*)", re.DOTALL | re.IGNORECASE)
+CAUSE = re.compile(r"\b(?:because|since|as|due to|for|given)\b")
 ANOTHER_CHOICE = re.compile(r"\b(?:or|and|nor)\b|[,/&]\s*\(?[A-Z]\)?(?![^\W_])|(?<![^\W_])\([A-Z]\)|(?<![^\W_])[B-HJ-Z][).:]", re.ASCII)
 
 
@@ -39,7 +40,7 @@ def is_right(response: str, answer: str) -> bool:
     """Return whether the response's final answer equals the reference, as a text, a choice, a list or a quantity."""
     reference = reference_text(answer)
     text, marked = final_answer(response)
-    if comparable(text[:4000]) == comparable(reference) != "":
+    if len(text) < 2 * len(reference) + LONGEST_LINE and comparable(text) == comparable(reference) != "":
         return True
     if marked:
         letter = choice(reference)
@@ -177,7 +178,7 @@ def chosen(text: str) -> tuple[str, str] | None:
         word = re.match(r"\s+([^\W\d_]+)", rest)
         if word is None or word[1].lower() not in JOINING:
             return None
-    if ANOTHER_CHOICE.search(EXPLAINED.sub("", rest, count=1) if not rest.startswith((".", ")", ":")) else rest):
+    if ANOTHER_CHOICE.search(CAUSE.split(rest, maxsplit=1)[0]):
         return None
     return letter.upper(), rest.strip(" .):,;-!*")
 

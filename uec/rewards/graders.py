@@ -120,7 +120,7 @@ def _same_box(answer: str, content: str) -> bool:
     words = [_words(side) for side in (wanted, found)]
     if all(words) and (max(map(len, words)) > SHORT_WORD or "\\" in wanted + found):
         return comparable(wanted) == comparable(found)
-    wanted, found, units_agree = _without_units(wanted, found)
+    wanted, found, units_agree = _without_units(wanted, found, first, second)
     return units_agree and same_mathematics(wanted, found)
 
 
@@ -148,16 +148,23 @@ def _chosen_letters(found: str) -> set[str] | None:
     return None if one is None else {one[0]}
 
 
-def _without_units(wanted: str, found: str) -> tuple[str, str, bool]:
-    r"""Return both sides without a unit in `\text{}` at their ends, and whether the units agree."""
-    units = []
-    sides = []
-    for side in (wanted, found):
-        match = UNIT_END.search(side)
-        unit = "" if match is None or match.start() == 0 else read_whole("1 " + plain(side[match.start() :]))
-        sides.append(side if not unit else side[: match.start()])  # type: ignore[union-attr]
-        units.append(unit or Quantity(Fraction(1)))
-    return sides[0], sides[1], equal(units[0], units[1])
+def _without_units(wanted: str, found: str, first: Quantity | None, second: Quantity | None) -> tuple[str, str, bool]:
+    r"""Return both sides without a unit at their ends, and whether the units agree.
+
+    A side that is a number, `first` or `second`, becomes a fraction, since the parser would read `1e5` and `2 1/4` as products.
+    """
+    one, other = _without_unit(wanted, first), _without_unit(found, second)
+    return one[0], other[0], equal(Quantity(Fraction(1), one[1]), Quantity(Fraction(1), other[1]))
+
+
+def _without_unit(side: str, number: Quantity | None) -> tuple[str, str]:
+    if number is not None:
+        value = number.value / 100 if number.unit == "%" else number.value
+        text = str(value) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+        return text, "" if number.unit == "%" else number.unit
+    match = UNIT_END.search(side)
+    unit = None if match is None or match.start() == 0 else read_whole("1 " + plain(match[0]))
+    return (side, "") if match is None or unit is None else (side[: match.start()], unit.unit)
 
 
 OPEN, CLOSE = "<think>", "</think>"

@@ -42,7 +42,7 @@ NUMBER = re.compile(
     r"(?![0-9])(?P<decimals>\.[0-9]+)?(?P<repeating>\([0-9]+\))?"
     r"|(?P<points>[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]+|[1-9][0-9]{0,2}(?:\.[0-9]{3}){2,})(?![0-9.,])"
     r"|(?P<comma>[0-9]+,[0-9]+)(?![0-9.,])"
-    r"|(?P<simple>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?P<repeating2>(?<=[.0-9])\([0-9]+\))?"
+    r"|(?P<simple>[0-9]*\.(?=\([0-9])|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?P<repeating2>\([0-9]+\))?"
 )
 CURRENCIES = {"$": "dollar", "us$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yen", "₹": "rupee", "rs.": "rupee", "₩": "won"}
 SIGN = re.compile(r"\s*(?P<sign>[-+](?:\s*)|(?:negative|minus)\s+)?(?P<currency>US\$|[$€£¥₹₩]|Rs\.)?\s*(?P<sign2>[-+])?", re.IGNORECASE)

@@ -52,7 +52,7 @@ def latex(text: str) -> str:
     text = re.sub(r"\s*\\text(?:rm)?\s*\{\s*(or|and)\s*\}\s*", r", ", text)
     text = re.sub(r"\\(?:left|right|[bB]ig[lr]?)(?![a-z])", "", text)
     text = re.sub(r"(?<!\\)\\[,;:! ]|~|\\q?quad", " ", text)
-    return " ".join(text.split())
+    return re.sub(r"^[A-Za-z]\s*\\in(?![a-z])", "", " ".join(text.split())).strip()
 
 
 def _vector_as_tuple(text: str) -> str:
