@@ -30,8 +30,12 @@ CHANGED = re.compile(
 )
 SPACED_SIGN = re.compile(r"[^\W\d_]{2,}$")
 NUMBER_START = re.compile(r"[0-9]|\.[0-9]|(?<![^\W\d_])[0-9A-F]+_")
-LEADING = re.compile(r"\s*(?:(?:about|approximately|approx\.?|exactly|equal to|just|only|simply|probably|that|the number|:)\s+)*", re.IGNORECASE)
-CHOICE = re.compile(r"(?:(?:option|choice|answer)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z]))(?![^\W_]|['-]\w|\+)(?P<rest>.*)", re.DOTALL | re.IGNORECASE)
+LEADING = re.compile(
+    r"\s*(?:(?:about|approximately|approx\.?|exactly|equal to|just|only|simply|probably|that|the number|:)\s+)*", re.IGNORECASE
+)
+CHOICE = re.compile(
+    r"(?:(?:option|choice|answer)\s+)?(?:\(\s*([A-Z])\s*\)|([A-Z]))(?![^\W_]|['-]\w|\+)(?P<rest>.*)", re.DOTALL | re.IGNORECASE
+)
 CAUSE = re.compile(r"\b(?:because|since|as|due to|for|given)\b")
 ANOTHER_CHOICE = re.compile(r"\b(?:or|and|nor)\b|[,/&]\s*\(?[A-Z]\)?(?![^\W_])|(?<![^\W_])\([A-Z]\)|(?<![^\W_])[B-HJ-Z][).:]", re.ASCII)
 
@@ -137,7 +141,9 @@ def _quantity_at(text: str, at: int, beyond: str) -> Quantity | None:
     word = re.match(r"\s+([^\W\d_]+)", tail)
     if word and not unit and word[1].lower() not in JOINING and word[1].lower() not in ("per", "each"):
         return None
-    if re.match(r"\s*\.\.", tail) or HEDGED.search(re.split(r"(?<=[^\W\d_])[.!?]\s", tail)[0]) or re.match(r"[.,;]?\s*(?:or|maybe|perhaps)\b", beyond):
+    if re.match(r"\s*\.\.", tail) or HEDGED.search(re.split(r"(?<=[^\W\d_])[.!?]\s", tail)[0]):
+        return None
+    if re.match(r"[.,;]?\s*(?:or|maybe|perhaps)\b", beyond, re.IGNORECASE):
         return None
     if unit and re.match(r",?\s*(?:and\s+)?[0-9]", tail):
         return None  # 5 feet 6 inches
@@ -213,8 +219,8 @@ def _agrees(text: str, reference: str) -> bool:
     """Return whether the reference is yes, no, true or false, and the answer begins with it and then explains."""
     if reference not in ("yes", "no", "true", "false"):
         return False
-    match = re.match(rf"{reference}\b(?:[,.;!:]|\s+-)?\s*(?P<rest>.*)", text.casefold().strip("\"'* "), re.DOTALL)
-    first = re.match(r"[^\W\d_]*", match["rest"]) if match else None
-    return bool(match and first and (match.end() == 0 or first[0] in JOINING - {"not", "but"} or re.match(r"[,.;]\s", text.strip()[len(reference) :]))) and not (
-        re.search(r"\b(?:yes|no|true|false|or|but|not)\b", match["rest"] if match else "")
-    )
+    match = re.fullmatch(rf"{reference}\b(?P<stop>[,.;!:]|\s+-)?(?P<rest>.*)", text.casefold().strip("\"'* "), re.DOTALL)
+    if match is None or re.search(r"\b(?:yes|no|true|false|or|but|not)\b", match["rest"]):
+        return False
+    first = re.search(r"[^\W\d_]+", match["rest"])
+    return match["stop"] is not None or first is None or first[0] in JOINING

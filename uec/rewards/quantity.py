@@ -38,7 +38,8 @@ def _qualifies(unit: str, longer: str) -> bool:
 
 
 NUMBER = re.compile(
-    r"(?P<thousands>[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}|[1-9][0-9]{0,2}(?: [0-9]{3})+|[1-9][0-9]{0,2}(?:'[0-9]{3})+)"
+    r"(?P<thousands>[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}"
+    r"|[1-9][0-9]{0,2}(?: [0-9]{3})+|[1-9][0-9]{0,2}(?:'[0-9]{3})+)"
     r"(?![0-9])(?P<decimals>\.[0-9]+)?(?P<repeating>\([0-9]+\))?"
     r"|(?P<points>[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]+|[1-9][0-9]{0,2}(?:\.[0-9]{3}){2,})(?![0-9.,])"
     r"|(?P<comma>[0-9]+,[0-9]+)(?![0-9.,])"
@@ -61,7 +62,8 @@ ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 WORDS = {word: value for value, word in enumerate(UNITS.split())} | {word: 20 + 10 * i for i, word in enumerate(TENS.split())}
-WORD = re.compile(rf"\s*(?:({'|'.join(TENS.split())})(?:[- ]({'|'.join(UNITS.split()[1:10])}))?|({'|'.join(UNITS.split())}))\b", re.IGNORECASE)
+ONES = "|".join(UNITS.split()[1:10])
+WORD = re.compile(rf"\s*(?:({'|'.join(TENS.split())})(?:[- ]({ONES}))?|({'|'.join(UNITS.split())}))\b", re.IGNORECASE)
 
 
 def read_number(text: str, start: int = 0, *, decimal_comma: bool = True) -> tuple[Quantity, int] | None:
@@ -80,7 +82,7 @@ def read_number(text: str, start: int = 0, *, decimal_comma: bool = True) -> tup
     if based:
         return _based(based, negative)
     if word := WORD.match(text, at):
-        number = Fraction(WORDS[(word[1] or word[3]).lower()] + WORDS.get((word[2] or "").lower(), 0)), word.end()
+        number = (Fraction(WORDS[(word[1] or word[3]).lower()] + WORDS.get((word[2] or "").lower(), 0)), word.end())
     else:
         number = _magnitude(text, at, decimal_comma)
     if number is None or number[1] - at > LONGEST_NUMBER:
@@ -159,8 +161,9 @@ SYNONYMS = {
     **{"millimetre": "mm", "inche": "inch", "in": "inch", "feet": "foot", "ft": "foot", "yd": "yard", "mi": "mile", "kilogram": "kg"},
     **{"gram": "g", "gm": "g", "milligram": "mg", "lb": "pound", "liter": "l", "litre": "l", "milliliter": "ml", "millilitre": "ml"},
     **{"sec": "second", "s": "second", "min": "minute", "h": "hour", "hr": "hour", "yr": "year", "usd": "dollar", "buck": "dollar"},
-    **{"eur": "euro", "gbp": "pound sterling", "米": "m", "公里": "km", "厘米": "cm", "千克": "kg", "元": "yuan", "小时": "hour", "分钟": "minute"},
+    **{"eur": "euro", "gbp": "pound sterling", "米": "m", "公里": "km", "厘米": "cm", "千克": "kg", "元": "yuan"},
     **{"mph": "mile/hour", "kmh": "km/hour", "kph": "km/hour", "newton": "n", "joule": "j", "watt": "w", "volt": "v", "people": "person"},
+    **{"小时": "hour", "分钟": "minute"},
     **{"children": "child", "men": "man", "women": "woman", "radian": "rad", "秒": "second", "克": "g", "sq": "square", "cu": "cubic"},
 }
 SHORT = set("m g s h l L N J W V A K C F".split())
@@ -170,10 +173,11 @@ UNIT = re.compile(r"[ -]?(?P<word>[^\W\d_]+)(?P<power>\^?-?[23](?![0-9.]))?")
 MORE_UNIT = re.compile(r"(?P<by> ?/ ?| ?· ?| per | )(?P<word>[^\W\d_]+)(?P<power>\^?-?[23](?![0-9.]))?")
 NO_UNIT = set(
     "or to and times plus minus over out divided by squared cubed factorial root through until x y z sqrt mod point half halves thirds "
-    "third quarters quarter fourths fifths sixths tenths hundredths thousandths than versus vs e i pi π if when because since as so is "
-    "are which for where given but not that after before while in at on with due 或 到 至 和 from the a an of we it this these would be".split()
+    "third quarters quarter fourths fifths sixths tenths hundredths thousandths than versus vs e i pi π".split()
 )
-JOINING = set("because since as so is are which for where given but not that after before while in at on with due if when of the it we".split())
+JOINING = set("because since as so is are which for where given but not that after before while in at on with due if when of the".split())
+JOINING |= {"it", "we"}
+NO_UNIT |= JOINING | set("或 到 至 和 from a an this these would be".split())
 
 
 def read_unit(text: str, start: int) -> tuple[str, int]:

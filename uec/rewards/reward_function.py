@@ -21,7 +21,7 @@ MOST_PARTS = 64
 LONGEST_NAME = 100
 
 Extract = Callable[[str, str | list[str]], str | None]
-"""(response, reference answer or list of accepted answers) -> the response's answer as text, equal for equal answers; None if it gives none."""
+"""(response, reference answer or answers) -> the response's answer as text, equal for equal answers; None if it gives none."""
 
 
 @dataclass(frozen=True)

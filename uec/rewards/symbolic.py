@@ -18,6 +18,7 @@ LETTERS = {
     **{"±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∈": r"\in ", "≈": "=", "°": r"^\circ "},
     **dict(zip("αβγδεθλμσφω", (rf"\{name} " for name in GREEK), strict=True)),
 }
+NAME = re.compile(r"\s*(?:\\?[A-Za-z]+|\\text\{[^{}]*\}|\\mathrm\{[^{}]*\})\s*(?:_\{?\w+\}?)?'?\s*(?:\([\w, ]*\))?\s*")
 MATRIX = re.compile(r"\\begin\{[pbvB]?matrix\}(.*?)\\end\{[pbvB]?matrix\}", re.DOTALL)
 
 
@@ -44,7 +45,8 @@ def latex(text: str) -> str:
     r"""Return text as LaTeX that the parser reads: `pi/3` is `\pi /3`, `√2` is `\sqrt{2}`, `sqrt(2)` is `\sqrt{2}`, `x**2` is `x^2`."""
     text = "".join(LETTERS.get(letter, letter) for letter in text)
     text = text.replace("**", "^").replace("\\approx", "=").replace("\\langle", "(").replace("\\rangle", ")")
-    text = re.sub(r"(?<![A-Za-z\\])(pi|infinity|sqrt)(?![a-z])", lambda m: "\\infty " if m[1] == "infinity" else f"\\{m[1]} ", text, flags=re.I)
+    text = re.sub(r"(?<![A-Za-z\\])(pi|sqrt)(?![a-z])", r"\\\1 ", text)
+    text = re.sub(r"(?<![A-Za-z\\])infinity(?![a-z])", r"\\infty ", text)
     text = re.sub(r"(?<![A-Za-z\\])(sin|cos|tan|sec|csc|cot|ln|log)(?![a-z])", r"\\\1 ", text)
     text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
     text = re.sub(r"\\sqrt\s*([0-9]+)", r"\\sqrt{\1}", text)
@@ -121,12 +123,12 @@ def _value_of_assignment(wanted: str, found: str) -> str:
     if "=" not in found or re.search(r"(?<![<>!\\])=", wanted):
         return found
     left, *middle, right = re.split(r"(?<![<>!])=", found)
-    name = re.fullmatch(r"\s*(?:\\?[A-Za-z]+|\\text\{[^{}]*\}|\\mathrm\{[^{}]*\})\s*(?:_\{?\w+\}?)?'?\s*(?:\([\w, ]*\))?\s*(?:\^\{?[0-9]\}?)?\s*", left)
-    if name and "^" not in left:
+    if NAME.fullmatch(left):
         return right
     if middle or "," in found:
         return found
-    return right if not re.search("[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", found)) and same_mathematics(left, right) else "\\text{an equation}"
+    holds = not re.search("[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", found)) and same_mathematics(left, right)
+    return right if holds else r"\text{an equation}"
 
 
 @cache
