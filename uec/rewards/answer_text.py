@@ -16,7 +16,8 @@ LONGEST_LINE = 10_000  # of a final answer; what is longer is no answer
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 LETTERS = {
-    **dict.fromkeys("−–—‐‑‒―﹣－", "-"),
+    **dict.fromkeys("−–‐‑‒﹣－", "-"),
+    **dict.fromkeys("—―", " - "),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
     **dict.fromkeys("’‘′ʼ", "'"),
     **dict.fromkeys("“”″", '"'),
@@ -98,6 +99,7 @@ MARKER = re.compile(
     r"|\b(?:antwort|respuesta|réponse|resposta|risposta|ответ)\s*(?:\b(?:ist|lautet|es|est|è|é)\b\s*:?|:)",
     re.IGNORECASE | re.MULTILINE,
 )
+EMPHASIS = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])|(?<!\w)__|__(?!\w)")
 ANSWER_TAG = re.compile(r"<(?:final_)?answer>", re.IGNORECASE)
 ANSWER_END = re.compile(r"</(?:final_)?answer>", re.IGNORECASE)
 ALTERNATIVE = re.compile(r"\W*(?:or|alternatively|maybe|perhaps)\b", re.IGNORECASE)
@@ -108,7 +110,7 @@ def final_answer(response: str) -> tuple[str, bool]:
 
     The line that follows is kept if it offers an alternative, so that the answer is seen to be no single one.
     """
-    text = fold(without_thought(response)).replace("**", "").replace("__", "")
+    text = EMPHASIS.sub("", fold(without_thought(response)))
     tags = list(ANSWER_TAG.finditer(text))
     if tags:
         text = ANSWER_END.split(text[tags[-1].end() :], maxsplit=1)[0]
@@ -165,7 +167,8 @@ def plain(text: str) -> str:
         if "\\" not in text:
             text = re.sub(r"\s+\^", "^", text.replace("{", " ").replace("}", " "))
         text = text.replace("⦃", "{").replace("⦄", "}")
-    return " ".join(_without_dollars(text).replace("`", " ").split())
+    text = re.sub(r"(?<=[\w)])\*\*(?=[\w(+-])", "^", _without_dollars(text).replace("`", " "))
+    return re.sub(r" (?=[.,;!?](?: |$))", "", " ".join(text.split()))
 
 
 def _slash(fraction: re.Match[str]) -> str:
@@ -182,5 +185,6 @@ def _without_dollars(text: str) -> str:
 
 def comparable(text: str) -> str:
     """Return the plain text without case, outer punctuation, and spaces beside signs."""
-    text = plain(text).strip("$*\"'# ").rstrip(".!?,;: ").strip("$*\"' ").casefold()
+    text = plain(text).strip("$*\"'# ").rstrip("!?,;: ")
+    text = (text if text.endswith("...") else text.rstrip(".!?,;: ")).strip("$*\"' ").casefold()
     return re.sub(r"\s*([^\w\s.])\s*", r"\1", text)

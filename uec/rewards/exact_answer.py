@@ -11,23 +11,28 @@ from uec.rewards.quantity import JOINING, Quantity, equal, read_number, read_uni
 
 # Where the answer ends and its explanation begins: `15, as 3 * 5 shows`, `15. Since 3 < 5`.
 EXPLAINED = re.compile(
-    r"[,;(]?\s*(?:[-:]\s)?\b(?:because|since|as|which|where|so that|given|due to|but not|not)\b.*|(?<=[^\W_])[.!?;]\s.*"
-    r"|(?<=[)%°\]])[.!?;]\s.*|,\s(?!\s*[-+$(]*[0-9]|\s*(?:or|and|to|maybe|perhaps)\b).*",
+    r"[,;(]?\s*(?:[-:]\s)?\b(?:because|since|as|which|where|so that|given|due to|but not|not)\b.*|(?<=[\w)%°\]])[.!?]\s.*"
+    r"|[,;]\s(?!\s*[-+$(]*[0-9]|\s*(?:or|and|to|maybe|perhaps)\b).*",
     re.DOTALL,
 )
 HEDGED = re.compile(
-    r"\b(?:or|to|through|until|and|versus|vs|maybe|perhaps|alternatively|possibly)\b[^0-9]{0,30}[0-9]|^\s*,\s*[-+$(]*\.?[0-9]"
+    r"\b(?:or|to|through|until|and|versus|vs|maybe|perhaps|alternatively|possibly)\b[^0-9]{0,30}[0-9]|^\s*[,;]\s*[-+$(]*\.?[0-9]"
+    r"|^\s*(?:in|of|per)\s+[0-9]|\bmod(?:ulo)?\b"
     r"|\b(?:or|maybe|perhaps|alternatively)\b",
     re.IGNORECASE,
 )
 # Words in front of a number that make another answer of it, at most two words before it.
 CHANGED = re.compile(
-    r"(?:\b(?:not|never|neither|nor|cannot|no|wrong|less than|more than|fewer than|greater than|larger than|smaller than|at least|at most|"
+    r"(?:\b(?:not|never|neither|nor|cannot|no|wrong|unlikely|hardly|but|except|without|incorrect|less than|more than|fewer than|greater than|larger than|smaller than|at least|at most|"
     r"up to|between|either|twice|thrice|double|half of|half|triple|root of|square of|cube of|power of|sum of|product of|plus|times|minus|"
     r"divided by|multiplied by|modulo|mod|log|ln|sin|cos|tan|exp|sqrt|below|under|above|exceeds|or|from|base)|n't)"
     r"(?:\s+[^\W\d]+){0,2}\s*[($]*$",
     re.IGNORECASE,
 )
+TAKEN_BACK = re.compile(
+    r"[\s.,;!?)-]*(?:(?:or|maybe|perhaps|alternatively|wait|hmm|actually|sorry|correction|i mean)\b|no\s*[,.:!])", re.IGNORECASE
+)
+CALCULATES = set("than times plus minus divided squared cubed mod or to versus vs x y z through until root pi power".split())
 SPACED_SIGN = re.compile(r"[^\W\d_]{2,}$")
 NUMBER_START = re.compile(r"[0-9]|\.[0-9]|(?<![^\W\d_])[0-9A-F]+_")
 LEADING = re.compile(
@@ -139,11 +144,13 @@ def _quantity_at(text: str, at: int, beyond: str) -> Quantity | None:
     if not re.match(r"$|[.,;:!?)\]\"'*]+(?:\s|$)|\s*$|\s+[^\W\d_]{2,}|\s*\((?=[^\W\d_])|\s+-\s*[^\W\d_]{2,}|\s*[.!?)\]]+$", tail):
         return None
     word = re.match(r"\s+([^\W\d_]+)", tail)
+    if word and word[1].lower() in CALCULATES:
+        return None
     if word and not unit and word[1].lower() not in JOINING and word[1].lower() not in ("per", "each"):
         return None
     if re.match(r"\s*\.\.", tail) or HEDGED.search(re.split(r"(?<=[^\W\d_])[.!?]\s", tail)[0]):
         return None
-    if re.match(r"[.,;]?\s*(?:or|maybe|perhaps)\b", beyond, re.IGNORECASE):
+    if TAKEN_BACK.match(beyond):
         return None
     if unit and re.match(r",?\s*(?:and\s+)?[0-9]", tail):
         return None  # 5 feet 6 inches

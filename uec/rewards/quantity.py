@@ -46,12 +46,13 @@ NUMBER = re.compile(
     r"|(?P<simple>[0-9]*\.(?=\([0-9])|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?P<repeating2>\([0-9]+\))?"
 )
 CURRENCIES = {"$": "dollar", "us$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yen", "₹": "rupee", "rs.": "rupee", "₩": "won"}
+CURRENCY_BEHIND = re.compile(r"\s?([$€£¥₹₩])(?![\w.])")
 SIGN = re.compile(r"\s*(?P<sign>[-+](?:\s*)|(?:negative|minus)\s+)?(?P<currency>US\$|[$€£¥₹₩]|Rs\.)?\s*(?P<sign2>[-+])?", re.IGNORECASE)
 FRACTION = re.compile(r"\s?/\s?(?P<sign>-)?(?P<below>[0-9]+(?:\.[0-9]+)?)(?![0-9,.]*[0-9]|\s?/)")
 MIXED = re.compile(r"(?: | ?(?:and|&) )(?P<above>[0-9]+)\s?/\s?(?P<below>[0-9]+)(?![0-9.]*[0-9]|\s?/)")
 POWER = re.compile(r"(?:[eE](?P<e>[-+]?[0-9]+)|\s?[*×·x]\s?10\s?\^\s?[({]?(?P<ten>[-+]?[0-9]+)[)}]?)(?![0-9.]*[0-9]|[A-Za-z])")
 TEN_POWER = re.compile(r"10\s?\^\s?[({]?(?P<ten>[-+]?[0-9]+)[)}]?(?![0-9.])")
-BASED = re.compile(r"(?P<digits>[0-9]+|[0-9A-F]+)(?:_\s?[({]?|\s\(?base[ -])(?P<base>[0-9]{1,2}|[a-z]+)[)}]*(?![0-9A-Za-z])")
+BASED = re.compile(r"(?P<digits>[0-9]+|[0-9A-F]+)(?:_\s?[({]?|(?:\sin)?\s\(?base[ -])(?P<base>[0-9]{1,2}|[a-z]+)[)}]*(?![0-9A-Za-z])")
 BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}
 SCALE = re.compile(r"\s?(hundred|thousand|million|billion|trillion|dozen|万|亿|萬|億)(?![A-Za-z])", re.IGNORECASE)
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
@@ -93,6 +94,8 @@ def read_number(text: str, start: int = 0, *, decimal_comma: bool = True) -> tup
         value, end = value * SCALES[scale[1].lower()], scale.end()
     if percent := PERCENT.match(text, end):
         unit, end = "%", percent.end()
+    elif currency := CURRENCY_BEHIND.match(text, end):
+        unit, end = CURRENCIES[currency[1]], currency.end()
     elif degree := DEGREE.match(text, end):
         unit, end = "°" + (degree["scale"] or "")[:1].lower(), degree.end()
     elif ordinal := ORDINAL.match(text, end):
@@ -128,8 +131,8 @@ def _magnitude(text: str, at: int, decimal_comma: bool) -> tuple[Fraction, int] 
             return None
         return (-value if fraction["sign"] else value) / below, fraction.end()
     if value.denominator == 1 and (mixed := MIXED.match(text, end)):
-        above, below = int(mixed["above"]), int(mixed["below"])
-        return (value + Fraction(above, below), mixed.end()) if 0 < above < below and " " not in match[0] else None
+        part, whole = int(mixed["above"]), int(mixed["below"])
+        return (value + Fraction(part, whole), mixed.end()) if 0 < part < whole and " " not in match[0] else None
     return value, end
 
 
@@ -173,7 +176,7 @@ UNIT = re.compile(r"[ -]?(?P<word>[^\W\d_]+)(?P<power>\^?-?[23](?![0-9.]))?")
 MORE_UNIT = re.compile(r"(?P<by> ?/ ?| ?· ?| per | )(?P<word>[^\W\d_]+)(?P<power>\^?-?[23](?![0-9.]))?")
 NO_UNIT = set(
     "or to and times plus minus over out divided by squared cubed factorial root through until x y z sqrt mod point half halves thirds "
-    "third quarters quarter fourths fifths sixths tenths hundredths thousandths than versus vs e i pi π".split()
+    "power third quarters quarter fourths fifths sixths tenths hundredths thousandths than versus vs e i pi π".split()
 )
 JOINING = set("because since as so is are which for where given but not that after before while in at on with due if when of the".split())
 JOINING |= {"it", "we"}
