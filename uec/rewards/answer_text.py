@@ -11,6 +11,7 @@ BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 # What may stand between the boxes of one answer: `\boxed{3} and \boxed{5}`, `$\boxed{3}$, $\boxed{5}$`.
 BETWEEN_BOXES = re.compile(r"[\s$]*(?:[,;&]|\b(?:and|or)\b|,\s*(?:and|or)\b)[\s$]*")
 LONGEST_BETWEEN = 20
+MOST_BOXES = 20
 LONGEST_LINE = 10_000  # of a final answer; what is longer is no answer
 
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
@@ -80,6 +81,7 @@ def boxed_answer(text: str) -> str | None:
     found = boxes(text)
     if not found:
         return None
+    found = found[-MOST_BOXES:]
     contents = [text[found[-1][1] : found[-1][2]]]
     for before, after in zip(reversed(found[:-1]), reversed(found[1:]), strict=True):
         between = text[before[3] : after[0]]
@@ -157,7 +159,7 @@ def plain(text: str) -> str:
         text = text.replace("\\!", "").replace("\\\\", " ").replace("~", " ")
         text = re.sub(r"\\[,;: ]", " ", text)
         text = re.sub(r"\\[()\[\]]", " ", text)
-        text = re.sub(r"\\overline\s*\{([0-9]+)\}", r"(\1)", text)  # a repeating decimal
+        text = re.sub(r"\\(?:overline|dot)\s*\{([0-9]+)\}", r"(\1)", text)  # a repeating decimal
         text = FRACTION.sub(_slash, text)
         text = text.replace("\\{", "⦃").replace("\\}", "⦄").replace("\\lbrace", "⦃").replace("\\rbrace", "⦄")
         text = re.sub(r"\\([%$#&_])", r"\1", text)
@@ -165,8 +167,9 @@ def plain(text: str) -> str:
         text = re.sub(r"([_^])\s*\{\s*\(?([-+]?\w*°?)\s*\)?\s*\}", r"\1\2", text)
         text = text.replace("^°", "°")
         if "\\" not in text:
-            text = re.sub(r"\s+\^", "^", text.replace("{", " ").replace("}", " "))
+            text = re.sub(r"\s+([_^])", r"\1", text.replace("{", " ").replace("}", " "))
         text = text.replace("⦃", "{").replace("⦄", "}")
+    text = re.sub(r"(?<!\w)\(([0-9A-F]+)\)(?=_)", r"\1", text)  # (101)_2
     text = re.sub(r"(?<=[\w)])\*\*(?=[\w(+-])", "^", _without_dollars(text).replace("`", " "))
     return re.sub(r" (?=[.,;!?](?: |$))", "", " ".join(text.split()))
 

@@ -84,13 +84,17 @@ def _references(answer: Reference) -> list[str]:
 
 
 SPACE = r"(?:\s|~|\\\\|\\[,;:! ]|\\q?quad(?![a-z]))"
-AROUND = re.compile(rf"^(?:{SPACE}|\\displaystyle|\\approx|\\\(|\\\[|[$=:≈])+|(?:{SPACE}|\\\)|\\\]|[$,;:])+$|(?<=[^.\s])\.(?:{SPACE}|\$)*$")
+AROUND = re.compile(
+    rf"^(?:{SPACE}|\\displaystyle|\\approx|\\\(|\\\[|[$=:≈])+|(?:{SPACE}|\\\)|\\\]|[$,;:])+\\?$|(?<!\\)\\$|(?<=[^.\s])\.(?:{SPACE}|\$)*$"
+)
 SAID = re.compile(r"^\s*(?:\\(?:text|mathrm|textbf)\s*\{)?\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is\s*:?|:)\s*\}?\s*", re.IGNORECASE)
 WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|textrm|boxed|fbox|boldsymbol)\s*\{([^{}]*)\}")
 WORDS = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*\.?")
-SHORT_WORD = 3
+PRODUCT = re.compile("(?!no|on)[A-Za-z]{1,2}|[B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{3}")  # letters that are variables rather than a word
+POWER = r"(?:\s*\^\s*\{?-?[1-9]\}?)?"
 UNIT_END = re.compile(
-    r"(?P<unit>(?:\\[,;: ]|\s|~)*\\(?:text|mathrm|textrm|mbox|textnormal|operatorname)\s*\{\s*[^\W\d_][^{}]*\}(?:\s*\^\s*\{?[23]\}?)?)+$"
+    rf"(?:(?:\\[,;: ]|\s|~)*\\(?:text|mathrm|textrm|mbox|textnormal|operatorname)\s*\{{\s*[^\W\d_][^{{}}]*\}}{POWER})+$"
+    rf"|(?:\\[,;: ]|\s|~)+(?:[cmk]m|kg|ft|inch(?:es)?|meters?|feet|units?|miles?|hours?|minutes?|seconds?|dollars?){POWER}$"
 )
 
 
@@ -118,7 +122,7 @@ def _same_box(answer: str, content: str) -> bool:
     if first is not None and first.base != 10 or second is not None and second.base != 10:
         return False
     words = [_words(side) for side in (wanted, found)]
-    if all(words) and (max(map(len, words)) > SHORT_WORD or "\\" in wanted + found):
+    if all(words) and ("\\" in wanted + found or not all(map(PRODUCT.fullmatch, words))):
         return comparable(wanted) == comparable(found)
     wanted, found, units_agree = _without_units(wanted, found, first, second)
     return units_agree and same_mathematics(wanted, found)

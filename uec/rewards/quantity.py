@@ -172,8 +172,8 @@ SYNONYMS = {
 SHORT = set("m g s h l L N J W V A K C F".split())
 KNOWN = SHORT | set("cm mm km kg mg ml mL in ft yd mi lb lbs oz sec min hr hrs yr mph kmh kph Hz kHz Pa kPa eV mol rad USD EUR GBP".split())
 KNOWN |= set("dollars dollar euros meters metres feet foot inches inch miles hours hour minutes seconds days years dm kW MW kJ".split())
-UNIT = re.compile(r"[ -]?(?P<word>[^\W\d_]+)(?P<power>\^?-?[23](?![0-9.]))?")
-MORE_UNIT = re.compile(r"(?P<by> ?/ ?| ?· ?| per | )(?P<word>[^\W\d_]+)(?P<power>\^?-?[23](?![0-9.]))?")
+UNIT = re.compile(r"[ -]?(?P<word>[^\W\d_]+)(?P<power>(?:\^-?[1-9]|-?[23])(?![0-9.]))?")
+MORE_UNIT = re.compile(r"(?P<by> ?/ ?| ?· ?| per | )(?P<word>[^\W\d_]+)(?P<power>(?:\^-?[1-9]|-?[23])(?![0-9.]))?")
 NO_UNIT = set(
     "or to and times plus minus over out divided by squared cubed factorial root through until x y z sqrt mod point half halves thirds "
     "power third quarters quarter fourths fifths sixths tenths hundredths thousandths than versus vs e i pi π".split()
@@ -229,7 +229,7 @@ def read_whole(text: str, *, decimal_comma: bool = True) -> Quantity | None:
         return None
     quantity, end = read
     unit, after = read_unit(text, end)
-    if text[after:].strip(" .;"):
+    if not re.fullmatch(r"\s*[.;]?\s*", text[after:]):
         return None
     return with_unit(quantity, unit)
 

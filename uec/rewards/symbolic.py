@@ -27,15 +27,16 @@ def same_mathematics(wanted: str, found: str) -> bool:
     wanted, found = latex(wanted), latex(found)
     if MATRIX.fullmatch(wanted) is None or MATRIX.fullmatch(found) is None:
         wanted, found = _vector_as_tuple(wanted), _vector_as_tuple(found)
+    found = _value_of_assignment(wanted, found)
     if _is_refused(wanted, found):
         return False
-    found = _value_of_assignment(wanted, found)
     gold, target = _parse(wanted), _parse(found)
     if gold is None or target is None:
         return False
     from math_verify import verify
 
     gold, target = _with_fractions(gold), _with_fractions(target)
+    gold, target = _as_union(gold, target), _as_union(target, gold)
     if not _same_kind(gold, target):
         return False
     return verify(gold, target, timeout_seconds=None, allow_set_relation_comp=True) and _confirmed(gold, target)
@@ -92,13 +93,18 @@ def _is_refused(wanted: str, found: str) -> bool:
     - `(3,-4)` against `3,-4` or `\{3,-4\}`: it compares tuple, list and set by their items.
     - `2, 2` against `2`: it makes a set of a list; the number of items must be equal.
     - `5 \pmod 7`: it reads `mod` as variables.
+    - `3.14...`: it drops the dots.
     """
+    if any(re.search(r"\.\.\.|\\[lc]?dots", text) for text in (wanted, found)):
+        return True
     if any(re.search(r"(?<![A-Za-z}_0-9])[0-9.]+\s*_|\\p?mod|\\bmod|\\\\pmod", text) for text in (wanted, found)):
         return True
     if _has_items(wanted) and _has_items(found):
         brackets = {_bracket(wanted), _bracket(found)}
         if "(" in brackets and len(brackets) > 1 and "\\cup" not in wanted + found:
             return True
+    if "\\cup" in wanted + found:
+        return False
     listed = [not _bracket(text) or _bracket(text) == "{" for text in (wanted, found)]
     return all(listed) and "\\pm" not in wanted + found and _count(wanted) != _count(found)
 
@@ -122,6 +128,11 @@ def _value_of_assignment(wanted: str, found: str) -> str:
     """
     if "=" not in found or re.search(r"(?<![<>!\\])=", wanted):
         return found
+    sides = [item.split("=") for item in re.split(r",|\bor\b|\band\b", found)]
+    if len(sides) > 1 and all(len(side) == 2 and NAME.fullmatch(side[0]) for side in sides):
+        values = ",".join(side[1] for side in sides)
+        same = len({side[0].strip() for side in sides}) == 1
+        return values if same else f"({values})" if _bracket(wanted) == "(" else found
     left, *middle, right = re.split(r"(?<![<>!])=", found)
     if NAME.fullmatch(left):
         return right
@@ -169,6 +180,16 @@ def _same_kind(gold: Any, target: Any) -> bool:
 
     kinds = [next((kind for kind in (FiniteSet, Tuple) if isinstance(side, kind)), None) for side in (gold, target)]
     return set(kinds) != {FiniteSet, Tuple}
+
+
+def _as_union(side: Any, other: Any) -> Any:
+    """Return `x < 1, x > 2` as a union of intervals where the other side is a union."""
+    from sympy import FiniteSet, Union
+    from sympy.core.relational import Relational
+
+    if isinstance(other, Union) and isinstance(side, FiniteSet) and all(isinstance(one, Relational) for one in side.args):
+        return Union(*(one.as_set() for one in side.args)) if len(side.free_symbols) == 1 else side
+    return side
 
 
 def _confirmed(gold: Any, target: Any) -> bool:

@@ -10,7 +10,7 @@ from uec.errors import BadInput, RunFailed
 from uec.rewards.process import Grade
 from uec.rewards.reward_function import GradingError, absolute_names, extractor, load_reward, read_parts, refuse_errors, weigh
 
-USER_FILE = '''
+USER_FILE = """
 from neighbour import length
 
 LIMIT = 3
@@ -29,7 +29,7 @@ def one_argument(response, **row):
 
 async def later(response, answer, **row):
     return 1.0
-'''
+"""
 
 
 @pytest.fixture
@@ -142,8 +142,7 @@ def test_invalid_weights_are_refused() -> None:
 def test_parts_of_exact_and_format_make_one_reward() -> None:
     reward = load_reward(RewardConfig(fn=["boxed", "format"], weights={"accuracy": 0.9, "format": 0.1}))
     rewards = [
-        reward.reward(reward(text, "18", {}))
-        for text in ("<think>a</think>\\boxed{18}", "\\boxed{18}", "<think>a</think>\\boxed{1}", "no")
+        reward.reward(reward(text, "18", {})) for text in ("<think>a</think>\\boxed{18}", "\\boxed{18}", "<think>a</think>\\boxed{1}", "no")
     ]
     assert rewards == pytest.approx([1.0, 0.9, 0.1, 0.0])
 
@@ -213,7 +212,7 @@ def test_no_failed_grading_is_allowed_at_0_and_all_are_at_1() -> None:
     refuse_errors(graded(["boom"] * 3), RewardConfig(max_error_frac=1.0))
 
 
-FOREIGN = '''
+FOREIGN = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
     assert not kwargs and data_source in ("", "gsm8k") and extra_info in (None, {"index": 3})
     return 1.0 if solution_str == ground_truth else 0.0
@@ -235,7 +234,7 @@ def reference_first(ground_truth, completion, **row):
 
 def own_names(text, truth, **row):
     return text == "r" and truth == "a"
-'''
+"""
 
 
 def test_a_compute_score_of_another_framework_gets_its_parameters_by_name(tmp_path: Path) -> None:
