@@ -23,10 +23,10 @@ HEDGED = re.compile(
 )
 # Words in front of a number that make another answer of it, at most two words before it.
 CHANGED = re.compile(
-    r"(?:\b(?:not|never|neither|nor|cannot|no|wrong|unlikely|hardly|but|except|without|incorrect|less than|more than|fewer than|greater than|larger than|smaller than|at least|at most|"
-    r"up to|between|either|twice|thrice|double|half of|half|triple|root of|square of|cube of|power of|sum of|product of|plus|times|minus|"
-    r"divided by|multiplied by|modulo|mod|log|ln|sin|cos|tan|exp|sqrt|below|under|above|exceeds|or|from|base)|n't)"
-    r"(?:\s+[^\W\d]+){0,2}\s*[($]*$",
+    r"(?:\b(?:not|never|neither|nor|cannot|no|wrong|unlikely|hardly|but|except|without|incorrect|either|or|from|between|base"
+    r"|(?:less|more|fewer|greater|larger|smaller) than|at least|at most|up to|below|under|above|exceeds|twice|thrice|double|triple|half"
+    r"|(?:half|root|square|cube|power|sum|product) of|plus|times|minus|divided by|multiplied by|modulo|mod|log|ln|sin|cos|tan|exp|sqrt)"
+    r"|n't)(?:\s+[^\W\d]+){0,2}\s*[($]*$",
     re.IGNORECASE,
 )
 TAKEN_BACK = re.compile(
