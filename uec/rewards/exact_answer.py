@@ -29,6 +29,9 @@ CHANGED = re.compile(
     r"|n't)(?:\s+[^\W\d]+){0,2}\s*[($]*$",
     re.IGNORECASE,
 )
+# `x = 3, y = 4`; and in front of the last number of a response: `2 to `, `between 2 and `, `5, `.
+SEVERAL = re.compile(r"\b[A-Za-z]\w?\s*=[^=]*(?:[,;]|\bor\b|\band\b)\s*[A-Za-z]\w?\s*=")
+NOT_FIRST = re.compile(r"[0-9]\s*(?:to|or|through|until)\s*$|\bbetween\b[^.]*[0-9]\s*and\s*$|^(?:[-+.0-9]+\s*[,;]\s*)+$", re.IGNORECASE)
 TAKEN_BACK = re.compile(
     r"[\s.,;!?)-]*(?:(?:or|maybe|perhaps|alternatively|wait|hmm|actually|sorry|correction|i mean)\b|no\s*[,.:!])", re.IGNORECASE
 )
@@ -88,6 +91,8 @@ def _clause(text: str) -> str:
 
 
 def _first_quantity(text: str) -> Quantity | None:
+    if SEVERAL.search(CAUSE.split(text, maxsplit=1)[0]):
+        return None
     clause = _clause(text)
     clause = clause[LEADING.match(clause).end() :]  # type: ignore[union-attr]  # it matches the empty text
     words = read_number(clause)
@@ -112,8 +117,8 @@ def _last_quantity(line: str) -> Quantity | None:
             while at < len(line) and line[at].isdigit():
                 at += 1
         else:
-            at = read[1]
-    return None if found < 0 else _quantity_at(line, found, "")
+            at = read_unit(line, read[1])[1]
+    return None if found < 0 or NOT_FIRST.search(line[:found]) else _quantity_at(line, found, "")
 
 
 def _sign_start(text: str, digit: int) -> int:
@@ -166,9 +171,11 @@ def _stands_alone(left: str, spaced: bool) -> bool:
         return spaced or not left[:-1][-1:].isdigit()
     if last == "-":
         return not spaced and SPACED_SIGN.search(left[:-1].rstrip()) is not None and not left[-2:-1].isalnum()
+    if last == "=":
+        return left[-2:-1] not in ("!", "<", ">")
     if last == "(":
         return not left[-2:-1].isalnum()
-    return last not in "*/^_√×·+<>≤≥≠±|&\\~" or left == "~"
+    return last not in "*/^_√×·+<>≤≥≠±|&\\~[{" or left == "~"
 
 
 def choice(reference: str) -> str | None:

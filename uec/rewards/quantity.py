@@ -59,7 +59,7 @@ SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, 
 SCALES |= {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 PERCENT = re.compile(r"\s?(?:%|per ?cent\b|percentage points?\b|percentage\b|pct\b)", re.IGNORECASE)
 DEGREE = re.compile(r"\s?(?:°|degrees?\b)(?:\s?(?P<scale>C|F|K|celsius|fahrenheit)\b)?", re.IGNORECASE)
-ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
+ORDINAL = re.compile(r"\^?(?:st|nd|rd|th)\b")
 UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 WORDS = {word: value for value, word in enumerate(UNITS.split())} | {word: 20 + 10 * i for i, word in enumerate(TENS.split())}
@@ -169,11 +169,11 @@ SYNONYMS = {
     **{"小时": "hour", "分钟": "minute"},
     **{"children": "child", "men": "man", "women": "woman", "radian": "rad", "秒": "second", "克": "g", "sq": "square", "cu": "cubic"},
 }
-SHORT = set("m g s h l L N J W V A K C F".split())
+SHORT = set("m g s h l L N J W V A K C F Ω".split())
 KNOWN = SHORT | set("cm mm km kg mg ml mL in ft yd mi lb lbs oz sec min hr hrs yr mph kmh kph Hz kHz Pa kPa eV mol rad USD EUR GBP".split())
 KNOWN |= set("dollars dollar euros meters metres feet foot inches inch miles hours hour minutes seconds days years dm kW MW kJ".split())
-UNIT = re.compile(r"[ -]?(?P<word>[^\W\d_]+)(?P<power>(?:\^-?[1-9]|-?[23])(?![0-9.]))?")
-MORE_UNIT = re.compile(r"(?P<by> ?/ ?| ?· ?| per | )(?P<word>[^\W\d_]+)(?P<power>(?:\^-?[1-9]|-?[23])(?![0-9.]))?")
+UNIT = re.compile(r"[ -]?(?P<word>[^\W\d_]+)(?P<power>(?:\^-?[1-9]|-?[23])(?![0-9]|\.[0-9]))?")
+MORE_UNIT = re.compile(r"(?P<by> ?/ ?| ?· ?| per | )(?P<word>[^\W\d_]+)(?P<power>(?:\^-?[1-9]|-?[23])(?![0-9]|\.[0-9]))?")
 NO_UNIT = set(
     "or to and times plus minus over out divided by squared cubed factorial root through until x y z sqrt mod point half halves thirds "
     "power third quarters quarter fourths fifths sixths tenths hundredths thousandths than versus vs e i pi π".split()

@@ -194,7 +194,9 @@ def _as_union(side: Any, other: Any) -> Any:
 
 def _confirmed(gold: Any, target: Any) -> bool:
     """Return whether what math-verify finds equal is equal in 50 digits, relative to its size."""
+    from latex2sympy2_extended.logic import And
     from sympy import Eq, Expr, FiniteSet, Interval, MatrixBase, Tuple
+    from sympy.core.relational import Relational
 
     if isinstance(target, Eq) and not isinstance(gold, Eq):
         target = target.rhs
@@ -210,7 +212,21 @@ def _confirmed(gold: Any, target: Any) -> bool:
         return all(any(_confirmed(one, other) for other in target.args) for one in gold.args)
     if isinstance(gold, Interval) and isinstance(target, Interval):
         return _confirmed(gold.start, target.start) and _confirmed(gold.end, target.end)
+    if isinstance(gold, And) and isinstance(target, And) and len(gold.args) == len(target.args):
+        return all(any(_confirmed(one, other) for other in target.args) for one in gold.args)
+    if isinstance(gold, Relational) and isinstance(target, Relational):
+        return _proportional(gold.lhs - gold.rhs, target.lhs - target.rhs)
     return _equal_values(gold, target) if isinstance(gold, Expr) and isinstance(target, Expr) else True
+
+
+def _proportional(gold: Any, target: Any) -> bool:
+    """Return whether the two sides of inequalities have one ratio for any values of their variables."""
+    from sympy import Rational
+
+    names = sorted(gold.free_symbols | target.free_symbols, key=str)
+    points = [{name: Rational(above, below) + Rational(index, 19) for index, name in enumerate(names)} for above, below in POINTS[:2]]
+    (one, other), (third, fourth) = ((gold.subs(values), target.subs(values)) for values in points)
+    return _equal_values(one * fourth, third * other)
 
 
 def _equal_values(gold: Any, target: Any) -> bool:

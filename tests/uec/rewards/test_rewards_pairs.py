@@ -235,6 +235,12 @@ EXACT = [
     ("scientific", "= 6.02*10**23", "6.02e23", 1),
     ("base", "= 1011 in base 2", "1011", 0),
     ("base", "= FF_{16}", "FF_16", 1),
+    ("several values", "= x = 3 or x = 4", "4", 0),
+    ("several values", "= x = 3, y = 4", "3", 0),
+    ("inequality", "= x != 3", "3", 0),
+    ("range", "It takes 2 to 5", "5", 0),
+    ("units", "The area is 5 cm².", "5", 1),
+    ("units", "The area is 5 cm².", "2", 0),
     ("long number", "= 1e99999999", "1", 0),
 ]
 
@@ -403,6 +409,10 @@ BOXED = [
     ("tiny values", "x+10^{-20}", "x", 0),
     ("tiny values", "10^{100}+1", "10^{100}", 0),
     ("identity", "\\sqrt{2}+\\sqrt{3}", "\\sqrt{5+2\\sqrt{6}}", 1),
+    ("tiny values", "10^{-20}<x", "0<x", 0),
+    ("tiny values", "x>10^{-20}", "x>10^{-21}", 0),
+    ("interval", "2 < x", "x > 2", 1),
+    ("interval", "1 < x < 2", "1<x<2", 1),
     ("identity", "5 \\pmod 7", "5", 0),
 ]
 
