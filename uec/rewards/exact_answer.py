@@ -6,8 +6,10 @@ What stands before and behind a number is read too: the number counts only where
 
 import re
 
-from uec.rewards.answer_text import LONGEST_LINE, comparable, final_answer, fold, plain
+from uec.rewards.answer_text import comparable, final_answer, fold, plain
 from uec.rewards.quantity import JOINING, Quantity, equal, read_number, read_unit, read_whole, with_unit
+
+LONGEST_TEXT = 1000  # beyond twice the reference: longer answers are not compared as texts
 
 # Where the answer ends and its explanation begins: `15, as 3 * 5 shows`, `15. Since 3 < 5`.
 EXPLAINED = re.compile(
@@ -52,7 +54,7 @@ def is_right(response: str, answer: str) -> bool:
     """Return whether the response's final answer equals the reference, as a text, a choice, a list or a quantity."""
     reference = reference_text(answer)
     text, marked = final_answer(response)
-    if len(text) < 2 * len(reference) + LONGEST_LINE and comparable(text) == comparable(reference) != "":
+    if len(text) < 2 * len(reference) + LONGEST_TEXT and comparable(text) == comparable(reference) != "":
         return True
     if marked:
         letter = choice(reference)
