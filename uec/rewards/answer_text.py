@@ -33,12 +33,11 @@ def fold(text: str) -> str:
         return text
     text = re.sub("[⁺⁻]?[⁰¹²³⁴-⁹]+", lambda run: "^" + run[0].translate(SUPERSCRIPTS), text)
     text = re.sub("[₀-₉]+", lambda run: "_" + run[0].translate(SUBSCRIPTS), text)
-    return "".join(map(_fold_letter, re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)))
+    text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)
+    return re.sub(r"[^\x00-\x7f]", lambda letter: _fold_letter(letter[0]), text)
 
 
 def _fold_letter(letter: str) -> str:
-    if letter.isascii():
-        return letter
     if letter in LETTERS:
         return LETTERS[letter]
     if letter.isdecimal():
