@@ -24,11 +24,11 @@ class Environment(Protocol):
     processes that import neither NumPy nor torch, so that a process that was killed is replaced in a tenth of a second.
     """
 
-    def reset(self, answer: str, row: dict[str, Any], seed: int) -> str | None:
+    def reset(self, answer: str | list[str], row: dict[str, Any], seed: int) -> str | None:
         """Begin an episode and return the first observation, which follows the prompt, or None if the prompt says everything.
 
-        `answer` and `row` are the prompt's reference answer and other data columns, as a reward function gets them. Equal
-        arguments begin equal episodes. Any exception fails this episode only.
+        `answer` and `row` are the prompt's reference answer (or list of accepted answers) and other data columns, as a reward function
+        gets them. Equal arguments begin equal episodes. Any exception fails this episode only.
         """
         ...
 

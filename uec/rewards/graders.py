@@ -1,160 +1,174 @@
 r"""The built-in graders `boxed`, `exact` and `format`, the answers that they read, and the overlong punishment.
 
 A grader is a function (response, answer, **row) -> accuracy or reward parts. An extractor is a function (response, answer)
--> the answer as text, for majority voting: answers that the grader finds equal are equal texts, None is no answer.
+-> the answer as text, for majority voting: answers that the grader finds equal are equal texts, None is no answer. A reference that
+is a list of accepted answers is met by any one of them.
 """
 
 import re
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
-# An escaped character, brace or not, is consumed whole, so that `\{` opens nothing.
-BOX_TOKEN = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+from uec.rewards.answer_text import boxed_answer, comparable, final_answer, fold, last_box, plain, without_thought
+from uec.rewards.exact_answer import choice, chosen, final_quantity, is_right, reference_text
+from uec.rewards.quantity import Quantity, equal, read_whole, show
+from uec.rewards.symbolic import same_mathematics
 
-
-def last_box(text: str) -> str | None:
-    r"""Return the content of the last-opened \boxed{...} whose braces balance, or None. It takes one pass over any text."""
-    opened: list[int] = []  # where the content of each open brace begins; -1: a brace that is no box
-    best: tuple[int, int] | None = None
-    for token in BOX_TOKEN.finditer(text):
-        if token[0] == "{":
-            opened.append(-1)
-        elif token[0] == "}":
-            start = opened.pop() if opened else -1
-            if start >= 0 and (best is None or start > best[0]):
-                best = (start, token.start())
-        elif token[0].startswith("\\boxed") and token[0].endswith("{"):
-            opened.append(token.end())
-    return None if best is None else text[best[0] : best[1]]
-
+Reference = str | list[str]
+"""One reference answer, or several accepted ones."""
 
 # Longer answers are compared as texts: the parser's time grows fast with nested braces, and no reference is that long.
 LONGEST_PARSED = 128
-INTEGER = re.compile(r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)")
 
 
-def boxed(response: str, answer: str, **row: Any) -> float:
-    r"""Return 1 iff the last balanced \boxed{...} holds `answer`, else 0. A response without a box is wrong, not an error.
+def exact(response: str, answer: Reference, **row: Any) -> float:
+    """Return 1 iff the final answer of the response equals `answer`, or one of them, else 0.
 
-    Equal answers are equal texts, and what math-verify finds equal: `1/2`, `0.5` and `\frac{1}{2}`; `1,234` and `1234`;
-    `x=5` and `5`; `18\text{ dollars}` and `18`. The reference may be boxed or stand between `$`.
+    The final answer stands behind the last `####`, `answer is`, `answer:` or heading `Answer`, in the last `<answer>` tag, or else in
+    the last box; it is the first line there that is not blank. Without any of these it is the whole response.
 
-    math-verify's time limits are switched off: they use signals, which do not interrupt a thread or a C function that
-    hangs. The grading process is killed instead (uec/rewards/process.py).
+    A reference that is a number (`1,234`, `$18`, `1/2`, `2 1/4`, `1e5`, `5 km`) is compared by value, exactly, with the number that the
+    final answer is, so that `18 dollars` and `6 * 3 = 18` are right; without a marker, with the response's last number. Any other
+    reference is compared as a choice (`B`), a list, or text: white space is collapsed, and case, LaTeX that only formats, and outer
+    punctuation are ignored. A reference that contains `####` (raw GSM8K) is the text behind it. docs/your-data.md has a table.
     """
-    content = last_box(response)
-    if content is None:
-        return 0.0
-    reference = last_box(answer)
-    wanted, found = _strip_box(answer if reference is None else reference), _strip_box(content)
-    if wanted == found:
-        return float(wanted != "")
-    if len(found) > max(LONGEST_PARSED, 2 * len(wanted)):
-        return 0.0
-    if INTEGER.fullmatch(wanted) and INTEGER.fullmatch(found):
-        # The verdict of math-verify, in a microsecond instead of milliseconds: most answers are integers.
-        return float(_integer(wanted) == _integer(found))
-    from math_verify import verify  # imported here because it takes a second, and only this grader needs it
-
-    return float(verify(_parse(wanted), _parse(found), timeout_seconds=None))
+    return float(any(is_right(response, one) for one in _references(answer)))
 
 
-def extract_boxed(response: str, answer: str) -> str | None:
-    r"""Return the content of the last box without white space, integers without commas; None without a box. Nothing is parsed."""
-    content = last_box(response)
+def extract_exact(response: str, answer: Reference) -> str | None:
+    """Return the final answer that `exact` would compare with `answer`, or None if there is none."""
+    references = _references(answer)
+    if not references:
+        return None
+    met = next((one for one in references if is_right(response, one)), None)
+    reference = reference_text(references[0])
+    wanted = read_whole(plain(reference))
+    if met is not None:
+        return show(wanted) if wanted is not None else comparable(reference)
+    text, marked = final_answer(response)
+    if wanted is None:
+        return comparable(text) or None
+    found = final_quantity(text, marked)
+    return None if found is None else _vote(wanted, found)
+
+
+def boxed(response: str, answer: Reference, **row: Any) -> float:
+    r"""Return 1 iff the last balanced \boxed{...} holds `answer`, or one of them, else 0. Without a box, the response is wrong.
+
+    Boxes that `and`, `or` or a comma joins are one answer. Equal answers are equal texts, equal numbers with equal units (`1,234` and
+    `1234`, `2\frac14` and `9/4`, `18\text{ dollars}` and `18`), equal choices, and what math-verify finds equal: `1/2`, `0.5` and
+    `\frac{1}{2}`; `x=5` and `5`. The reference may be boxed or stand between `$`. docs/your-data.md has a table.
+    """
+    content = boxed_answer(without_thought(response))
+    return 0.0 if content is None else float(any(_same_box(one, content) for one in _references(answer)))
+
+
+def extract_boxed(response: str, answer: Reference) -> str | None:
+    r"""Return the content of the last box without white space, numbers in one form; None without a box. Nothing is parsed."""
+    content = boxed_answer(without_thought(response))
     if content is None:
         return None
-    text = _strip_box(content)
-    return str(_integer(text)) if INTEGER.fullmatch(text) else "".join(text.split()) or None
+    text = _tidy(content)
+    number = read_whole(plain(text), decimal_comma=False)
+    if number is None or "\\frac" in text:
+        return "".join(text.split()) or None
+    return _vote(number, number)
 
 
-def _integer(text: str) -> Decimal:
-    return Decimal(text.replace(",", ""))
+def _vote(wanted: Quantity, found: Quantity) -> str:
+    return show(wanted) if equal(wanted, found) else f"{show(found)} {found.unit}".strip()
 
 
-def _strip_box(text: str) -> str:
-    """Remove white space, `$` and a final full stop around the content of a box."""
-    return text.strip().strip("$").strip().removesuffix(".").strip()
+def _references(answer: Reference) -> list[str]:
+    return [answer] if isinstance(answer, str) else list(answer)
 
 
-def _parse(text: str) -> list[Any]:
-    """Return math-verify's expression, or the text if it is none. Only LaTeX is read: the other parser calls eval."""
-    from math_verify import LatexExtractionConfig, parse
-
-    return parse(f"\\boxed{{{text}}}", [LatexExtractionConfig()], parsing_timeout=None)
-
-
-# Digits with or without thousands commas. A minus counts unless it stands right behind what it would be subtracted from.
-# `rest` matches where the number is only the beginning of a product, a fraction or a power.
-NUMBER = re.compile(
-    r"(?<![0-9.])(?P<value>(?:(?<![\w)])[-+])?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++))"
-    r"(?P<rest>(?:\s*[*/^]\s*[-+]?[0-9.,]+)*)"
+SPACE = r"(?:\s|~|\\\\|\\[,;:! ]|\\q?quad(?![a-z]))"
+AROUND = re.compile(
+    rf"^(?:{SPACE}|\\displaystyle|\\approx|\\\(|\\\[|[$=:≈])+|(?:{SPACE}|\\\)|\\\]|[$,;:])+\\?$|(?<!\\)\\$|(?<=[^.\s])\.(?:{SPACE}|\$)*$"
 )
-MARKER = re.compile(r"\banswer\s*(?:\bis\b\s*:?|:)", re.IGNORECASE)
-MINUS_SIGN = "\u2212"  # typographic
+SAID = re.compile(r"^\s*(?:\\(?:text|mathrm|textbf)\s*\{)?\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is\s*:?|:)\s*\}?\s*", re.IGNORECASE)
+WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|textrm|boxed|fbox|boldsymbol)\s*\{([^{}]*)\}")
+WORDS = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*\.?")
+PRODUCT = re.compile("(?!no|on)[A-Za-z]{1,2}|[B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{3}")  # letters that are variables rather than a word
+POWER = r"(?:\s*\^\s*\{?-?[1-9]\}?)?"
+UNIT_END = re.compile(
+    rf"(?:(?:\\[,;: ]|\s|~)*\\(?:text|mathrm|textrm|mbox|textnormal|operatorname)\s*\{{\s*[^\W\d_][^{{}}]*\}}{POWER})+$"
+    rf"|(?:\\[,;: ]|\s|~)+(?:[cmk]m|kg|ft|inch(?:es)?|meters?|feet|units?|miles?|hours?|minutes?|seconds?|dollars?){POWER}$"
+)
 
 
-def exact(response: str, answer: str, **row: Any) -> float:
-    """Return 1 iff the final answer of the response equals `answer`, else 0.
+def _tidy(text: str) -> str:
+    """Return the content of a box without what surrounds the answer: spaces, `$`, a comma, a full stop, `answer is`."""
+    text = fold(text).strip()
+    for _ in range(3):
+        text = SAID.sub("", AROUND.sub("", text)).strip()
+    return text
 
-    The final answer stands behind the last `####`, or else behind the last "answer is", "answer is:" or "answer:"; it is
-    the first line there that is not blank. Without such a marker it is the whole response.
 
-    A reference that is a number (`1,234`, `$18`, `-3.50`) is compared by value, with the first number behind the last
-    `=` of the marked text, so that `18 dollars` and `6 * 3 = 18` are right; without a marker, with the response's last
-    number. `1/5` is no number: the reference 1 does not equal it. Any other reference is compared as text: white space is
-    collapsed, and case, surrounding `$`, `*` and quotes and a final full stop are ignored. A reference that contains
-    `####` (raw GSM8K) is the text behind it.
+def _same_box(answer: str, content: str) -> bool:
+    reference = boxed_answer(answer)
+    wanted, found = _tidy(answer if reference is None else reference), _tidy(content)
+    if wanted == found:
+        return wanted != ""
+    if not wanted or not found or len(found) > max(LONGEST_PARSED, 2 * len(wanted)):
+        return False
+    letters = _letters(wanted)
+    if letters is not None:
+        return _chosen_letters(found) == letters
+    first, second = (read_whole(plain(side), decimal_comma=False) for side in (wanted, found))
+    if first is not None and second is not None:
+        return equal(first, second)
+    if first is not None and first.base != 10 or second is not None and second.base != 10:
+        return False
+    words = [_words(side) for side in (wanted, found)]
+    if all(words) and ("\\" in wanted + found or not all(map(PRODUCT.fullmatch, words))):
+        return comparable(wanted) == comparable(found)
+    wanted, found, units_agree = _without_units(wanted, found, first, second)
+    return units_agree and same_mathematics(wanted, found)
+
+
+def _words(text: str) -> str:
+    """Return the text if it is words, not mathematics: math-verify would multiply their letters, and `act` would be `cat`."""
+    bare = WRAPPED.sub(r"\1", text).strip()
+    return bare if WORDS.fullmatch(bare) and bare.lower() not in ("pi", "infinity", "e", "i") else ""
+
+
+def _letters(wanted: str) -> set[str] | None:
+    """Return the choices of a reference such as `B`, `(B)`, `AC` or `A, C`; None if it is none."""
+    bare = re.sub(r"[\s,;()]|and", "", WRAPPED.sub(r"\1", wanted))
+    if re.fullmatch("[A-J]{2,5}", bare) and list(bare) == sorted(set(bare)):
+        return set(bare)
+    letter = choice(WRAPPED.sub(r"\1", wanted))
+    return None if letter is None else {letter}
+
+
+def _chosen_letters(found: str) -> set[str] | None:
+    text = WRAPPED.sub(r" \1 ", found)
+    bare = re.sub(r"[\s,;()&]|and", "", text)
+    if re.fullmatch("[A-J]{1,5}", bare) and len(set(bare)) == len(bare):
+        return set(bare)
+    one = chosen(text)
+    return None if one is None else {one[0]}
+
+
+def _without_units(wanted: str, found: str, first: Quantity | None, second: Quantity | None) -> tuple[str, str, bool]:
+    r"""Return both sides without a unit at their ends, and whether the units agree.
+
+    A side that is a number, `first` or `second`, becomes a fraction, since the parser would read `1e5` and `2 1/4` as products.
     """
-    reference = answer.rpartition("####")[2]
-    wanted = _only_number(reference)
-    if wanted is None:
-        return float(_plain(_final_answer(response)[0]) == _plain(reference) != "")
-    found = _final_number(response)
-    return float(found is not None and not found["rest"] and _value(found) == wanted)
+    one, other = _without_unit(wanted, first), _without_unit(found, second)
+    return one[0], other[0], equal(Quantity(Fraction(1), one[1]), Quantity(Fraction(1), other[1]))
 
 
-def extract_exact(response: str, answer: str) -> str | None:
-    """Return the final answer that `exact` would compare with `answer`, or None if there is none."""
-    if _only_number(answer.rpartition("####")[2]) is None:
-        return _plain(_final_answer(response)[0]) or None
-    found = _final_number(response)
-    return None if found is None else f"{_value(found).normalize():f}{''.join(found['rest'].split())}"
-
-
-def _final_answer(response: str) -> tuple[str, bool]:
-    """Return the text that holds the final answer, and whether a marker points at it."""
-    _, mark, marked = response.rpartition("####")
-    if not mark:
-        # Markdown emphasis may stand inside the marker: `**Answer**: 18`.
-        text = response.replace("**", "")
-        ends = [match.end() for match in MARKER.finditer(text)]
-        if not ends:
-            return response, False
-        marked = text[ends[-1] :]
-    return next((line for line in marked.splitlines() if line.strip()), ""), True
-
-
-def _final_number(response: str) -> re.Match[str] | None:
-    """Return the number of the final answer: the first one behind a marker and its last `=`, else the last one."""
-    text, marked = _final_answer(response)
-    numbers = list(NUMBER.finditer((text.rpartition("=")[2] if marked else text).replace(MINUS_SIGN, "-")))
-    return numbers[0 if marked else -1] if numbers else None
-
-
-def _plain(text: str) -> str:
-    """Return the text as it is compared."""
-    return " ".join(text.split()).strip("$*\"'` ").removesuffix(".").strip("$*\"'` ").casefold()
-
-
-def _only_number(text: str) -> Decimal | None:
-    """Return the value of a text that is one number and nothing else, or None."""
-    match = NUMBER.fullmatch(_plain(text).replace(MINUS_SIGN, "-"))
-    return _value(match) if match and not match["rest"] else None
-
-
-def _value(number: re.Match[str]) -> Decimal:
-    return Decimal(number["value"].replace(",", "").replace("$", ""))
+def _without_unit(side: str, number: Quantity | None) -> tuple[str, str]:
+    if number is not None:
+        value = number.value / 100 if number.unit == "%" else number.value
+        text = str(value) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+        return text, "" if number.unit == "%" else number.unit
+    match = UNIT_END.search(side)
+    unit = None if match is None or match.start() == 0 else read_whole("1 " + plain(match[0]))
+    return (side, "") if match is None or unit is None else (side[: match.start()], unit.unit)
 
 
 OPEN, CLOSE = "<think>", "</think>"

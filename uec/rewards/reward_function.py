@@ -1,5 +1,6 @@
 """The reward function of a run: found from `reward.fn`, called on a response, its parts checked, merged and weighted."""
 
+import functools
 import importlib
 import inspect
 import math
@@ -19,8 +20,8 @@ ROUNDING = 1e-6  # the mean of ones may exceed 1 by a rounding error
 MOST_PARTS = 64
 LONGEST_NAME = 100
 
-Extract = Callable[[str, str], str | None]
-"""(response, reference answer) -> the response's answer as text, equal for equal answers; None if it gives none."""
+Extract = Callable[[str, str | list[str]], str | None]
+"""(response, reference answer or answers) -> the response's answer as text, equal for equal answers; None if it gives none."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ BUILTIN = {
 FORMS = f"{', '.join(BUILTIN)}, path/to/file.py:name or package.module:name"
 
 
+OURS = ("response", "answer")
+COMPUTE_SCORE = ("solution_str", "ground_truth")
+"""Names of the parameters for response and answer: of this project, and of the form that other frameworks share."""
+EMPTY_COLUMNS: dict[str, Any] = {"data_source": "", "extra_info": None}
+"""What a `compute_score` gets for its other parameters if the data have no such column."""
+NO_RESPONSE = {"data_source", "prompt", "prompts", "question", "answer", "answers", "ground_truth", "reference", "label", "completions"}
+NO_ANSWER = {"response", "responses", "completion", "completions", "prompt", "prompts", "solution_str", "question", "data_source"}
+"""Names that the first and the second parameter cannot have."""
+
+
 class GradingError(Exception):
     """A reward function returned something that is no reward. The message names the function."""
 
@@ -54,14 +65,21 @@ class Grader:
     name: str  # as in the config
     function: Callable[..., Any]
     file: str  # where it is defined; errors are located there
-    reserved: frozenset[str]  # names of its first two parameters: data columns of these names are not passed on
+    reserved: frozenset[str]  # names of the parameters for response and answer: data columns of these names are not passed on
     required: tuple[str, ...]  # data columns without which it cannot be called
+    names: tuple[str, str] | None = None  # of the parameters for response and answer if they are passed by name; None: by place
+    columns: frozenset[str] | None = None  # the data columns that it takes; None: all
 
-    def __call__(self, response: str, answer: str, row: dict[str, Any]) -> Any:
-        """Return whatever the function returns."""
-        if not self.reserved.isdisjoint(row):
-            row = {column: value for column, value in row.items() if column not in self.reserved}
-        return self.function(response, answer, **row)
+    def __call__(self, response: str, answer: str | list[str], row: dict[str, Any]) -> Any:
+        """Return whatever the function returns; of a `compute_score` that returns a dict, the accuracy."""
+        if self.columns is not None or not self.reserved.isdisjoint(row):
+            row = {name: row[name] for name in row if name not in self.reserved and (self.columns is None or name in self.columns)}
+        if self.names is None:
+            return self.function(response, answer, **row)
+        result = self.function(**{self.names[0]: response, self.names[1]: answer}, **row)
+        if self.columns is not None and isinstance(result, dict) and ACCURACY not in result:
+            return result.get("acc", result.get("score", result))
+        return result
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,7 @@ class RewardFunction:
         """The functions' names, for messages."""
         return " + ".join(grader.name for grader in self.graders)
 
-    def __call__(self, response: str, answer: str, row: dict[str, Any]) -> dict[str, float]:
+    def __call__(self, response: str, answer: str | list[str], row: dict[str, Any]) -> dict[str, float]:
         """Return all parts, each in [0, 1]. Raises GradingError for a result that is no reward, and whatever a function raises."""
         return merge_parts([(grader.name, read_parts(grader.name, grader(response, answer, row))) for grader in self.graders])
 
@@ -157,16 +175,56 @@ def _check(name: str, module: ModuleType, function: str) -> Grader:
         signature.bind_partial("response", "answer")
     except (TypeError, ValueError) as error:
         raise BadInput(f"reward.fn: {name}: {function} in {where} cannot be called ({error}); it must be {wanted}") from error
+    inner = inspect.unwrap(found)
+    file = inner.__code__.co_filename if inspect.isfunction(inner) else where
+    names = _bind(name, function, where, signature, wanted)
+    if names == COMPUTE_SCORE:
+        return _check_compute_score(name, found, file, signature)
     if inspect.Parameter.VAR_KEYWORD not in [parameter.kind for parameter in signature.parameters.values()]:
         raise BadInput(
             f"reward.fn: {name}: {function}{signature} in {where} takes no **row, in which the other data columns come; it must be {wanted}"
         )
-    inner = inspect.unwrap(found)
-    file = inner.__code__.co_filename if inspect.isfunction(inner) else where
-    first, second, *others = signature.parameters.values()
-    named = [p for p in others if p.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)]
-    required = tuple(parameter.name for parameter in named if parameter.default is inspect.Parameter.empty)
-    return Grader(name, found, file, frozenset((first.name, second.name)), required)
+    first, second = names or [parameter.name for parameter in signature.parameters.values()][:2]
+    required = tuple(p.name for p in _named(signature) if p.default is inspect.Parameter.empty and p.name not in (first, second))
+    return Grader(name, found, file, frozenset((first, second)), required, names)
+
+
+def _named(signature: inspect.Signature) -> list[inspect.Parameter]:
+    """Return the parameters without *args and **kwargs."""
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [parameter for parameter in signature.parameters.values() if parameter.kind not in variable]
+
+
+def _bind(name: str, function: str, where: str, signature: inspect.Signature, wanted: str) -> tuple[str, str] | None:
+    """Return the names by which response and answer are passed, or None to pass them by place. Raises BadInput.
+
+    By place, a function of another framework would compare the wrong things, and might find all of them equal.
+    """
+    by_place = [parameter.name for parameter in _named(signature)]
+    by_name = {p.name for p in _named(signature) if p.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    for names in (OURS, COMPUTE_SCORE):
+        if by_name.issuperset(names):
+            return names
+    first, second = [*by_place, "", ""][:2]
+    others = {"response", "completion", "answer", "ground_truth"}.intersection(by_place[2:])
+    if first in NO_RESPONSE or second in NO_ANSWER or others:
+        raise BadInput(
+            f"reward.fn: {name}: the first parameters of {function} in {where} are {first} and {second}, which are no response and answer; "
+            f"it must be {wanted}, or compute_score(data_source, solution_str, ground_truth, extra_info=None)"
+        )
+    return None
+
+
+def _check_compute_score(name: str, found: Callable[..., Any], file: str, signature: inspect.Signature) -> Grader:
+    """Return the grader of a `compute_score(data_source, solution_str, ground_truth, extra_info)`; the row gives its other parameters."""
+    others = [parameter for parameter in _named(signature) if parameter.name not in COMPUTE_SCORE]
+    required = tuple(p.name for p in others if p.default is inspect.Parameter.empty and p.name not in EMPTY_COLUMNS)
+
+    @functools.wraps(found)
+    def call(**arguments: Any) -> Any:
+        return found(**{p.name: EMPTY_COLUMNS[p.name] for p in others if p.name in EMPTY_COLUMNS} | arguments)
+
+    return Grader(name, call, file, frozenset(COMPUTE_SCORE), required, COMPUTE_SCORE, frozenset(p.name for p in others))
 
 
 def read_parts(name: str, result: Any) -> dict[str, float]:

@@ -25,7 +25,7 @@ class Task:
     """A response to be graded."""
 
     response: str
-    answer: str  # the reference
+    answer: str | list[str]  # the reference, or the accepted ones
     row: dict[str, Any]  # the prompt's other data columns
 
 

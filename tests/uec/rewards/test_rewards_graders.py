@@ -168,3 +168,22 @@ def test_finding_a_box_takes_one_pass_over_any_text(text: str) -> None:
 )
 def test_format_wants_a_thought_and_then_a_box(response: str, formed: float) -> None:
     assert format(response, "18") == {"format": formed}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "answer " * 50_000,
+        "answer" + " " * 300_000,
+        "The answer is " + "$ " * 150_000,
+        "1,234 " * 50_000,
+        "The answer is " + "1 234 " * 50_000,
+    ]
+    + ["<a " * 100_000, "<think>" * 50_000, "\\frac{" * 50_000, "½" * 100_000, "**" * 150_000, "\\boxed{1}, " * 50_000, "((" * 150_000],
+    ids=lambda text: text[:20],
+)
+def test_reading_an_answer_takes_a_bounded_number_of_passes_over_any_text(text: str) -> None:
+    begin = time.process_time()
+    exact(text, "5")
+    boxed(text, "5")
+    assert time.process_time() - begin < 4.0, "a second pass for each word would take hours"

@@ -8,9 +8,9 @@ import pytest
 from uec.config.schema import RewardConfig
 from uec.errors import BadInput, RunFailed
 from uec.rewards.process import Grade
-from uec.rewards.reward_function import GradingError, absolute_names, load_reward, read_parts, refuse_errors, weigh
+from uec.rewards.reward_function import GradingError, absolute_names, extractor, load_reward, read_parts, refuse_errors, weigh
 
-USER_FILE = '''
+USER_FILE = """
 from neighbour import length
 
 LIMIT = 3
@@ -29,7 +29,7 @@ def one_argument(response, **row):
 
 async def later(response, answer, **row):
     return 1.0
-'''
+"""
 
 
 @pytest.fixture
@@ -142,8 +142,7 @@ def test_invalid_weights_are_refused() -> None:
 def test_parts_of_exact_and_format_make_one_reward() -> None:
     reward = load_reward(RewardConfig(fn=["boxed", "format"], weights={"accuracy": 0.9, "format": 0.1}))
     rewards = [
-        reward.reward(reward(text, "18", {}))
-        for text in ("<think>a</think>\\boxed{18}", "\\boxed{18}", "<think>a</think>\\boxed{1}", "no")
+        reward.reward(reward(text, "18", {})) for text in ("<think>a</think>\\boxed{18}", "\\boxed{18}", "<think>a</think>\\boxed{1}", "no")
     ]
     assert rewards == pytest.approx([1.0, 0.9, 0.1, 0.0])
 
@@ -211,3 +210,63 @@ def test_no_failed_grading_is_allowed_at_0_and_all_are_at_1() -> None:
     with pytest.raises(RunFailed):
         refuse_errors(graded([None] * 99 + ["boom"]), RewardConfig(max_error_frac=0.0))
     refuse_errors(graded(["boom"] * 3), RewardConfig(max_error_frac=1.0))
+
+
+FOREIGN = """
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+    assert not kwargs and data_source in ("", "gsm8k") and extra_info in (None, {"index": 3})
+    return 1.0 if solution_str == ground_truth else 0.0
+
+def scored(data_source, solution_str, ground_truth, extra_info):
+    return {"score": float(solution_str == ground_truth), "pred": solution_str}
+
+def swapped(answer, response, *, level=1, **row):
+    return {"accuracy": response == "r" and answer == "a", "level": level / 10}
+
+def levelled(solution_str, ground_truth, level):
+    return level / 10
+
+def of_trl(prompts, completions, answer, **kwargs):
+    return 1.0
+
+def reference_first(ground_truth, completion, **row):
+    return 1.0
+
+def own_names(text, truth, **row):
+    return text == "r" and truth == "a"
+"""
+
+
+def test_a_compute_score_of_another_framework_gets_its_parameters_by_name(tmp_path: Path) -> None:
+    (tmp_path / "foreign.py").write_text(FOREIGN)
+    for name in ("compute_score", "scored"):
+        reward = load_reward(RewardConfig(fn=f"{tmp_path}/foreign.py:{name}"))
+        reward.check_columns({})
+        assert reward("6", "6", {"ground_truth": "7", "question": "?"}) == {"accuracy": 1.0}
+        assert reward("7", "6", {"ground_truth": "7", "data_source": "gsm8k", "extra_info": {"index": 3}}) == {"accuracy": 0.0}
+    levelled = load_reward(RewardConfig(fn=f"{tmp_path}/foreign.py:levelled"))
+    assert levelled("6", "6", {"level": 3}) == {"accuracy": 0.3}
+    with pytest.raises(BadInput, match="levelled needs the data column level"):
+        levelled.check_columns({})
+
+
+def test_response_and_answer_are_passed_by_name_in_whatever_order_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "foreign.py").write_text(FOREIGN)
+    assert load_reward(RewardConfig(fn=f"{tmp_path}/foreign.py:swapped"))("r", "a", {"level": 4}) == {"accuracy": 1.0, "level": 0.4}
+    assert load_reward(RewardConfig(fn=f"{tmp_path}/foreign.py:own_names"))("r", "a", {}) == {"accuracy": 1.0}
+
+
+def test_a_function_whose_first_parameters_are_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "foreign.py").write_text(FOREIGN)
+    assert "are prompts and completions, which are no response and answer" in refusal(fn=f"{tmp_path}/foreign.py:of_trl")
+    assert "are ground_truth and completion" in refusal(fn=f"{tmp_path}/foreign.py:reference_first")
+
+
+def test_a_list_of_accepted_answers_is_met_by_one_and_reaches_a_users_function(user_file: Path) -> None:
+    exact, boxed = load_reward(RewardConfig(fn="exact")), load_reward(RewardConfig(fn="boxed"))
+    answers = ["1/2", "half"]
+    assert [exact(text, answers, {})["accuracy"] for text in ("The answer is 0.5", "Answer: Half", "Answer: 5")] == [1.0, 1.0, 0.0]
+    assert [boxed(text, answers, {})["accuracy"] for text in (r"\boxed{0.5}", r"\boxed{\text{half}}", r"\boxed{5}")] == [1.0, 1.0, 0.0]
+    assert exact("5", [], {}) == {"accuracy": 0.0}
+    assert extractor("exact")("The answer is 0.50", answers) == "0.5" and extractor("boxed")(r"\boxed{0.50}", answers) == "0.5"
+    assert load_reward(RewardConfig(fn=f"{user_file}:score"))("a", ["a", "b"], {}) == {"accuracy": 0.0}, "it compares with the list"

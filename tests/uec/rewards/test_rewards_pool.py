@@ -19,7 +19,7 @@ from uec.rewards.process import Grade
 from uec.rewards.wire import Task
 
 # The row tells the grader what to do. The tests of messages depend on line numbers.
-GRADER = '''
+GRADER = """
 import ctypes, os, re, signal, stat, subprocess, sys, time
 
 def score(response, answer, do="", path="", **row):
@@ -71,7 +71,7 @@ def score(response, answer, do="", path="", **row):
     if do == "modules":
         return float(not {"numpy", "torch", "vllm", "ray", "transformers"} & set(sys.modules))
     return float(response == answer)
-'''
+"""
 RAISE_LINE = 2 + GRADER[: GRADER.index("raise KeyError")].count("\n") - 1
 
 
