@@ -11,7 +11,7 @@ from actors.driver.checkpoint import Checkpoints, read_driver
 from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.weight_sync import WeightSync, tolerance
-from actors.programs.preflight import cluster, dropped, preflight
+from actors.programs.preflight import check_resume, cluster, dropped, preflight
 from actors.runtime.cluster import place_model
 from actors.runtime.signals import STATUS, listen
 from uec.config.schema import Config
@@ -33,6 +33,7 @@ def train(cfg: Config, config_path: str) -> int:
     refuse_job_copy(folder.path)
     check_disk(cfg, folder.path)
     dataset, tracker = preflight(cfg), make_tracker(cfg)
+    check_resume(cfg, folder, dataset)
     with cluster(cfg, f"uec-{folder.name}") as resources:
         check_cluster(cfg, resources.cpus, resources.gpus, dataset.has_images)
         place_model(cfg, resources)

@@ -24,7 +24,7 @@ class Environment(Protocol):
     processes that import neither NumPy nor torch, so that a process that was killed is replaced in a tenth of a second.
     """
 
-    def reset(self, answer: str, row: dict[str, Any], seed: int) -> str | None:
+    def reset(self, answer: str | list[str], row: dict[str, Any], seed: int) -> str | None:
         """Begin an episode and return the first observation, which follows the prompt, or None if the prompt says everything.
 
         `answer` and `row` are the prompt's reference answer and other data columns, as a reward function gets them. Equal

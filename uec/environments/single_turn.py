@@ -5,8 +5,8 @@ from typing import Any
 
 from uec.environments.base import Step
 
-Grading = Callable[[str, str, dict[str, Any]], dict[str, float]]
-"""(response, answer, row) -> reward parts; a `RewardFunction` is one."""
+Grading = Callable[[str, Any, dict[str, Any]], dict[str, float]]
+"""(response, answer, row) -> reward parts; a `RewardFunction` is one. The answer is a text, or a list of those that are accepted."""
 
 
 class SingleTurn:
@@ -14,10 +14,10 @@ class SingleTurn:
 
     def __init__(self, grade: Grading) -> None:
         self._grade = grade
-        self._answer = ""
+        self._answer: str | list[str] = ""
         self._row: dict[str, Any] = {}
 
-    def reset(self, answer: str, row: dict[str, Any], seed: int) -> None:
+    def reset(self, answer: str | list[str], row: dict[str, Any], seed: int) -> None:
         """Keep the reference answer and the row for the response to come. The seed is not used."""
         self._answer, self._row = answer, row
 

@@ -76,7 +76,7 @@ def _next(pipe: BinaryIO) -> Any:
     return pickle.loads(pipe.read(LENGTH.unpack(head)[0])) if len(head) == LENGTH.size else None
 
 
-def _grade(reward: RewardFunction, batch: list[tuple[str, str, dict[str, Any]]], shared: mmap.mmap, results: int) -> None:
+def _grade(reward: RewardFunction, batch: list[tuple[str, str | list[str], dict[str, Any]]], shared: mmap.mmap, results: int) -> None:
     """Play an episode of one turn with each response of the batch, and send the reward parts."""
     environment: Environment = SingleTurn(reward)
     done: list[list[Any]] = []
