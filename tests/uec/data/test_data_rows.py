@@ -1,5 +1,7 @@
 """The forms of rows that people have: fields inside columns, several answers, chat messages with tools, prefills and images."""
 
+# ruff: noqa: F811 (fixtures of another module)
+
 import asyncio
 import base64
 import json
@@ -29,7 +31,7 @@ ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "o
 USER = {"role": "user", "content": "1+1?"}
 
 
-def load(cfg: Config, template: str | None = CHAT) -> list[Prompt]:  # noqa: F811
+def load(cfg: Config, template: str | None = CHAT) -> list[Prompt]:
     cfg.data.chat = template is not None
     return load_dataset(cfg, byte_tokenizer(chat_template=template)).train
 
@@ -37,7 +39,7 @@ def load(cfg: Config, template: str | None = CHAT) -> list[Prompt]:  # noqa: F81
 # --- columns and answers
 
 
-def test_columns_inside_columns_are_named_by_their_path(cfg: Config, write: Callable[..., str]) -> None:  # noqa: F811
+def test_columns_inside_columns_are_named_by_their_path(cfg: Config, write: Callable[..., str]) -> None:
     cfg.data.prompt_key, cfg.data.answer_key, cfg.data.template = "extra.q", "reward_model.ground_truth", "{prompt} {extra.hint} {x.y}"
     row = {"extra": {"q": "1+1?", "hint": "h"}, "reward_model": {"style": "rule", "ground_truth": 2}}
     write(row, {**row, "reward_model": json.dumps(row["reward_model"])}, {**row, "reward_model.ground_truth": "3"})
@@ -58,7 +60,7 @@ def test_columns_inside_columns_are_named_by_their_path(cfg: Config, write: Call
 def test_a_list_of_answers_stays_a_list_up_to_the_reward_function(
     cfg: Config,
     write: Callable[..., str],
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     write({"prompt": "p", "answer": ["#1", 2.0]}, {"prompt": "p", "answer": ["3"]}, {"prompt": "p", "answer": "4"})
     assert [prompt.answer for prompt in load(cfg, None)] == [["#1", "2"], ["3"], "4"]
@@ -76,7 +78,7 @@ def test_a_list_of_answers_stays_a_list_up_to_the_reward_function(
     assert [grade.accuracy for grade in grades] == [1.0, 0.0]
 
 
-def test_decimals_become_text_and_other_values_of_a_table_are_refused(cfg: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_decimals_become_text_and_other_values_of_a_table_are_refused(cfg: Config, tmp_path: Path) -> None:
     def answers(*values: Any) -> list[Any]:
         pyarrow.parquet.write_table(pyarrow.table({"prompt": ["p"] * len(values), "answer": list(values)}), tmp_path / "a.parquet")
         cfg.data.train = str(tmp_path / "a.parquet")
@@ -88,7 +90,7 @@ def test_decimals_become_text_and_other_values_of_a_table_are_refused(cfg: Confi
     assert "is bytes b'1'" in complaint(lambda: answers(b"1"))
 
 
-def test_a_pattern_that_takes_for_ever_is_stopped_at_its_row(cfg: Config, write: Callable[..., str]) -> None:  # noqa: F811
+def test_a_pattern_that_takes_for_ever_is_stopped_at_its_row(cfg: Config, write: Callable[..., str]) -> None:
     write({"prompt": "p", "answer": "aaa"}, {"prompt": "p", "answer": "a" * 60 + "!"})
     cfg.data.answer_regex, cfg.data.answer_regex_s = "^(a+)+$", 1.0
     begin = time.monotonic()
@@ -98,7 +100,7 @@ def test_a_pattern_that_takes_for_ever_is_stopped_at_its_row(cfg: Config, write:
 
 
 @pytest.mark.parametrize("column", ["prompt", "answer", "x" * 3000])
-def test_no_message_is_longer_than_1000_characters(cfg: Config, write: Callable[..., str], column: str) -> None:  # noqa: F811
+def test_no_message_is_longer_than_1000_characters(cfg: Config, write: Callable[..., str], column: str) -> None:
     for value in ("\ud800" * 9000, {"k" * 5000: 1}, [["x" * 9000]], [{"role": "user", "content": "x" * 9000 + "\ud800"}], None, 10**4000):
         write({"prompt": "p", "answer": "a", column: value, **{f"c{i}" * 50: i for i in range(200)}})
         cfg.data.answer_regex = "(" + "b" * 3000 + ")"
@@ -109,7 +111,7 @@ def test_no_message_is_longer_than_1000_characters(cfg: Config, write: Callable[
 # --- chat messages
 
 
-def test_messages_as_text_are_messages(cfg: Config, write: Callable[..., str]) -> None:  # noqa: F811
+def test_messages_as_text_are_messages(cfg: Config, write: Callable[..., str]) -> None:
     turns = [{"role": "user", "content": 'it\'s "1"'}]
     write({"prompt": json.dumps(turns), "answer": "a"}, {"prompt": f" {turns}", "answer": "a"}, {"prompt": "[{x}] is text", "answer": "a"})
     user = '<s>[user]it\'s "1"[assistant]'
@@ -120,7 +122,7 @@ def test_messages_as_text_are_messages(cfg: Config, write: Callable[..., str]) -
 
 
 @pytest.mark.parametrize("role", ["assistant", "Assistant", "model", "gpt"])
-def test_a_conversation_that_ends_with_the_solution_is_refused(cfg: Config, write: Callable[..., str], role: str) -> None:  # noqa: F811
+def test_a_conversation_that_ends_with_the_solution_is_refused(cfg: Config, write: Callable[..., str], role: str) -> None:
     turns = [USER, {"role": role, "content": "2"}]
     for value in (turns, json.dumps(turns)):
         write({"prompt": value, "answer": "2"})
@@ -129,7 +131,7 @@ def test_a_conversation_that_ends_with_the_solution_is_refused(cfg: Config, writ
         assert "data.continue_final_message=true" in said
 
 
-def test_a_prefill_is_continued_if_the_config_says_so(cfg: Config, write: Callable[..., str]) -> None:  # noqa: F811
+def test_a_prefill_is_continued_if_the_config_says_so(cfg: Config, write: Callable[..., str]) -> None:
     write({"prompt": [USER, {"role": "assistant", "content": "<think>"}], "answer": "2"}, {"prompt": "1+1?", "answer": "2"})
     cfg.data.continue_final_message = True
     assert [prompt.text for prompt in load(cfg)] == ["<s>[user]1+1?[assistant]<think>", "<s>[user]1+1?[assistant]"]
@@ -138,12 +140,12 @@ def test_a_prefill_is_continued_if_the_config_says_so(cfg: Config, write: Callab
 
 
 @pytest.mark.parametrize("turns", [[{"role": "user", "content": " "}], [{"role": "system", "content": "x"}, {**USER, "content": ""}]])
-def test_messages_without_text_are_an_empty_prompt(cfg: Config, write: Callable[..., str], turns: Any) -> None:  # noqa: F811
+def test_messages_without_text_are_an_empty_prompt(cfg: Config, write: Callable[..., str], turns: Any) -> None:
     write({"prompt": turns, "answer": "2"})
     assert "row 1: the prompt is empty" in complaint(lambda: load(cfg))
 
 
-def test_null_beside_tool_calls_is_no_text(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:  # noqa: F811
+def test_null_beside_tool_calls_is_no_text(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:
     call = [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]
     turns = [USER, {"role": "assistant", "content": None, "tool_calls": call}, {"role": "tool", "content": "2"}]
     write({"prompt": turns, "answer": "2"}, {"prompt": [USER, {"role": "assistant", "tool_calls": call}, turns[2]], "answer": "2"})
@@ -155,7 +157,7 @@ def test_null_beside_tool_calls_is_no_text(cfg: Config, write: Callable[..., str
     assert json.loads(load(cfg, TOOLS)[0].text.split("[assistant]")[1].split("[tool]")[0]) == call
 
 
-def test_tools_are_shown_by_the_template_or_refused(cfg: Config, write: Callable[..., str]) -> None:  # noqa: F811
+def test_tools_are_shown_by_the_template_or_refused(cfg: Config, write: Callable[..., str]) -> None:
     row = {"prompt": "1+1?", "answer": "2"}
     for tools in ([ADD], json.dumps([ADD]), [{**ADD, "strict": None}]):
         write({**row, "tools": tools}, {**row, "tools": None}, {**row, "tools": []}, {**row, "tools": ""}, {**row, "tools": "[]"})
@@ -172,7 +174,7 @@ def test_tools_are_shown_by_the_template_or_refused(cfg: Config, write: Callable
     assert "are str 'hammer'; expected a list of JSON schemas" in complaint(lambda: load(cfg))
 
 
-def test_a_text_model_refuses_an_image_inside_a_message(cfg: Config, write: Callable[..., str]) -> None:  # noqa: F811
+def test_a_text_model_refuses_an_image_inside_a_message(cfg: Config, write: Callable[..., str]) -> None:
     url = "data:image/png;base64," + base64.b64encode(b"x" * 9000).decode()
     write({"prompt": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}], "answer": "2"})
     said = complaint(lambda: load(cfg))
