@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Tokens = NDArray[np.int32]
 Logprobs = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Answer = str | list[str]
+"""A reference answer: one text, or all texts that are accepted."""
 
 
 class Kind(StrEnum):
@@ -32,7 +34,7 @@ class Prompt:
     index: int  # position in train + eval; names the prompt for the whole run
     text: str  # what the model reads, chat template applied
     tokens: Tokens  # [P], with as many image tokens as its images have features
-    answer: str
+    answer: Answer
     row: dict[str, Any]  # the row's other columns, for the reward function
     images: tuple[str, ...] = ()  # absolute paths, in the order of their placeholders
     spans: tuple[tuple[int, int], ...] = ()  # for each image: its first image token in `tokens`, and the one behind its last

@@ -20,7 +20,7 @@ from uec.algorithm.exploration import ExplorationSchedule
 from uec.algorithm.replay import admits
 from uec.algorithm.retention import retain
 from uec.config.schema import Config
-from uec.data.dataset import Dataset
+from uec.data.dataset import Dataset, digest
 from uec.data.prompt_order import PromptOrder
 from uec.rewards.reward_function import refuse_errors
 from uec.tracking.step import rollout_metrics
@@ -42,7 +42,7 @@ class Controller:
         self.tracker = tracker
         self.rollouts = RolloutStream(supervisor)
         self.schedule = ExplorationSchedule(cfg.exploration.until, cfg.train.steps)
-        self.order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle)
+        self.order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle, digest(dataset.train))
         self.sampler = Sampler(cfg, supervisor, self.rollouts, weights, self.schedule, self.order)
         self.estimator = load_estimator(cfg.advantage.estimator)
         self.learners = LearnerGroup(cfg, supervisor)

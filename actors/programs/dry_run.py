@@ -8,7 +8,7 @@ from statistics import fmean
 
 from rich.console import Console
 
-from actors.programs.preflight import dropped, preflight
+from actors.programs.preflight import check_resume, dropped, preflight
 from actors.runtime.cluster import local_cpus
 from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, makes_pairs, notes
@@ -29,6 +29,7 @@ def dry_run(cfg: Config, config_path: str) -> int:
     folder = RunFolder.prepare(cfg, Path(config_path))
     check_disk(cfg, folder.path)
     dataset = preflight(cfg, weights=False)
+    check_resume(cfg, folder, dataset)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{config_path} would run as {folder.path}")
     gpu = smallest_gpu()

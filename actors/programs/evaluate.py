@@ -22,6 +22,7 @@ from actors.programs.preflight import cluster, preflight
 from actors.runtime.cluster import Resources, fetch_model, place_model
 from actors.runtime.signals import STATUS, listen
 from actors.runtime.supervisor import ActorSpec, Supervisor, awaited
+from uec.config.fields import texts
 from uec.config.schema import Config
 from uec.config.validate import check_cluster
 from uec.data.dataset import Dataset
@@ -242,9 +243,10 @@ def _prepare(cfg: Config) -> Dataset:
     try:
         return preflight(cfg, load_held_out)
     except BadInput as error:
-        if not str(error).startswith(f"{NOTHING} {cfg.data.eval},"):
+        named = next((name for name in texts(cfg.data.eval) if str(error).startswith(f"{NOTHING} {name},")), None)
+        if named is None:
             raise
-        raise BadInput(f"{error}\n{instead_of(cfg.data.eval or '')}") from error
+        raise BadInput(f"{error}\n{instead_of(named)}") from error
 
 
 def _for_actors(cfg: Config) -> Config:

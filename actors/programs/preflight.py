@@ -7,16 +7,19 @@ from typing import Any
 
 import ray
 
+from actors.driver.checkpoint import read_driver
 from actors.engines import check_engine
 from actors.runtime.cluster import Resources, connect
 from uec.config.schema import Config
 from uec.config.validate import check_context
-from uec.data.dataset import Dataset
+from uec.data.dataset import Dataset, digest
+from uec.data.prompt_order import PromptOrder
 from uec.data.prompts import load_dataset
 from uec.memory.object_store import resolve_object_store
 from uec.models.pretrained import context_length, load_tokenizer, resolve_model
 from uec.models.processor import load_processor
 from uec.rewards.reward_function import absolute_names, load_reward
+from uec.run_folder import RunFolder
 from uec.system.ray_job import enclosing_job_copy
 from uec.system.user_code import absolute_name
 
@@ -45,6 +48,16 @@ def preflight(cfg: Config, load: LoadData = load_dataset, *, weights: bool = Tru
     resolve_object_store(cfg, dataset.train or dataset.eval, processor)
     reward.check_columns((dataset.train or dataset.eval)[0].row)
     return dataset
+
+
+def check_resume(cfg: Config, folder: RunFolder, dataset: Dataset) -> None:
+    """Check that the checkpoint to resume from has the prompts of `dataset`. Raises BadInput, before the run folder is touched."""
+    checkpoint = folder.resume_from
+    if cfg.run.resume == "auto" and not cfg.run.overwrite:
+        checkpoint = folder.latest_checkpoint()
+    if checkpoint is not None:
+        order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle, digest(dataset.train))
+        order.check(read_driver(checkpoint)["driver"]["order"])
 
 
 @contextmanager

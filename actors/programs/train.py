@@ -12,7 +12,7 @@ from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.weight_probe import tolerance
 from actors.driver.weight_sync import WeightSync
-from actors.programs.preflight import cluster, dropped, preflight
+from actors.programs.preflight import check_resume, cluster, dropped, preflight
 from actors.runtime.cluster import fetch_model, place_model
 from actors.runtime.signals import STATUS, listen
 from uec.config.schema import Config
@@ -38,6 +38,7 @@ def train(cfg: Config, config_path: str) -> int:
     check_disk(cfg, folder.path)
     dataset, tracker = preflight(cfg), make_tracker(cfg)
     check_checkpoints(cfg, folder.path)
+    check_resume(cfg, folder, dataset)
     with cluster(cfg, f"uec-{folder.name}") as resources:
         place_model(cfg, resources)
         chosen = resolve_placement(cfg, resources.gpus, resources.gpu)

@@ -25,7 +25,7 @@ ELSEWHERE = {
     "'\\n'.join([f'uec: {lines[0]}', *(f'     {line}' for line in lines[1:])])": "uec.commands.cli shows an exception's text",
     "f'{entry!r:.200}'": "the end of `its grading process sent no result but …`",
     "f'{label} {done}/{total}'": "the progress of an evaluation, not a message",
-    "f\"{error}\\n{instead_of(cfg.data.eval or '')}\"": "the text of load_held_out, with the advice of instead_of",
+    "f'{error}\\n{instead_of(named)}'": "the text of load_held_out, with the advice of instead_of",
     "said + [f'{result.bench} failed: {result.error}' for result in results if result.error]": "each part is a message by itself",
 }
 """Texts without words, whose parts are found where the code makes them."""

@@ -19,8 +19,9 @@ def fields() -> dict[str, Any]:
     """Return the dotted name of every section and field, with its type."""
 
     def below(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
+        texts = {field.name for field in dataclasses.fields(cls) if field.metadata.get("texts")}
         for name, hint in get_type_hints(cls).items():
-            yield prefix + name, hint
+            yield prefix + name, str | list[str] if name in texts else hint  # OmegaConf knows no such union: the class says Any
             if isinstance(hint, type) and dataclasses.is_dataclass(hint):
                 yield from below(hint, f"{prefix}{name}.")
 
@@ -47,8 +48,20 @@ def without_none(hint: Any) -> Any:
     return hint
 
 
+def takes_texts(hint: Any) -> bool:
+    """Return whether the field takes a text or a list of texts (`locations` of the schema)."""
+    return hint == str | list[str]
+
+
+def texts(value: Any) -> list[str]:
+    """Return the value of such a field as a list; [] for null."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
+
+
 def type_text(hint: Any) -> str:
     """Return in words which values a field of this type takes."""
+    if takes_texts(hint):
+        return "text, or a list of texts"
     if without_none(hint) is not hint:
         return f"{type_text(without_none(hint))} or null"
     if get_origin(hint) is list:

@@ -16,7 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from uec.config.fields import did_you_mean, fields, is_section, type_of, type_text, without_none
+from uec.config.fields import did_you_mean, fields, is_section, takes_texts, type_of, type_text, without_none
 from uec.config.presets import folders, presets
 from uec.config.schema import Config
 from uec.errors import BadInput
@@ -197,7 +197,9 @@ def _read_overrides(overrides: list[str]) -> Source:
             source.problems.append(f"{COMMAND_LINE}: {text!r} is not an override; expected section.field=value, e.g. rollout.n=8")
             continue
         hint = type_of(key)
-        if without_none(hint) is str and not re.fullmatch(r"""\s*(".*"|'.*'|null|~|)\s*""", value, re.DOTALL):
+        if takes_texts(hint) and value.lstrip().startswith("["):
+            pass  # a list is YAML
+        elif without_none(hint) is str and not re.fullmatch(r"""\s*(".*"|'.*'|null|~|)\s*""", value, re.DOTALL):
             source.settings.append(Setting(key, value, COMMAND_LINE))  # a text with braces or colons may not be valid YAML
             continue
         try:
@@ -265,8 +267,8 @@ def _value(node: yaml.Node, hint: Any) -> Any:
     """Return the value of a node. A text field takes scalars literally, such as `no` and `007`."""
     if isinstance(node, yaml.ScalarNode) and node.tag != NULL and without_none(hint) is str:
         return node.value
-    if isinstance(node, yaml.SequenceNode) and get_origin(hint) is list:
-        return [_value(item, get_args(hint)[0]) for item in node.value]
+    if isinstance(node, yaml.SequenceNode) and (get_origin(hint) is list or takes_texts(hint)):
+        return [_value(item, str if takes_texts(hint) else get_args(hint)[0]) for item in node.value]
     return yaml.SafeLoader("").construct_document(node)
 
 
@@ -276,6 +278,8 @@ def _apply(tree: DictConfig, setting: Setting) -> list[str]:
     try:
         if without_none(hint) is bool and not isinstance(value, bool | NoneType):
             raise TypeError  # OmegaConf would accept 2 as true
+        if takes_texts(hint) and not (value is None or (isinstance(value, str | list) and all(isinstance(text, str) for text in value))):
+            raise TypeError
         OmegaConf.update(tree, setting.key, _escaped(value), merge=True)
     except (OmegaConfBaseException, ValueError, TypeError):
         shown = "null" if value is None else repr(value)

@@ -28,6 +28,12 @@ def location(default: str | None) -> Any:
     return field(default=default, metadata={"path": True})
 
 
+def locations(default: str | None) -> Any:
+    """Return a field that takes a text or a list of texts, each of which can name a file or a folder. `paths` reads it."""
+    null = ", or null" if default is None else ""
+    return field(default=default, metadata={"texts": True, "path": True, "takes": f"a text, or a list of texts{null}"})
+
+
 def items(*default: Any, ge: float | None = None, lt: float | None = None, choices: dict[str, str] | None = None) -> Any:
     """Return a list field with the range or the choices of its items."""
     return field(default_factory=lambda: list(default), metadata={"ge": ge, "lt": lt, "choices": choices})
@@ -92,29 +98,35 @@ class ImageConfig:
 class DataConfig:
     """Prompts, reference answers and the form of the prompt."""
 
-    train: str = location("???")
-    """Training prompts: a .jsonl or .parquet file, or a Hugging Face dataset name."""
-    eval: str | None = location(None)
+    train: Any = locations("???")
+    """Training prompts: a file (JSON, CSV, parquet, arrow), a folder, a Hugging Face dataset name, or a list of these."""
+    eval: Any = locations(None)
     """Held-out prompts, given as in `data.train`; null: no evaluation."""
     train_split: str = "train"
-    """Split to use if `data.train` is a dataset name."""
+    """Split to use if `data.train` is a folder or a dataset name."""
     eval_split: str = "test"
-    """Split to use if `data.eval` is a dataset name."""
+    """Split to use if `data.eval` is a folder or a dataset name."""
     prompt_key: str = "prompt"
-    """Column of the question: text or a list of chat messages."""
+    """Column of the question, or its path such as extra_info.question: text, or a list of chat messages, also as JSON text."""
     answer_key: str = "answer"
-    """Column of the reference answer."""
+    """Column of the reference answer, or its path such as reward_model.ground_truth: text, a number, or a list of accepted answers."""
     image_key: str | None = "images"
-    """Column of the images: a path, bytes, or a list of these; rows without it are text only."""
+    """Column of the images: a path, bytes, base64 text, or a list of these; images may also be in the parts of chat messages."""
+    tools_key: str | None = "tools"
+    """Column of the tools that the chat template shows to the model: a list of JSON schemas, also as JSON text; null: show none."""
     image: ImageConfig = field(default_factory=ImageConfig)
     answer_regex: str | None = None
     """Regular expression for the reference answer in its column: first group of the last match (GSM8K: `####\\s*(.+)`)."""
+    answer_regex_s: float = number(5.0, gt=0, le=3600)
+    """Seconds that `data.answer_regex` may take for one row."""
     template: str | None = None
     """Text around the question, e.g. "{prompt} Think step by step."; {any_column} is replaced, other braces stay."""
     system: str | None = None
     """System message; requires `data.chat`."""
     chat: bool = True
     """Apply the tokenizer's chat template; false: use plain text."""
+    continue_final_message: bool = False
+    """Let the response continue a last message of the assistant (a prefill); false: refuse rows that end with one."""
     max_prompt_tokens: int = number(1024, ge=1)
     """Longest prompt in tokens; longer ones are dropped and counted."""
     shuffle: bool = True

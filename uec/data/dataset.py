@@ -1,6 +1,10 @@
 """The prompts of a run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import xxhash
 
 from uec.types import Prompt
 
@@ -19,3 +23,13 @@ class Dataset:
     @property
     def has_images(self) -> bool:
         return any(prompt.images for prompt in [*self.train, *self.eval])
+
+
+def digest(prompts: Sequence[Prompt]) -> str:
+    """Return a hash of what the model reads and of the answers; other columns may change between a checkpoint and its resume."""
+    total = xxhash.xxh3_64()
+    for prompt in prompts:
+        total.update(len(prompt.tokens).to_bytes(8, "little") + prompt.tokens.tobytes())
+        names = [Path(image).name for image in prompt.images]
+        total.update(repr((prompt.answer, names)).encode("utf-8", errors="surrogatepass"))
+    return total.hexdigest()

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from uec.config.schema import ImageConfig
+from uec.data.base64_images import LONGEST_PATH, from_text, of_base64
+from uec.data.brief import brief, describe
 from uec.errors import BadInput
 from uec.types import Prompt
 
@@ -19,8 +21,10 @@ Source = Path | bytes
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 
-FORMS = 'a path, the bytes of an image file, {"bytes": ..., "path": ...}, or a list of those'
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
+FORMS = 'a path, an image file as bytes, base64 or data: URL, {"bytes": ..., "path": ...}, or a list of those'
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+KEYS = ("image", "image_url", "url", "base64")
+"""Of objects that hold one image, {"image": ...}."""
 
 Image.MAX_IMAGE_PIXELS = None  # data.image.max_file_pixels replaces it: also checked before decoding, and configurable
 warnings.filterwarnings("ignore", module="PIL", category=UserWarning)  # such as broken EXIF data; Pillow does not name the file
@@ -47,11 +51,23 @@ def find_images(value: Any, folder: Path | None, cfg: ImageConfig, where: str) -
 def holds_bytes(value: Any) -> bool:
     """Return whether a value of the image column holds an image itself, and not only a path."""
     match value:
-        case bytes() | {"bytes": bytes()}:
+        case bytes() | {"bytes": bytes() | str()}:
             return True
+        case str():
+            return len(value) >= LONGEST_PATH or isinstance(from_text_or_path(value), bytes)
         case list():
             return any(map(holds_bytes, value))
+        case dict():
+            return any(holds_bytes(value[key]) for key in KEYS if value.get(key))
     return False
+
+
+def from_text_or_path(text: str) -> bytes | str:
+    """Return the bytes of an image as text, or else the text."""
+    try:
+        return from_text(text, "")
+    except BadInput:
+        return text
 
 
 def open_image(source: Source | str, cfg: ImageConfig, where: str) -> Image.Image:
@@ -60,7 +76,7 @@ def open_image(source: Source | str, cfg: ImageConfig, where: str) -> Image.Imag
     `where`: the row. Raises BadInput for a file that does not exist, has none of FORMATS, has more pixels than
     `data.image.max_file_pixels` (before decoding), or is damaged.
     """
-    name = f"{where}: {'the image in the data' if isinstance(source, bytes) else source}"
+    name = f"{where}: {'the image in the data' if isinstance(source, bytes) else brief(str(source), 500)[1:-1]}"
     try:
         if not isinstance(source, bytes) and not Path(source).is_file():
             raise BadInput(f"{name} is no file; correct the path (a relative one starts at data.image.root)")
@@ -74,7 +90,7 @@ def open_image(source: Source | str, cfg: ImageConfig, where: str) -> Image.Imag
         raise BadInput(f"{name} is no image that can be read; expected {', '.join(FORMATS)}") from None
     except Exception as error:  # a decoder may raise any exception on damaged data
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise BadInput(f"{name} is damaged or cannot be read: {reason}; replace the file, or remove the row") from error
+        raise BadInput(f"{name} is damaged or cannot be read: {str(reason)[:200]}; replace the file, or remove the row") from error
 
 
 def open_images(prompt: Prompt, cfg: ImageConfig) -> list[Image.Image]:
@@ -95,16 +111,20 @@ def _find_image(value: Any, folder: Path | None, cfg: ImageConfig, where: str) -
         case bytes():
             return value
         case str():
-            return _resolve(value, folder, cfg, where)
+            found = from_text(value, where)
+            return found if isinstance(found, bytes) else _resolve(found, folder, cfg, where)
         case {"bytes": bytes() as content} if content:
             return content
+        case {"bytes": str() as text} if text:
+            return of_base64(text, where)
         case {"path": path, **rest} if rest.keys() <= {"bytes"} and not rest.get("bytes"):
             if path is None or isinstance(path, str):
                 return _find_image(path, folder, cfg, where)
         case {"bytes": None, **rest} if not rest:
             return None
-    text = repr(value)
-    raise BadInput(f"{where}: the image is {type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}; expected {FORMS}")
+        case dict() if inner := [value[key] for key in KEYS if value.get(key)]:  # {"type": "image", "image": ...}, {"url": ...}
+            return _find_image(inner[0], folder, cfg, where)
+    raise BadInput(f"{where}: the image is {describe(value)}; expected {FORMS}")
 
 
 def _resolve(path: str, folder: Path | None, cfg: ImageConfig, where: str) -> Path:
@@ -117,13 +137,12 @@ def _resolve(path: str, folder: Path | None, cfg: ImageConfig, where: str) -> Pa
     begin = folder if root is None else root
     if begin is None and not Path(path).is_absolute():
         raise BadInput(
-            f"{where}: the image's path {path} is relative, and a dataset of the hub has no folder to start from; "
-            "set data.image.root"
+            f"{where}: the image's path {path[:200]} is relative, and a dataset of the hub has no folder to start from; set data.image.root"
         )
     try:
         resolved = (Path(path) if begin is None else begin / path).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # a zero byte, a loop of links
-        raise BadInput(f"{where}: {path!r} cannot be a path: {error}; correct it, or remove the row") from error
+        raise BadInput(f"{where}: {brief(path, 200)} cannot be a path: {str(error)[:200]}; correct it, or remove the row") from error
     if root is not None and not resolved.is_relative_to(root.resolve()):
         raise BadInput(f"{where}: the image {resolved} is not in data.image.root={cfg.root}; move it there, or give another root")
     return resolved

@@ -14,8 +14,10 @@ class PromptOrder:
     An epoch's order depends only on the seed and the epoch, so the state is a few numbers and no permutation.
     """
 
-    def __init__(self, n: int, seed: int, shuffle: bool) -> None:
+    def __init__(self, n: int, seed: int, shuffle: bool, digest: str = "") -> None:
+        """`digest`: of the prompts (`digest` of uec/data/dataset.py), so that a checkpoint of other prompts is refused; "" checks none."""
         self._n = n
+        self._digest = digest
         self._seed = seed
         self._shuffle = shuffle
         self._epoch = 0
@@ -41,18 +43,34 @@ class PromptOrder:
 
     def state(self) -> dict[str, Any]:
         """Return the state, as JSON types, for `load`."""
-        return {"prompts": self._n, "seed": self._seed, "shuffle": self._shuffle, "epoch": self._epoch, "cursor": self._cursor}
+        return {
+            "prompts": self._n,
+            "digest": self._digest,
+            "seed": self._seed,
+            "shuffle": self._shuffle,
+            "epoch": self._epoch,
+            "cursor": self._cursor,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from `state` with its seed. Raises BadInput if it was saved with another number of prompts."""
+        """Continue from `state` with its seed. Raises BadInput if it was saved with other prompts."""
+        self.check(state)
+        self._seed, self._shuffle = state["seed"], state["shuffle"]
+        self._epoch, self._cursor = state["epoch"], state["cursor"]
+        self._permutation = self._permute()
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Raise BadInput if `state` was saved with other prompts. Checkpoints of earlier versions have only their number."""
         if state["prompts"] != self._n:
             raise BadInput(
                 f"data.train: the checkpoint was made with {state['prompts']} training prompts, now there are {self._n}; "
                 "resume with the same data, template and data.max_prompt_tokens, or start a new run"
             )
-        self._seed, self._shuffle = state["seed"], state["shuffle"]
-        self._epoch, self._cursor = state["epoch"], state["cursor"]
-        self._permutation = self._permute()
+        if state.get("digest") and self._digest and state["digest"] != self._digest:
+            raise BadInput(
+                f"data.train: the checkpoint was made with other training prompts or answers than these {self._n}; "
+                "resume with the same data, template and system message, or start a new run from the checkpoint's hf/ folder"
+            )
 
     def _permute(self) -> list[int]:
         if not self._shuffle:

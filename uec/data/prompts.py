@@ -1,30 +1,32 @@
 """Load the prompts of a run: template and tokenise rows, decode their images, check and number the prompts."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uec.config.schema import Config, DataConfig
+from uec.data.answers import read_answers
+from uec.data.brief import brief, clipped, names
+from uec.data.columns import MISSING, Row, lookup, top_column
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import file_name
 from uec.data.image_file import Source, find_images, holds_bytes
 from uec.data.image_sizes import measure_images
+from uec.data.messages import Conversation, holds_images
 from uec.data.row_reader import RowReader
-from uec.data.tables import Row, Table, load_tables
+from uec.data.tables import Table, load_tables
 from uec.data.template import check_template
 from uec.errors import BadInput
-from uec.types import Prompt
+from uec.types import Answer, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from uec.models.processor import Processor
-
-Extract = Callable[[Any, str], str]
-"""(value of the answer column, name of the row) -> reference answer."""
 
 TOKENISER_BATCH = 2000
 
@@ -35,7 +37,7 @@ class _Problem:
 
     where: str
     text: str  # with one image token per image
-    answer: str
+    answer: Answer
     images: list[Source]
     row: dict[str, Any]
 
@@ -46,16 +48,15 @@ def load_dataset(cfg: Config, tokenizer: "PreTrainedTokenizerBase", processor: "
     Raises BadInput with the field, the row and advice. Images that the data holds as bytes stay in memory until `write_images`.
     """
     data = cfg.data
-    reader = RowReader(data, tokenizer, processor)
     embedded: dict[str, bytes] = {}
-    tables = load_tables(data.train, data.train_split, "data.train")
-    problems = _read(tables, f"data.train: {data.train}", reader)
-    train = _prompts(problems, f"data.train: {data.train}", reader, 0, embedded)
-    if data.eval is None:
-        return Dataset(train, [], len(problems) - len(train), 0, embedded)
-    tables = load_tables(data.eval, data.eval_split, "data.eval")
-    eval_problems = _read(tables, f"data.eval: {data.eval}", reader, cfg.eval.prompts)
-    held_out = _prompts(eval_problems, f"data.eval: {data.eval}", reader, len(train), embedded)
+    with _short_messages():
+        reader = RowReader(data, tokenizer, processor)
+        problems = _read(load_tables(data.train, data.train_split, "data.train"), "data.train", reader)
+        train = _prompts(problems, "data.train", reader, 0, embedded)
+        if data.eval is None:
+            return Dataset(train, [], len(problems) - len(train), 0, embedded)
+        eval_problems = _read(load_tables(data.eval, data.eval_split, "data.eval"), "data.eval", reader, cfg.eval.prompts)
+        held_out = _prompts(eval_problems, "data.eval", reader, len(train), embedded)
     return Dataset(train, held_out, len(problems) - len(train), len(eval_problems) - len(held_out), embedded)
 
 
@@ -63,46 +64,88 @@ def load_held_out(cfg: Config, tokenizer: "PreTrainedTokenizerBase", processor: 
     """Load data.eval alone. A prompt's index is its row's number minus one, also where rows were dropped."""
     assert cfg.data.eval is not None
     embedded: dict[str, bytes] = {}
-    reader, source = RowReader(cfg.data, tokenizer, processor), f"data.eval: {cfg.data.eval}"
-    problems = _read(load_tables(cfg.data.eval, cfg.data.eval_split, "data.eval"), source, reader, cfg.eval.prompts)
-    prompts = _prompts(problems, source, reader, 0, embedded, by_row=True)
+    with _short_messages():
+        reader = RowReader(cfg.data, tokenizer, processor)
+        problems = _read(load_tables(cfg.data.eval, cfg.data.eval_split, "data.eval"), "data.eval", reader, cfg.eval.prompts)
+        prompts = _prompts(problems, "data.eval", reader, 0, embedded, by_row=True)
     return Dataset([], prompts, 0, len(problems) - len(prompts), embedded)
 
 
-def _read(tables: list[Table], source: str, reader: RowReader, limit: int | None = None) -> list[_Problem]:
+@contextmanager
+def _short_messages() -> Iterator[None]:
+    try:
+        yield
+    except BadInput as error:
+        raise type(error)(clipped(str(error))) from error.__cause__
+
+
+def _read(tables: list[Table], field: str, reader: RowReader, limit: int | None = None) -> list[_Problem]:
     """Read the first `limit` rows."""
     data = reader.data
-    rows = [(row, table.folder) for table in tables for row in table.rows][:limit]
+    rows = [
+        (row, table.folder, f"{field}: {table.name}, row {number}")
+        for table in tables
+        for number, row in enumerate(table.rows, 1)
+    ][:limit]  # fmt: skip
+    first = rows[0][0]
     if data.template is not None:
-        check_template(data.template, set(rows[0][0]), data.answer_key)
+        check_template(data.template, first, data.answer_key)
+    for row, _, where in rows:
+        _check_columns(row, data, where)
     key = data.image_key
-    if reader.processor is not None and key is not None and not any(key in row for row, _ in rows):
+    if (
+        reader.processor is not None
+        and key is not None
+        and not any(lookup(row, key) is not MISSING or holds_images(lookup(row, data.prompt_key)) for row, _, _ in rows)
+    ):
         raise BadInput(
-            f"{source}: no row has an image column {key!r} (data.image_key); there are {', '.join(map(repr, rows[0][0]))}. "
+            f"{field}: {tables[0].name}: no row has an image column {key!r} (data.image_key); there are {names(first)}. "
             "Name the right one, or set data.image_key=null if there are no images"
         )
-    extract = _answer_extractor(data)
+    answers = read_answers([(lookup(row, data.answer_key), where) for row, _, where in rows], data)
     problems = []
-    for number, (row, folder) in enumerate(rows, 1):
-        where = f"{source}, row {number}"
-        _check_columns(row, data, where)
-        answer = extract(row[data.answer_key], where)
-        value = None if key is None else row.get(key)
+    for (row, folder, where), answer in zip(rows, answers, strict=True):
+        value = None if key is None else lookup(row, key)
+        value = None if value is MISSING else value
         if reader.processor is None:
             _check_no_image(value, data, where)
-        images = [] if reader.processor is None else find_images(value, folder, data.image, where)
-        text = reader.read(row, len(images), where)
-        omitted = {data.answer_key, key} if holds_bytes(value) else {data.answer_key}
-        others = {column: value for column, value in row.items() if column not in omitted}
-        problems.append(_Problem(where, text, answer, images, others))
+        conversation = reader.conversation(row, where)
+        images = [] if reader.processor is None else _images(value, conversation, folder, data, where)
+        text = reader.read(row, conversation, len(images), where)
+        problems.append(_Problem(where, text, answer, images, _other_columns(row, conversation, value, data)))
     return problems
 
 
+def _images(value: Any, conversation: Conversation | None, folder: Path | None, data: DataConfig, where: str) -> list[Source]:
+    """Return a row's images, from the column or from the parts of its messages."""
+    column = find_images(value, folder, data.image, where)
+    if conversation is None or not conversation.images:
+        return column
+    inside = find_images(conversation.images, folder, data.image, where)
+    if column and column != inside:
+        raise BadInput(
+            f"{where}: there are {len(column)} images in {data.image_key!r} (data.image_key) and {len(inside)} others in the chat "
+            "messages; leave one of them out, or set data.image_key=null"
+        )
+    return inside
+
+
+def _other_columns(row: Row, conversation: Conversation | None, images: Any, data: DataConfig) -> Row:
+    """Return the columns for the reward function: all but the answer and images that the row itself holds."""
+    omitted = {data.answer_key}
+    if holds_bytes(images):
+        omitted.add(top_column(row, str(data.image_key)))
+    others = {column: value for column, value in row.items() if column not in omitted}
+    if conversation is not None and holds_bytes(conversation.images) and data.prompt_key in others:
+        others[data.prompt_key] = conversation.stripped
+    return others
+
+
 def _prompts(
-    problems: list[_Problem], source: str, reader: RowReader, first: int, embedded: dict[str, bytes], by_row: bool = False
+    problems: list[_Problem], field: str, reader: RowReader, first: int, embedded: dict[str, bytes], by_row: bool = False
 ) -> list[Prompt]:
     """Return the prompts that are short enough, numbered from `first` or `by_row`. Adds images that are bytes to `embedded`."""
-    tokens = _tokenise([problem.text for problem in problems], reader.tokenizer, source, with_special=not reader.data.chat)
+    tokens = _tokenise(problems, reader.tokenizer, with_special=not reader.data.chat)
     spans: list[tuple[tuple[int, int], ...]] = [()] * len(problems)
     if reader.processor is not None:
         tokens, spans = _expand(problems, tokens, reader.processor, reader.data)
@@ -116,8 +159,10 @@ def _prompts(
             prompts.append(Prompt(index, problem.text, array, problem.answer, problem.row, images, places))
     if not prompts:
         hint = "; data.image.max_pixels limits the tokens of an image" if any(spans) else ""
+        if any(problem.row.get(str(reader.data.tools_key)) for problem in problems):
+            hint += "; the rows' tools are part of the prompts, unless data.tools_key=null"
         raise BadInput(
-            f"{source}: all {len(problems)} prompts are longer than data.max_prompt_tokens={most}; "
+            f"{field}: all {len(problems)} prompts are longer than data.max_prompt_tokens={most}; "
             f"the shortest has {min(map(len, tokens))} tokens; raise it, or give shorter prompts{hint}"
         )
     return prompts
@@ -154,8 +199,17 @@ def _name(image: Source, embedded: dict[str, bytes]) -> str:
 
 def _check_columns(row: Row, data: DataConfig, where: str) -> None:
     for key, field_name in ((data.prompt_key, "data.prompt_key"), (data.answer_key, "data.answer_key")):
-        if key not in row:
-            raise BadInput(f"{where}: no column {key!r} ({field_name}); there are {', '.join(map(repr, row)) or 'none'}")
+        if lookup(row, key) is MISSING:
+            raise BadInput(f"{where}: no column {brief(key)} ({field_name}); there are {names(_paths(row))}")
+
+
+def _paths(row: Row) -> list[str]:
+    """Return the columns, and the paths of the fields inside those that are objects."""
+    paths = []
+    for column, value in row.items():
+        inside = [name for name, each in value.items() if each is not None] if isinstance(value, dict) else []
+        paths += [column, *(f"{column}.{name}" for name in inside[:20])]
+    return paths
 
 
 def _check_no_image(value: Any, data: DataConfig, where: str) -> None:
@@ -166,71 +220,31 @@ def _check_no_image(value: Any, data: DataConfig, where: str) -> None:
         )
 
 
-def _answer_extractor(data: DataConfig) -> Extract:
-    pattern = None
-    if data.answer_regex is not None:
-        try:
-            pattern = re.compile(data.answer_regex)
-        except re.error as error:
-            raise BadInput(f"data.answer_regex: {data.answer_regex!r} is no regular expression: {error}") from error
-        if not pattern.groups:
-            raise BadInput(f"data.answer_regex: {data.answer_regex!r} has no group; put ( ) around the answer")
-
-    def extract(value: Any, where: str) -> str:
-        answer = _as_text(value, data.answer_key, where)
-        if pattern is None:
-            return answer
-        matches = list(pattern.finditer(answer))
-        if not matches or matches[-1][1] is None:
-            raise BadInput(
-                f"{where}: data.answer_regex {pattern.pattern!r} finds nothing in {answer[-80:]!r}; correct the pattern, or the row"
-            )
-        return matches[-1][1].strip()
-
-    return extract
-
-
-def _as_text(value: Any, key: str, where: str) -> str:
-    """Return the answer as text. A whole float is written as an integer, because a column with gaps stores integers as floats."""
-    match value:
-        case str():
-            return value
-        case bool() | int():
-            return str(value)
-        case float() if value.is_integer():
-            return str(int(value))
-        case float() if value == value:
-            return repr(value)
-    raise BadInput(
-        f"{where}: the answer in {key!r} is {type(value).__name__}; expected text or a number. "
-        "The reward function receives other columns, of any type, unchanged"
-    )
-
-
-def _tokenise(texts: list[str], tokenizer: "PreTrainedTokenizerBase", source: str, with_special: bool) -> list[list[int]]:
+def _tokenise(problems: list[_Problem], tokenizer: "PreTrainedTokenizerBase", with_special: bool) -> list[list[int]]:
     """Return token ids. A chat template writes its special tokens itself; `with_special` adds those of the tokenizer to plain text."""
     tokens: list[list[int]] = []
-    for start in range(0, len(texts), TOKENISER_BATCH):
-        piece = texts[start : start + TOKENISER_BATCH]
+    for start in range(0, len(problems), TOKENISER_BATCH):
+        piece = problems[start : start + TOKENISER_BATCH]
         try:
-            tokens += tokenizer(piece, add_special_tokens=with_special, verbose=False).input_ids
+            tokens += tokenizer([problem.text for problem in piece], add_special_tokens=with_special, verbose=False).input_ids
         except Exception as error:  # the Rust tokenizer raises plain Exception
-            _raise_for_first(piece, start, tokenizer, source, error)
-    for text, ids in zip(texts, tokens, strict=True):
+            _raise_for_first(piece, tokenizer, error)
+    for problem, ids in zip(problems, tokens, strict=True):
         # The text already begins with the token that the tokenizer prepends.
         if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
             del ids[0]
         # Some tokenizers also append an end token, after which the model would generate nothing.
-        if with_special and ids and ids[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token)):
+        if with_special and ids and ids[-1] == tokenizer.eos_token_id and not problem.text.endswith(str(tokenizer.eos_token)):
             del ids[-1]
     return tokens
 
 
-def _raise_for_first(texts: list[str], start: int, tokenizer: "PreTrainedTokenizerBase", source: str, cause: Exception) -> None:
+def _raise_for_first(problems: list[_Problem], tokenizer: "PreTrainedTokenizerBase", cause: Exception) -> None:
     """Find the row because of which the batch failed."""
-    for number, text in enumerate(texts, start + 1):
+    for problem in problems:
         try:
-            tokenizer(text)
+            tokenizer(problem.text)
         except Exception as error:
-            raise BadInput(f"{source}, row {number}: the model's tokenizer cannot encode {text[:80]!r}: {error}") from error
+            text = f"{problem.where}: the model's tokenizer cannot encode {brief(problem.text, 80)}: {str(error)[:300]}"
+            raise BadInput(text) from error
     raise cause

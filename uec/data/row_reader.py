@@ -1,12 +1,18 @@
 """Render a row's prompt as the model reads it: templated, with one image token per image."""
 
+import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uec.config.schema import DataConfig
-from uec.data.tables import Row
-from uec.data.template import IMAGE, Messages, place_images, split_at_images, to_messages, to_text
+from uec.data.brief import check_characters, describe, is_blank
+from uec.data.columns import MISSING, Row, lookup
+from uec.data.messages import IMAGE, Conversation, Messages, check_end, without_null
+from uec.data.template import place_images, split_at_images, to_conversation, to_text
 from uec.errors import BadInput
+
+Tools = list[Any]
+"""JSON schemas of functions."""
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,27 +41,67 @@ class RowReader:
             marks = tokenizer.convert_ids_to_tokens(processor.vision_tokens())
             self._mark = re.compile("|".join(map(re.escape, marks)))
 
-    def read(self, row: Row, images: int, where: str) -> str:
-        """Return the text of a row with `images` images. Raises BadInput, with `where`, for a value that cannot be a prompt."""
-        value = row[self.data.prompt_key]
-        if isinstance(value, str) and not value.strip():
+    def conversation(self, row: Row, where: str) -> Conversation | None:
+        """Return a row's chat messages, with the images in their parts; None for plain text. Raises BadInput, with `where`."""
+        value = lookup(row, self.data.prompt_key)
+        if isinstance(value, str) and is_blank(value):
             raise BadInput(f"{where}: the prompt is empty; fill it, or remove the row")
-        if not self.data.chat:
-            text = to_text(value, row, self.data, where)
-            return text if self.processor is None else self._place([{"role": "user", "content": text}], images, where)[0]["content"]
-        messages = to_messages(value, row, self.data, where, with_images=self.processor is not None)
+        return to_conversation(value, row, self.data, where, with_images=self.processor is not None) if self.data.chat else None
+
+    def read(self, row: Row, conversation: Conversation | None, images: int, where: str) -> str:
+        """Return the text of a row with `images` images. Raises BadInput, with `where`, for a value that cannot be a prompt."""
+        text = self._plain(row, images, where) if conversation is None else self._chat(row, conversation.messages, images, where)
+        check_characters(text, "the prompt", where)
+        return text
+
+    def _plain(self, row: Row, images: int, where: str) -> str:
+        text = to_text(lookup(row, self.data.prompt_key), row, self.data, where)
+        if self._tools(row, where) is not None and f"{{{self.data.tools_key}" not in (self.data.template or ""):
+            raise BadInput(
+                f"{where}: the row has tools in {self.data.tools_key!r} (data.tools_key), which need data.chat=true; set it, put them into "
+                "data.template, or set data.tools_key=null to leave them out"
+            )
+        return text if self.processor is None else self._place([{"role": "user", "content": text}], images, where)[0]["content"]
+
+    def _chat(self, row: Row, messages: Messages, images: int, where: str) -> str:
+        continues = check_end(messages, self.data.continue_final_message, where)
+        tools = self._tools(row, where)
         if self.processor is not None:
             messages = self._place(messages, images, where)
         try:
-            text = self._render(messages)
+            text = self._render(messages, tools, continues)
+            ignored = tools is not None and text == self._render(messages, None, continues)
         except Exception as error:  # a template is the model author's code and may raise any exception
-            raise BadInput(f"{where}: the model's chat template rejects it: {error}") from error
+            raise BadInput(f"{where}: the model's chat template rejects it: {str(error)[:300]}") from error
+        if ignored:
+            raise BadInput(
+                f"{where}: the row has tools in {self.data.tools_key!r} (data.tools_key), and the model's chat template shows none to the "
+                "model; take a model whose template does, or set data.tools_key=null to leave them out"
+            )
         if self.processor is not None and (written := text.count(self.processor.image_token)) != images:
             raise BadInput(
                 f"{where}: the model's chat template writes {written} image tokens for {images} images; "
                 "set data.chat=false and put the whole prompt into data.template"
             )
         return text
+
+    def _tools(self, row: Row, where: str) -> Tools | None:
+        """Return the tools of a row, None for none."""
+        key = self.data.tools_key
+        value = None if key is None else lookup(row, key)
+        if isinstance(value, str) and value.strip():
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                pass
+        if value is MISSING or not value or value == "null" or (isinstance(value, str) and is_blank(value)):
+            return None
+        if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+            raise BadInput(
+                f"{where}: the tools in {key!r} (data.tools_key) are {describe(value)}; expected a list of JSON schemas of functions, or "
+                "data.tools_key=null if the column is something else"
+            )
+        return [without_null(tool) for tool in value]
 
     def _place(self, messages: Messages, images: int, where: str) -> Messages:
         for message in messages:
@@ -70,9 +116,16 @@ class RowReader:
             return split_at_images(messages)
         return [{**message, "content": message["content"].replace(IMAGE, self._placeholder)} for message in messages]
 
-    def _render(self, messages: Messages) -> str:
+    def _render(self, messages: Messages, tools: Tools | None = None, continues: bool = False) -> str:
         return str(
-            self.tokenizer.apply_chat_template(messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=True)
+            self.tokenizer.apply_chat_template(
+                messages,
+                tools=tools,
+                chat_template=self.chat_template,
+                tokenize=False,
+                add_generation_prompt=not continues,
+                continue_final_message=continues,
+            )
         )
 
     def _renders_parts(self, image_token: str) -> bool:

@@ -1,16 +1,19 @@
-"""Read the rows of a data set from a .jsonl or .parquet file, a folder, or a Hugging Face dataset name."""
+"""Find the tables of a data set: files, folders, saved datasets and datasets of the Hugging Face hub, one or several."""
 
-import json
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uec.config.fields import texts
+from uec.data.brief import brief
+from uec.data.columns import Row
+from uec.data.files import ENDINGS, check_kind, read_file
+from uec.data.folders import check_pattern, choose_files
 from uec.errors import BadInput
 from uec.system.hub import is_offline, why_unreachable
 
-Row = dict[str, Any]
-
-FORMS = "a .jsonl or .parquet file, a folder of those or of Dataset.save_to_disk, or a dataset name such as openai/gsm8k:main"
+FORMS = "a file (.jsonl, .json, .csv, .parquet, .arrow), a folder, a dataset name such as openai/gsm8k:main, or a list of those"
 
 
 @dataclass(frozen=True)
@@ -19,109 +22,94 @@ class Table:
 
     rows: list[Row]
     folder: Path | None  # start of relative paths in the rows; None for a hub dataset
+    name: str = "rows"  # for messages
 
 
-def load_rows(source: str, split: str, field: str) -> list[Row]:
+def load_rows(source: Any, split: str, field: str) -> list[Row]:
     """Return the rows of `load_tables` as one list."""
     return [row for table in load_tables(source, split, field) for row in table.rows]
 
 
-def load_tables(source: str, split: str, field: str) -> list[Table]:
+def load_tables(source: Any, split: str, field: str) -> list[Table]:
     """Return all tables, with at least one row. `split` applies to folders and dataset names; `field`: config field that messages name.
 
-    A dataset name is `owner/name`, or `owner/name:configuration`. Raises BadInput.
+    `source`: a text or a list of texts. A dataset name is `owner/name`, or `owner/name:configuration`. Raises BadInput.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        tables = _read_folder(path, split, field)
-    elif path.is_file():
-        tables = [_read_file(path, field)]
-    elif _is_path(source):
-        raise BadInput(f"{field}: there is no file {path.absolute()}; give {FORMS}")
-    else:
-        tables = [Table(_download(source, split, field), None)]
-    if not any(table.rows for table in tables):
-        raise BadInput(f"{field}: {source} holds no rows")
+    sources = texts(source)
+    if not sources:
+        raise BadInput(f"{field} names no data; give {FORMS}")
+    tables = []
+    read: set[Path] = set()
+    for one in sources:
+        found = _load(one, split, field)
+        if not any(table.rows for table in found):
+            raise BadInput(f"{field}: {brief(one, 300)[1:-1]} holds no rows")
+        tables += found
+        if (path := Path(one).expanduser()).exists():
+            if path.resolve() in read:
+                raise BadInput(f"{field}: {one} is named twice; leave one out")
+            read.add(path.resolve())
     return tables
+
+
+def _load(source: str, split: str, field: str) -> list[Table]:
+    if not source.strip():
+        raise BadInput(f"{field} is an empty text; give {FORMS}")
+    try:
+        path = Path(source).expanduser()
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, an unknown user
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"{field}: {brief(source, 200)} cannot be a path: {reason}; give {FORMS}") from error
+    if "\0" in source:
+        raise BadInput(f"{field}: {brief(source, 200)} cannot be a path: it holds a zero byte; give {FORMS}")
+    if is_folder:
+        return _read_folder(path, split, field)
+    if exists:
+        check_kind(path, field)
+        return [_table(path, field)]
+    if glob.has_magic(source) and (files := sorted(Path(name) for name in glob.glob(str(path)) if Path(name).is_file())):
+        check_pattern(files, source, field)
+        return [_table(file, field) for file in files]
+    if _is_path(source):
+        several = f"; several files are a list, {field}=[{source.replace(',', ', ')}]" if "," in source else ""
+        raise BadInput(f"{field}: there is no file {path.absolute()}; give {FORMS}{several}")
+    return [Table(_download(source, split, field), None, source)]
 
 
 def _is_path(source: str) -> bool:
     """Return whether `source` can only be a path, and not `owner/name`."""
-    return source.endswith((".jsonl", ".parquet", ".json", ".csv")) or source.startswith((".", "~", "/")) or source.count("/") > 1
+    return source.lower().endswith(ENDINGS) or source.startswith((".", "~", "/")) or source.count("/") > 1
 
 
-def _read_file(path: Path, field: str) -> Table:
-    match path.suffix:
-        case ".jsonl":
-            return Table(_read_jsonl(path, field), path.absolute().parent)
-        case ".parquet":
-            return Table(_read_parquet(path, field), path.absolute().parent)
-    raise BadInput(f"{field}: {path} is neither .jsonl nor .parquet; give {FORMS}")
-
-
-def _read_jsonl(path: Path, field: str) -> list[Row]:
-    rows = []
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    rows.append(_parse_line(line, f"{field}: {path}, line {number}"))
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{field}: {path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        raise BadInput(f"{field}: {path} cannot be read: {error.strerror}") from error
-    return rows
-
-
-def _parse_line(line: str, where: str) -> Row:
-    try:
-        row = json.loads(line.rstrip())
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{where}: not JSON ({error.msg}, column {error.colno}); give one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise BadInput(f'{where}: {type(row).__name__} where a JSON object is expected, such as {{"prompt": "..."}}')
-    return row
-
-
-def _read_parquet(path: Path, field: str) -> list[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise BadInput(f"{field}: {path} is no parquet file that can be read: {error}") from error
+def _table(path: Path, field: str) -> Table:
+    return Table(read_file(path, field), path.absolute().parent, str(path))
 
 
 def _read_folder(path: Path, split: str, field: str) -> list[Table]:
-    """Read a folder of Dataset.save_to_disk, or its data files with the name of the split (train.parquet, train-00000-of-00002.parquet)."""
+    """Read a folder of Dataset.save_to_disk, or the files of the split."""
+    if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
+        return [_table(file, field) for file in choose_files(path, split, field)]
     import datasets
 
-    if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
-        try:
-            loaded = datasets.load_from_disk(str(path))
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{field}: {path} is no dataset that can be read: {error}") from error
+    try:
+        loaded = datasets.load_from_disk(str(path))
         if isinstance(loaded, datasets.DatasetDict):
             if split not in loaded:
-                raise BadInput(f"{field}: {path} has no split {split}; it has {', '.join(loaded)}")
+                raise BadInput(f"{field}: {path} has no split {split}; it has {', '.join(loaded)}. Set {field}_split")
             loaded = loaded[split]
-        return [Table(loaded.to_list(), path.absolute())]
-    files = sorted(file for file in path.rglob("*") if file.suffix in (".jsonl", ".parquet"))
-    if not files:
-        raise BadInput(f"{field}: there is no .jsonl or .parquet file in the folder {path}; give {FORMS}")
-    chosen = files if len(files) == 1 else [file for file in files if file.name.startswith((f"{split}-", f"{split}."))]
-    if not chosen:
-        there = ", ".join(file.name for file in files[:10])
-        raise BadInput(f"{field}: no file in {path} is named after the split {split}; there are {there}")
-    return [_read_file(file, field) for file in chosen]
+        return [Table(loaded.to_list(), path.absolute(), str(path))]
+    except BadInput:
+        raise
+    except Exception as error:  # the library raises many kinds
+        raise BadInput(f"{field}: {path} is no dataset that can be read: {str(error)[:300]}") from error
 
 
 def _download(source: str, split: str, field: str) -> list[Row]:
     """Load a hub dataset; with HF_HUB_OFFLINE, from the local cache."""
     name, _, configuration = source.partition(":")
     nothing = f"{field}: there is no file or folder {source}, and as a dataset name"
-    instead = "Pass a .jsonl or .parquet file instead"
+    instead = "Pass a file instead"
     reason = why_unreachable()
     if reason is not None and not is_offline():
         raise BadInput(f"{nothing} it needs the hub: {reason}. {instead}, or set HF_HUB_OFFLINE=1 if the dataset is in the cache")
@@ -132,4 +120,5 @@ def _download(source: str, split: str, field: str) -> list[Row]:
     except Exception as error:  # the library and the dataset's files may raise any exception
         if is_offline():
             raise BadInput(f"{nothing} it is not in the cache, and HF_HUB_OFFLINE is set. {instead}, or unset HF_HUB_OFFLINE") from error
-        raise BadInput(f"{nothing}, split {split}, it cannot be loaded: {error}. {instead}, or correct the name or the split") from error
+        cause = str(error)[:300]
+        raise BadInput(f"{nothing}, split {split}, it cannot be loaded: {cause}. {instead}, or correct the name or the split") from error

@@ -4,51 +4,53 @@ import re
 from typing import Any
 
 from uec.config.schema import DataConfig
-from uec.data.tables import Row
+from uec.data.brief import brief, is_blank
+from uec.data.columns import MISSING, Row, lookup
+from uec.data.messages import IMAGE, Conversation, Messages, from_text, read_messages
 from uec.errors import BadInput
 
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
-IMAGE = "<image>"
-"""Marks an image in a row's text and in `data.template`."""
-
-IMAGE_KEYS = ("image", "image_url", "url", "path", "base64")
-
-Messages = list[dict[str, Any]]
-"""Chat messages: role and content. The content is text with IMAGE marks, until `split_at_images`."""
-
 
 def fill(template: str, text: str, row: Row) -> str:
-    """Replace `{prompt}` by `text` and `{column}` by that column's value. Other braces stay, and inserted text is not templated again."""
+    """Replace `{prompt}` by `text`, and `{column}` or `{column.field}` by its value.
+
+    Other braces stay, and inserted text is not templated again.
+    """
 
     def replace(match: re.Match[str]) -> str:
         name = match[1]
         if name == "prompt":
             return text
-        return str(row[name]) if name in row else match[0]
+        value = lookup(row, name)
+        return match[0] if value is MISSING else str(value)
 
     return PLACEHOLDER.sub(replace, template)
 
 
-def check_template(template: str, columns: set[str], answer_key: str) -> None:
-    """Raise BadInput for a template that makes all prompts equal, or that inserts the reference answer."""
-    names = set(PLACEHOLDER.findall(template))
-    if answer_key in names & columns:
-        raise BadInput(
-            f"data.template: {template!r} would put the reference answer, {{{answer_key}}}, into the prompt; if the braces are "
-            "literal, write another word between them"
-        )
-    if not names & (columns | {"prompt"}):
-        there = ", ".join(sorted(columns))
-        raise BadInput(f"data.template: {template!r} names neither {{prompt}} nor a column ({there}): all prompts would be equal")
+def check_template(template: str, row: Row, answer_key: str) -> None:
+    """Raise BadInput for a template that makes all prompts equal, or that inserts the reference answer. `row`: the first one."""
+    names = {name for name in PLACEHOLDER.findall(template) if name == "prompt" or lookup(row, name) is not MISSING}
+    for name in sorted(names - {"prompt"}):
+        if answer_key == name or answer_key.startswith(f"{name}."):
+            raise BadInput(
+                f"data.template: {brief(template, 200)} would put the reference answer, {{{name}}}, into the prompt; if the braces are "
+                "literal, write another word between them"
+            )
+    if not names:
+        there = ", ".join(sorted(row))[:300]
+        raise BadInput(f"data.template: {brief(template, 200)} names neither {{prompt}} nor a column ({there}): all prompts would be equal")
 
 
-def to_messages(value: Any, row: Row, cfg: DataConfig, where: str, with_images: bool = False) -> Messages:
+def to_conversation(value: Any, row: Row, cfg: DataConfig, where: str, with_images: bool = False) -> Conversation:
     """Return a row's chat messages, from its text or its list of messages; the template is applied to the last user message.
 
     Content that is a list of parts becomes text. `with_images`: the model reads images.
     """
-    messages = [{"role": "user", "content": value}] if isinstance(value, str) else _check_messages(value, where, with_images)
+    conversation = read_messages(value, where, with_images)
+    messages = conversation.messages
+    if all(is_blank(message["content"]) for message in messages if message["role"] != "system"):
+        raise BadInput(f"{where}: the prompt is empty; fill it, or remove the row")
     if cfg.template is not None:
         last = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=None)
         if last is None:
@@ -57,14 +59,15 @@ def to_messages(value: Any, row: Row, cfg: DataConfig, where: str, with_images: 
     if cfg.system is not None:
         if messages[0]["role"] == "system":
             raise BadInput(f"{where}: the row already has a system message; remove data.system or the row's message")
-        messages = [{"role": "system", "content": cfg.system}, *messages]
-    return messages
+        conversation.messages = [{"role": "system", "content": cfg.system}, *messages]
+    return conversation
 
 
 def to_text(value: Any, row: Row, cfg: DataConfig, where: str) -> str:
     """Return the templated prompt, for data.chat=false."""
+    value = from_text(value, where)
     if not isinstance(value, str):
-        _check_messages(value, where, with_images=True)
+        read_messages(value, where, with_images=True)
         raise BadInput(f"{where}: {cfg.prompt_key} holds chat messages, which need data.chat=true")
     return value if cfg.template is None else fill(cfg.template, value, row)
 
@@ -92,36 +95,3 @@ def _parts(content: str) -> list[dict[str, str]]:
     for i, text in enumerate(texts):
         parts += [{"type": "image"}] * (i > 0) + [{"type": "text", "text": text}] * (text != "" or len(texts) == 1)
     return parts
-
-
-def _check_messages(value: Any, where: str, with_images: bool) -> Messages:
-    if not isinstance(value, list) or not value:
-        raise BadInput(f"{where}: the prompt is {_describe(value)}; expected text or a list of chat messages")
-    messages = []
-    for message in value:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list) and content:
-            content = "".join(_part_text(part, where, with_images) for part in content)
-        if not isinstance(content, str) or not isinstance(message.get("role"), str):
-            raise BadInput(f'{where}: {_describe(message)} is no chat message; expected {{"role": "user", "content": "..."}}')
-        messages.append({**message, "content": content})
-    return messages
-
-
-def _part_text(part: Any, where: str, with_images: bool) -> str:
-    match part:
-        case {"type": "text", "text": str() as text}:
-            return text
-        case {"type": "image"} if not with_images:
-            raise BadInput(f"{where}: {_describe(part)} in a chat message, and the model reads text only; take a vision-language model")
-        case {"type": "image"} if not any(part.get(key) for key in IMAGE_KEYS):
-            return IMAGE
-    raise BadInput(
-        f'{where}: {_describe(part)} is no chat message\'s part; expected {{"type": "text", "text": "..."}}, or '
-        '{"type": "image"} with the image itself in the column data.image_key'
-    )
-
-
-def _describe(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from uec.algorithm.functions import check_functions
 from uec.config.file import load_config
@@ -23,11 +24,15 @@ def load_checked_config(path: str | None, overrides: list[str]) -> Config:
     cfg = load_config(path or DEFAULT_CONFIG, overrides)
     if path is None:
         cfg.model.path = _in_project(cfg.model.path)
-        cfg.data.train = _in_project(cfg.data.train)
-        cfg.data.eval = _in_project(cfg.data.eval) if cfg.data.eval else None
+        cfg.data.train, cfg.data.eval = _all_in_project(cfg.data.train), _all_in_project(cfg.data.eval)
     validate(cfg)
     check_functions(cfg)
     return cfg
+
+
+def _all_in_project(source: Any) -> Any:
+    """Return data.train or data.eval with absolute paths."""
+    return _in_project(source) if isinstance(source, str) else [_in_project(path) for path in source] if source else None
 
 
 def machine_checks(cfg: Config) -> Iterator[Check]:

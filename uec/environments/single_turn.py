@@ -6,7 +6,7 @@ from typing import Any
 from uec.environments.base import Step
 
 Grading = Callable[[str, str | list[str], dict[str, Any]], dict[str, float]]
-"""(response, answer, row) -> reward parts; a `RewardFunction` is one."""
+"""(response, answer, row) -> reward parts; a `RewardFunction` is one. The answer is a text, or a list of those that are accepted."""
 
 
 class SingleTurn:

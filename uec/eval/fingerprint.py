@@ -35,7 +35,8 @@ def model_fingerprint(cfg: Config, prompts: Sequence[Prompt]) -> Fingerprint:
     for prompt in prompts:
         digest.update(str(prompt.index).encode())
         digest.update(prompt.tokens.tobytes())
-        digest.update(prompt.answer.encode("utf-8", errors="surrogatepass"))
+        answer = prompt.answer if isinstance(prompt.answer, str) else repr(prompt.answer)
+        digest.update(answer.encode("utf-8", errors="surrogatepass"))
         digest.update("".join(Path(image).name for image in prompt.images).encode())
         digest.update(repr(sorted(prompt.row.items(), key=lambda item: item[0])).encode("utf-8", errors="surrogatepass"))
     return {"weights": _weights(resolve_model(cfg.model)), "model.dtype": cfg.model.dtype, "prompts": digest.hexdigest()}

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from uec.config.fields import texts
+from uec.data.files import ENDINGS
 from uec.errors import BadInput
 from uec.eval.fingerprint import Fingerprint, check_unchanged
 from uec.eval.predictions import Predictions
@@ -115,13 +117,13 @@ class EvalFolder:
 
 def default_name(candidates: Sequence[Candidate]) -> str:
     """Return MODEL-on-DATA, so that the same command finds its folder again."""
-    data = candidates[0].cfg.data.eval or ""
+    data = "-".join(map(_stem, texts(candidates[0].cfg.data.eval)))
     models = candidates[0].target.label + "".join(f"-{one.target.label}" for one in candidates[1:3])
     rest = f"-and-{len(candidates) - 3}-more" if len(candidates) > 3 else ""
-    name = f"{models}{rest}-on-{_stem(data)}"
+    name = f"{models}{rest}-on-{data}"
     return re.sub(r"[^\w.+=@-]+", "_", name).lstrip(".-")[:180]
 
 
 def _stem(data: str) -> str:
     """Return `test` for path/to/test.jsonl, `gsm8k:main` for openai/gsm8k:main."""
-    return Path(data.rpartition("/")[2]).stem if data.endswith((".jsonl", ".parquet")) else data.rpartition("/")[2]
+    return Path(data.rpartition("/")[2]).stem if data.lower().endswith(ENDINGS) else data.rpartition("/")[2]

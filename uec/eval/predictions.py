@@ -10,6 +10,7 @@ from pathlib import Path
 
 from uec.errors import BadInput
 from uec.system.files import atomic_write
+from uec.types import Answer
 
 RIGHT = 1.0 - 1e-6
 """Accuracy from which a response is right; partial credit is not."""
@@ -22,7 +23,7 @@ class Prediction:
     prompt: int  # the row of the data, from 0
     index: int  # 0 .. n-1
     response: str
-    answer: str  # the reference
+    answer: Answer  # the reference
     extracted: str | None  # the response's answer; None if it gives none, or if the grader does not compare answers
     accuracy: float
     parts: dict[str, float]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from uec.config.fields import texts
 from uec.eval.estimate import Estimate
 from uec.eval.fingerprint import settings_fingerprint
 from uec.eval.measures import MetricRow, SubsetMetrics, measure_subsets, measures
@@ -105,7 +106,7 @@ def make_results(
             notes.append(
                 f"{candidate.target.label} and {first} share {shared}, over which their difference is taken; others were too long for one"
             )
-    data = Path(cfg.data.eval or "").name
+    data = ", ".join(Path(source).name for source in texts(cfg.data.eval))
     return Results(
         title=f"{plural(len(asked[0]), 'prompt')} of {data}, {cfg.eval.n} responses each at temperature {cfg.eval.temperature:g}",
         models=[candidate.target.label for candidate in candidates],

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from uec.config.fields import fields, is_section
+from uec.config.fields import fields, is_section, texts
 from uec.config.schema import Config
+from uec.data.files import ENDINGS
 from uec.tracking.metrics_file import METRICS_FILE, read_metrics
 from uec.tracking.number_format import count, decimal
 
@@ -75,7 +76,7 @@ def _metadata(cfg: Config, vision: bool) -> str:
 
     data = ModelCardData(
         base_model=cfg.model.path if _is_hub_name(cfg.model.path) else None,
-        datasets=[cfg.data.train.partition(":")[0]] if _is_hub_name(cfg.data.train.partition(":")[0]) else None,
+        datasets=[name for text in texts(cfg.data.train) if _is_hub_name(name := text.partition(":")[0])] or None,
         library_name="transformers",
         pipeline_tag="image-text-to-text" if vision else "text-generation",
         tags=["uec-rl", "reinforcement-learning", Path(cfg.algorithm).stem],
@@ -84,7 +85,7 @@ def _metadata(cfg: Config, vision: bool) -> str:
 
 
 def _is_hub_name(text: str) -> bool:
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not Path(text).exists() and not text.endswith((".jsonl", ".parquet"))
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not Path(text).exists() and not text.lower().endswith(ENDINGS)
 
 
 def _initial_model(cfg: Config) -> str:

@@ -25,7 +25,7 @@ class Task:
     """A response to be graded."""
 
     response: str
-    answer: str | list[str]  # the reference, or the accepted ones
+    answer: str | list[str]  # the reference, or all texts that are accepted
     row: dict[str, Any]  # the prompt's other data columns
 
 

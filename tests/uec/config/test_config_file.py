@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uec.config.file import load_config
+from uec.config.file import config_text, load_config
 from uec.config.schema import Config
 from uec.errors import BadInput
 from uec.run_folder import save_config
@@ -274,3 +274,27 @@ def test_no_secret_of_the_environment_reaches_a_saved_config(minimal: Path, tmp_
     monkeypatch.setenv("WANDB_API_KEY", "s3cret")
     save_config(load_config(minimal, ["wandb.entity=${oc.env:WANDB_API_KEY}"]), tmp_path / "saved.yaml")
     assert "s3cret" not in (tmp_path / "saved.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a.jsonl", "a.jsonl"),
+        ("[a.jsonl, 007]", ["a.jsonl", "007"]),
+        ("'[a].jsonl'", "[a].jsonl"),
+        ("2024-01-01", "2024-01-01"),
+        ("{a: b}", "{a: b}"),
+    ],
+)
+def test_a_path_or_a_list_of_paths_is_text_in_a_file_and_on_the_command_line(tmp_path: Path, text: str, value: object) -> None:
+    base = "model: {path: x}\ndata:\n  train: "
+    (tmp_path / "a.yaml").write_text(f"{base}y\n")
+    cfg = load_config(tmp_path / "a.yaml", [f"data.train={text}"])
+    assert cfg.data.train == value
+    (tmp_path / "b.yaml").write_text(config_text(cfg, "b.yaml"))
+    assert load_config(tmp_path / "b.yaml", []).data.train == value
+    (tmp_path / "a.yaml").write_text(f"{base}[[a]]\n")
+    with pytest.raises(BadInput, match="data.train must be text, or a list of texts, got"):
+        load_config(tmp_path / "a.yaml", [])
+    with pytest.raises(BadInput, match="data.train must be text, or a list of texts, got"):
+        load_config(tmp_path / "a.yaml", ["data.train=[{a: b}]"])

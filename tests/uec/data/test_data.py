@@ -80,7 +80,8 @@ def test_a_folders_files_are_chosen_by_the_split_in_their_names(tmp_path: Path, 
     write({"q": "three"}, name="data/test.jsonl")
     assert load_rows(str(tmp_path), "train", "data.train") == [{"q": "one"}, {"q": "two"}]
     assert load_rows(str(tmp_path), "test", "data.eval") == [{"q": "three"}]
-    assert "named after the split dev; there are test.jsonl, train-00000" in complaint(lambda: load_rows(str(tmp_path), "dev", "data.eval"))
+    said = complaint(lambda: load_rows(str(tmp_path), "dev", "data.eval"))
+    assert "named after the split dev; there are data/test.jsonl, data/train-" in said
 
 
 def test_rows_are_read_from_a_saved_dataset(tmp_path: Path) -> None:
@@ -121,21 +122,22 @@ def test_a_missing_file_is_named_and_not_looked_for_on_the_hub(source: str) -> N
 
 
 def test_other_file_types_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("a,b\n")
-    assert "is neither .jsonl nor .parquet" in complaint(lambda: load_rows(str(tmp_path / "a.csv"), "", "data.train"))
+    (tmp_path / "a.xlsx").write_text("a,b\n")
+    said = complaint(lambda: load_rows(str(tmp_path / "a.xlsx"), "", "data.train"))
+    assert "a.xlsx has the ending .xlsx; a data file ends in .jsonl" in said
     (tmp_path / "b").mkdir()
-    assert "no .jsonl or .parquet file in the folder" in complaint(lambda: load_rows(str(tmp_path / "b"), "", "data.train"))
+    assert "no data file in the folder" in complaint(lambda: load_rows(str(tmp_path / "b"), "", "data.train"))
 
 
 def test_a_dataset_name_without_a_hub_says_what_to_pass_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     said = complaint(lambda: load_rows("nobody/nothing:main", "train", "data.train"))
     assert "there is no file or folder nobody/nothing:main" in said and "HF_HUB_OFFLINE is set" in said
-    assert "Pass a .jsonl or .parquet" in said
+    assert "Pass a file instead" in said
 
     monkeypatch.setattr("uec.data.tables.is_offline", lambda: False)
     monkeypatch.setattr("uec.data.tables.why_unreachable", lambda: "https://hub cannot be reached: no route")
     said = complaint(lambda: load_rows("nobody/nothing", "train", "data.train"))
-    assert "it needs the hub: https://hub cannot be reached: no route. Pass a .jsonl" in said
+    assert "it needs the hub: https://hub cannot be reached: no route. Pass a file" in said
 
 
 # --- from rows to prompts
@@ -216,7 +218,7 @@ def test_the_last_match_of_the_answer_regex_counts(cfg: Config, write: Callable[
     assert load_dataset(cfg, byte_tokenizer()).train[0].answer == "1,234"
 
 
-@pytest.mark.parametrize(("value", "text"), [("x", "x"), (45, "45"), (45.0, "45"), (0.5, "0.5"), (True, "True"), ("", "")])
+@pytest.mark.parametrize(("value", "text"), [("x", "x"), (45, "45"), (45.0, "45"), (0.5, "0.5"), (True, "True"), (1e22, "1e+22")])
 def test_answers_become_text(cfg: Config, write: Callable[..., str], value: Any, text: str) -> None:
     write({"prompt": "p", "answer": value})
     assert load_dataset(cfg, byte_tokenizer()).train[0].answer == text
@@ -251,9 +253,17 @@ GOOD = {"prompt": "p", "answer": "a"}
     [
         ([GOOD, {"question": "p", "answer": "a"}], "row 2: no column 'prompt' (data.prompt_key); there are 'question', 'answer'"),
         ([GOOD, {"prompt": "p", "solution": "a"}], "row 2: no column 'answer' (data.answer_key); there are 'prompt', 'solution'"),
-        ([{**GOOD, "answer": None}], "row 1: the answer in 'answer' is NoneType; expected text or a number"),
-        ([{**GOOD, "answer": ["a"]}], "row 1: the answer in 'answer' is list"),
-        ([{**GOOD, "answer": float("nan")}], "row 1: the answer in 'answer' is float"),
+        ([{**GOOD, "answer": None}], "row 1: the answer in 'answer' is NoneType None; expected text, a number, or a list of accepted"),
+        ([{**GOOD, "answer": [["a"]]}], "row 1: the answer in 'answer' is list ['a']"),
+        ([{**GOOD, "answer": float("nan")}], "row 1: the answer in 'answer' is float nan, which no response can give"),
+        ([{**GOOD, "answer": float("-inf")}], "row 1: the answer in 'answer' is float -inf"),
+        ([GOOD, {**GOOD, "answer": ""}], "row 2: the answer is empty"),
+        ([GOOD, {**GOOD, "answer": " \u200b\n"}], "row 2: the answer is empty"),
+        ([GOOD, {**GOOD, "answer": ["a", " "]}], "row 2: the answer is empty"),
+        ([GOOD, {**GOOD, "answer": []}], "row 2: the answer in 'answer' is an empty list"),
+        ([GOOD, {**GOOD, "prompt": "\ufeff\u200b"}], "row 2: the prompt is empty"),
+        ([GOOD, {**GOOD, "prompt": "x \ud83d y"}], "row 2: the prompt holds half of an emoji or of another rare character, \\ud83d"),
+        ([GOOD, {**GOOD, "answer": "\ude00"}], "row 2: the answer holds half of an emoji"),
         ([GOOD, {**GOOD, "prompt": " \n"}], "row 2: the prompt is empty"),
         ([{**GOOD, "prompt": None}], "row 1: the prompt is NoneType None; expected text or a list of chat messages"),
         ([{**GOOD, "prompt": [{"role": "user", "content": "x"}]}], "row 1: prompt holds chat messages, which need data.chat=true"),

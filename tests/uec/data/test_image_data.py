@@ -1,5 +1,6 @@
 """Data sets with images: their places in a prompt, their sources, and inconsistent rows."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -167,17 +168,15 @@ def test_images_go_before_the_first_user_message_without_marks(cfg: Config, writ
         ({"prompt": "x", "images": "https://x.org/a.png"}, "download it"),
         ({"prompt": " ", "images": "a.png"}, "the prompt is empty"),
         (
-            {"prompt": [{"role": "user", "content": [{"type": "image", "image": "a.png"}]}], "images": "a.png"},
-            "in the column data.image_key",
+            {"prompt": [{"role": "user", "content": [{"type": "image", "image": "b.png"}]}], "images": "a.png"},
+            "1 images in 'images' (data.image_key) and 1 others in the chat messages",
         ),
         ({"prompt": [{"role": "user", "content": [{"type": "video"}]}], "images": "a.png"}, "is no chat message's part"),
         ({"prompt": [{"role": "user", "content": []}], "images": "a.png"}, "is no chat message"),
-        ({"prompt": [{"role": "assistant", "content": "x"}], "images": "a.png"}, "0 x <image> in the text, and 1 images"),
+        ({"prompt": [{"role": "system", "content": "x"}, {"role": "tool", "content": "x"}], "images": "a.png"}, "0 x <image> in the text"),
     ],
 )
-def test_an_inconsistent_row_is_named(
-    cfg: Config, write: Callable[..., str], row: dict[str, Any], message: str
-) -> None:
+def test_an_inconsistent_row_is_named(cfg: Config, write: Callable[..., str], row: dict[str, Any], message: str) -> None:
     write({**GOOD, "images": "a.png"}, {"answer": "1", **row})
     said = complaint(lambda: load(cfg))
     assert said.startswith("data.train: ") and "row 2: " in said and message in said
@@ -298,12 +297,12 @@ def test_relative_paths_begin_at_the_data_files_folder_or_the_root(
     assert "is not in data.image.root=elsewhere" in complaint(lambda: load(cfg))
 
 
-def test_each_file_of_a_folder_is_where_its_paths_begin(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:
+def test_each_file_of_a_list_is_where_its_paths_begin(cfg: Config, write: Callable[..., str], tmp_path: Path) -> None:
     for part in "12":
         (tmp_path / "data" / part).mkdir(parents=True)
         (tmp_path / "data" / part / "a.png").write_bytes(png(60, 60))
         write({**GOOD, "images": "a.png"}, name=f"data/{part}/train-{part}.jsonl")
-    cfg.data.train = str(tmp_path / "data")
+    cfg.data.train = [str(tmp_path / "data" / part) for part in "12"]
     assert [prompt.images[0] for prompt in load(cfg).train] == [str(tmp_path / "data" / part / "a.png") for part in "12"]
 
 
@@ -449,3 +448,91 @@ def test_rollouts_name_the_images_from_the_run_folder(cfg: Config, write: Callab
     inside, outside = first["images"]
     assert (run.path / inside).read_bytes() == png(60, 60) and inside.startswith("images/") and outside == str(tmp_path / "a.png")
     assert "images" not in second
+
+
+# --- images as text, and inside messages
+
+
+def base64_text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda text: text,
+        lambda text: [text],
+        lambda text: f"data:image/png;base64,{text}",
+        lambda text: f"data:image;base64,{text}",
+        lambda text: {"bytes": text, "path": None},
+        lambda text: {"bytes": text, "path": "x.png"},
+        lambda text: [{"image": f"data:image/png;base64,{text}"}],
+        lambda text: [{"url": f"data:image/png;base64,{text}"}],
+        lambda text: text.rstrip("=").replace("+", "-").replace("/", "_"),
+        lambda text: "\n".join(text[i : i + 76] for i in range(0, len(text), 76)),
+    ],
+)
+def test_base64_and_data_urls_are_images(cfg: Config, write: Callable[..., str], form: Callable[[str], Any], tmp_path: Path) -> None:
+    content = png(80, 60)
+    write({**GOOD, "images": form(base64_text(content))}, {**GOOD, "images": "b.png"})
+    dataset = load(cfg)
+    assert list(dataset.embedded.values()) == [content] and "images" not in dataset.train[0].row
+    assert Path(write_images(dataset, tmp_path / "images").train[0].images[0]).read_bytes() == content
+    assert dataset.train[1].images == (str(tmp_path / "b.png"),)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image", "image": "SOURCE"},
+        {"type": "image", "image": "SOURCE", "min_pixels": 3136, "text": None},
+        {"type": "image_url", "image_url": {"url": "SOURCE", "detail": "low"}},
+        {"type": "image_url", "image_url": "SOURCE"},
+        {"type": "input_image", "image_url": "SOURCE"},
+        {"type": "image", "url": "SOURCE"},
+        {"type": "image", "path": "SOURCE"},
+        {"image": "SOURCE"},
+        {"type": "image", "image": {"bytes": None, "path": "SOURCE"}},
+    ],
+)
+def test_images_inside_the_parts_of_messages_are_read(cfg: Config, write: Callable[..., str], part: Any, tmp_path: Path) -> None:
+    for source in ("b.png", f"file://{tmp_path}/b.png"):
+        with_source = json.loads(json.dumps(part).replace("SOURCE", source))
+        turns = [{"role": "user", "content": [{"type": "text", "text": "Is "}, with_source, {"type": "text", "text": " square?"}]}]
+        row = {"prompt": turns, "answer": "1"}
+        write(row, {**row, "images": "b.png"}, {**row, "prompt": json.dumps(turns)})
+        for prompt in load(cfg).train:
+            assert (marked(prompt.text), prompt.images) == ("Is <> square?", (str(tmp_path / "b.png"),))
+
+
+def test_base64_inside_messages_is_not_sent_to_the_reward_function(cfg: Config, write: Callable[..., str]) -> None:
+    text = base64_text(png(80, 60))
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{text}"}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": text}},
+        {"type": "text", "text": "Same?"},
+    ]
+    write({"prompt": [{"role": "user", "content": parts}], "answer": "yes"})
+    [prompt] = load(cfg).train
+    assert marked(prompt.text) == "<><>Same?" and prompt.images[0] == prompt.images[1]
+    assert prompt.row == {"prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, parts[2]]}]}
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (base64_text(png(80, 60))[:-7], "row 1: "),
+        ("data:image/png;base64", "a data: URL without a comma"),
+        ("data:image/png;base64,%%%", "is damaged base64"),
+        ("data:image/svg+xml,%3Csvg/%3E", "is no image that can be read"),
+        ({"bytes": "no base64!", "path": None}, "is damaged base64"),
+        ("Q" * 5000, "is a text of 5000 characters, 'QQ"),
+        ("x/" * 2000 + "a.png", "row 1: "),
+        ("ftp://x.org/a.png", "download it"),
+        ([{"weights": "x" * 5000}], "the image is dict"),
+    ],
+)
+def test_an_image_as_text_that_is_none_is_a_short_message(cfg: Config, write: Callable[..., str], image: Any, message: str) -> None:
+    write({**GOOD, "images": image})
+    said = complaint(lambda: load(cfg))
+    assert said.startswith("data.train: ") and message in said and len(said) < 1000

@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uec.data.dataset import digest
 from uec.data.prompt_order import PromptOrder
 from uec.errors import BadInput
+from uec.types import Answer, Prompt
 
 
 def test_each_epoch_holds_every_prompt_once_in_a_new_order() -> None:
@@ -44,6 +47,28 @@ def test_a_loaded_state_goes_on_exactly(n: int, taken: list[int], shuffle: bool)
 def test_a_state_of_another_data_set_is_refused() -> None:
     with pytest.raises(BadInput, match="made with 10 training prompts, now there are 9"):
         PromptOrder(9, 0, True).load(PromptOrder(10, 0, True).state())
+
+
+def test_other_rows_of_the_same_number_are_refused_and_old_checkpoints_are_taken() -> None:
+    with pytest.raises(BadInput, match="other training prompts or answers than these 9"):
+        PromptOrder(9, 0, True, "a").load(PromptOrder(9, 0, True, "b").state())
+    PromptOrder(9, 0, True, "a").load(PromptOrder(9, 0, True, "a").state())
+    old = PromptOrder(9, 0, True).state()
+    del old["digest"]
+    PromptOrder(9, 0, True, "a").load(old)
+
+
+def test_the_digest_reads_prompts_answers_and_images_and_no_other_column() -> None:
+    def prompt(tokens: list[int], answer: Answer, images: tuple[str, ...] = (), **row: int) -> Prompt:
+        return Prompt(0, "", np.array(tokens, np.int32), answer, row, images)
+
+    same = [prompt([1, 2], "a", ("/x/a.png",), level=1)], [prompt([1, 2], "a", ("/y/a.png",), level=2)]
+    others = [
+        [prompt([1, 3], "a", ("a.png",))], [prompt([1, 2], "b", ("a.png",))], [prompt([1, 2], ["a"], ("a.png",))], [prompt([1, 2], "a")],
+        [prompt([1], "a"), prompt([2], "a")], [prompt([1, 2], "a"), prompt([], "a")],
+    ]  # fmt: skip
+    assert digest(same[0]) == digest(same[1])
+    assert len({digest(each) for each in [same[0], *others]}) == 7
 
 
 def test_looking_ahead_gives_what_is_taken_next_and_takes_nothing():
