@@ -44,7 +44,12 @@ def _row(config: str) -> tuple[str, ...]:
 
 
 TURNS_HEAD = ("model", "GPUs", "settings", "training", "weight sync", "sampling")
-TURNS = {1: "learner.cpu_offload=optimizer", 2: "learner.cpu_offload=optimizer", 4: "learner.offload=optimizer", 8: "learner.offload=optimizer"}
+TURNS = {
+    1: "learner.cpu_offload=optimizer",
+    2: "learner.cpu_offload=optimizer",
+    4: "learner.offload=optimizer",
+    8: "learner.offload=optimizer",
+}
 SHARED = ["cluster.placement=colocated", "rollout.sleep=1", "learner.zero_stage=3", "learner.gradient_checkpointing=true"]
 
 
@@ -56,7 +61,8 @@ def turns_table() -> str:
 
 
 def _turns(config: str, gpus: int) -> tuple[str, ...]:
-    cfg = load_config(PROJECT / config, [*SHARED, TURNS[gpus], f"rollout.engines={gpus}", f"learner.ranks={gpus}", "rollout.gpu_memory=null"])
+    settings = [*SHARED, TURNS[gpus], f"rollout.engines={gpus}", f"learner.ranks={gpus}", "rollout.gpu_memory=null"]
+    cfg = load_config(PROJECT / config, settings)
     name = cfg.model.path.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as folder:
         cfg.model.path = str(model_folder(Path(folder) / "model", name))
