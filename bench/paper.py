@@ -138,7 +138,7 @@ CASES = [(8, 128), (64, 1024), (512, 8192), (512, 1024)]
 
 def table() -> str:
     """Return the Markdown table of all cases."""
-    lines = ["| GPUs | prompts a step | generate | learn | exchange | Controller's thread | step | groups/s |", "|" + "---|" * 8]
+    lines = ["| GPUs | prompts a step | generate | learn | weight sync | Controller's thread | step | groups/s |", "|" + "---|" * 8]
     for one in (split(*case) for case in CASES):
         seconds = " | ".join(f"{part:.1f} s" for part in (one.generate, one.learn, one.weight_sync, one.controller, one.step))
         lines.append(f"| {one.gpus} | {one.prompts} | {seconds} | {one.prompts * Work().groups / one.step:.0f} |")

@@ -132,7 +132,7 @@ def test_binary_rewards_have_unit_spread_and_the_sign_of_the_outcome(right: int,
     assert (advantages_G[:right] > 0).all() and (advantages_G[right:] < 0).all()
 
 
-# --- by name, and one's own
+# --- by name, and the user's
 
 
 def test_an_estimator_is_known_by_its_name() -> None:
