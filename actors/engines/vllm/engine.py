@@ -113,7 +113,7 @@ class VllmEngine:
     async def checksum(self) -> str:
         """As in the contract, over all workers; "" on CPU where vLLM keeps a matrix in a packed form only."""
         digests = await self._core.workers("weight_checksum")
-        return xxhash.xxh3_128_hexdigest(" ".join(digests)) if all(digests) else ""
+        return xxhash.xxh3_128_hexdigest(" ".join(digests).encode()) if all(digests) else ""
 
     async def pause(self) -> None:
         await self._core.pause()
