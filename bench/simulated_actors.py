@@ -72,6 +72,9 @@ class SimulatedLearner:
         time.sleep(max(0.0, begin + busy_s - time.perf_counter()))
         return {"policy/entropy": 1.0, "policy/loss": 0.0, BUSY_S: busy_s}, old_logprobs
 
+    def digest(self) -> str:
+        return ""  # unknown: the weights do not change
+
     def publish(self, version: int) -> WeightUpdate | None:
         return WeightUpdate(version, "none", [], [], [], 0) if self._rank == 0 else None
 
