@@ -23,7 +23,12 @@ train-vlm: setup ## train the vision-language model of configs/vlm.yaml
 
 test: setup ## run all tests: the fast ones first, two at a time, then those that start Ray
 	@.venv/bin/python -m pytest -q -n 2 -m "not e2e" $(ARGS) || [ $$? = 5 ] # 5: ARGS selects none of these
+ifeq ($(ARGS),)
+	@.venv/bin/python -m pytest -q -n 2 --dist loadfile -m e2e tests/actors/workers # each works on one core
+	@.venv/bin/python -m pytest -m e2e --durations=10 --ignore=tests/actors/workers
+else
 	@.venv/bin/python -m pytest -m e2e --durations=10 $(ARGS) || [ $$? = 5 ]
+endif
 
 test-fast: setup ## run the tests that need no Ray, engine or learner, two at a time
 	@.venv/bin/python -m pytest -q -n 2 -m "not e2e" $(ARGS)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from uec.config.schema import Config
 from uec.system.process_env import compiler_caches, discard_stderr_at_exit
 
 PROJECT = Path(__file__).resolve().parent.parent
+STATUS = pytest.StashKey[int]()
 
 os.environ.update(compiler_caches())  # what set-up compiled
 
@@ -36,6 +38,19 @@ settings.load_profile("uec")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests that cost seconds come after those that do not."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave without Python's teardown, in which native threads of torch, Ray and vLLM crash now and then after long sessions."""
+    if STATUS in config.stash and not hasattr(config, "workerinput"):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[STATUS])
 
 
 @pytest.fixture
