@@ -15,7 +15,6 @@ import ray
 from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
-from actors.driver.weight_probe import tolerance
 from actors.driver.weight_sync import WeightSync
 from actors.runtime.cluster import connect
 from actors.runtime.logs import logged
@@ -27,6 +26,7 @@ from uec.data.dataset import Dataset
 from uec.data.embedded_images import write_images
 from uec.data.image_file import open_images
 from uec.data.prompts import load_dataset
+from uec.models.logprob_gap import tolerance
 from uec.models.pretrained import load_tokenizer
 from uec.models.processor import Processor, load_processor
 from uec.run_folder import RunFolder

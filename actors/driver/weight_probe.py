@@ -12,6 +12,7 @@ Three checks answer this, and a failure says which of them failed:
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.system.platform import Platform
+from uec.models.logprob_gap import Gap, Tolerance
 from uec.types import Continuation, Logprobs, Prompt, Tokens
 
 PROBE_SEQUENCES = 8
@@ -54,42 +55,6 @@ def _text(prompt: Prompt) -> Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """Differences of log-probabilities over all tokens, in nats."""
-
-    mean: float
-    largest: float
-
-
-def gap(ours: list[Logprobs], theirs: list[Logprobs]) -> Gap:
-    """Return the differences of two lists of log-probabilities; infinite where one is not finite."""
-    difference_T = np.concatenate([np.abs(a - b, dtype=np.float64) for a, b in zip(ours, theirs, strict=True)])
-    if not np.isfinite(difference_T).all():
-        return Gap(float("inf"), float("inf"))
-    return Gap(float(difference_T.mean()), float(difference_T.max()))
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """The largest gaps that a probe accepts, in nats."""
-
-    mean: float
-    largest: float
-    half_precision: bool = False
-
-
-def tolerance(cfg: Config, platform: Platform) -> Tolerance:
-    """Return `weights.tolerance` and `weights.max_gap`, or else the rounding errors of the dtype.
-
-    Engine and learner add in different orders and use different kernels. In bfloat16 two attention kernels with the same weights differ
-    by .08 nats (RMS) and up to .5 on SmolLM2-135M.
-    """
-    half = platform.dtype != "float32"
-    mean = cfg.weights.tolerance or (0.1 if half else 1e-3)
-    return Tolerance(mean, cfg.weights.max_gap or (20 * mean if half else mean), half)
-
-
-@dataclass(frozen=True, slots=True)
 class Expected:
     """What the learner holds: log-probabilities of the probe's sequences, and a digest of its weights where the update has none."""
 
@@ -120,10 +85,10 @@ class WeightProbe:
         """Return the mean and the largest gap, each of the engine that is furthest off. Raises RunFailed, naming engine and check."""
         update = self.supervisor.update
         await self._compare_checksums(version, expected.digest if update is None else update.digest or expected.digest)
-        gaps = [gap(logprobs, expected.logprobs) for logprobs in await self._logprobs(await self._images())]
+        gaps = [Gap.of(logprobs, expected.logprobs) for logprobs in await self._logprobs(await self._images())]
         for engine, found in zip(self.supervisor.engines, gaps, strict=True):
             self._judge(engine.name, version, found)
-        return Gap(max(found.mean for found in gaps), max(found.largest for found in gaps))
+        return reduce(Gap.or_worse, gaps)
 
     async def canary(self, version: int, publish: Callable[[float], Awaitable[object]]) -> None:
         """Publish changed weights and the right ones again; the engines have to follow both times. They hold the right ones before.
@@ -137,7 +102,7 @@ class WeightProbe:
         await publish(1.0)
         after, again = await self._logprobs(images), await self._checksums()
         for i, engine in enumerate(self.supervisor.engines):
-            moved, left = gap(changed[i], before[i]).mean, gap(after[i], before[i]).mean
+            moved, left = Gap.of(changed[i], before[i]).mean, Gap.of(after[i], before[i]).mean
             if not moved > CANARY_CLEARLY * max(left, CANARY_LEAST):
                 raise RunFailed(
                     f"canary: {engine.name} does not follow a weight update: weights times {CANARY_SCALE:g} moved its log-probabilities by "

@@ -14,10 +14,11 @@ from typing import Any
 
 import ray
 
-from actors.driver.weight_probe import Gap, Tolerance, WeightProbe
+from actors.driver.weight_probe import WeightProbe
 from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
 from uec.config.schema import Config
 from uec.errors import RunFailed
+from uec.models.logprob_gap import Gap, Tolerance
 from uec.types import Prompt, WeightUpdate
 
 FIRST_WAKES = 5  # updates that a probe follows where engines sleep: public trackers report wrong weights after a wake

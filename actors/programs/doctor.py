@@ -18,7 +18,7 @@ from typing import Protocol
 from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
-from actors.driver.weight_probe import PROBE_SEQUENCES, Gap, gap, probe_sequences, tolerance
+from actors.driver.weight_probe import PROBE_SEQUENCES, probe_sequences
 from actors.driver.weight_sync import WeightSync
 from actors.programs.preflight import cluster, preflight
 from actors.runtime.cluster import Resources, fetch_model
@@ -32,6 +32,7 @@ from uec.doctor.check import Check, Status, fail, mib, note, ok
 from uec.errors import BadInput, RunFailed
 from uec.memory.checkpoints import check_checkpoints
 from uec.memory.placement import resolve_placement
+from uec.models.logprob_gap import Gap, tolerance
 from uec.system.platform import Platform, detect
 from uec.tracking.tracker import Tracker
 from uec.types import Kind, Logprobs, Prompt, TrainingSample
@@ -221,7 +222,7 @@ class RoundTrip:
             samples = [sample.with_advantage(1.0) for group in self.groups for sample in group]
             updated = await self.learners.update(samples, seed=number)
             first = first or updated.metrics
-            moved = gap(before, await self._learner_logprobs())
+            moved = Gap.of(before, await self._learner_logprobs())
             if moved.mean > CLEARLY * self.tolerance.mean:
                 break
         off = (first or {}).get("policy/rollout_logprob_gap_max", float("inf"))

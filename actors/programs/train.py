@@ -10,7 +10,6 @@ from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.checkpoint import Checkpoints, read_driver
 from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
-from actors.driver.weight_probe import tolerance
 from actors.driver.weight_sync import WeightSync
 from actors.programs.preflight import check_resume, cluster, dropped, preflight
 from actors.runtime.cluster import fetch_model, place_model
@@ -22,6 +21,7 @@ from uec.data.embedded_images import write_images
 from uec.errors import RunFailed
 from uec.memory.checkpoints import check_checkpoints
 from uec.memory.placement import resolve_placement
+from uec.models.logprob_gap import tolerance
 from uec.run_folder import RunFolder
 from uec.system.platform import Platform, detect
 from uec.system.ray_job import move_run_dir, refuse_job_copy, stop_note

@@ -10,12 +10,12 @@ import pytest
 import ray
 
 from actors.driver.controller import Controller
-from actors.driver.weight_probe import Tolerance
 from actors.driver.weight_sync import WeightSync
 from bench.run_actors import run_actors
 from uec.config.file import load_config
 from uec.config.schema import Config
 from uec.config.validate import validate
+from uec.models.logprob_gap import Tolerance
 from uec.tracking.metrics import describe
 
 STEPS = 3

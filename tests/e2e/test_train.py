@@ -255,11 +255,11 @@ def test_a_restored_run_is_the_interrupted_one_bit_for_bit(interrupted_run, tmp_
     from actors.driver.checkpoint import Checkpoints, read_driver
     from actors.driver.controller import Controller
     from actors.driver.rollout_log import RolloutLog
-    from actors.driver.weight_probe import Tolerance
     from actors.driver.weight_sync import WeightSync
     from uec.config.file import load_config
     from uec.data.embedded_images import write_images
     from uec.data.prompts import load_dataset
+    from uec.models.logprob_gap import Tolerance
     from uec.models.pretrained import load_tokenizer
     from uec.models.processor import load_processor
     from uec.run_folder import RunFolder

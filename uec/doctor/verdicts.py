@@ -1,16 +1,10 @@
 """Which measurements of `uec doctor --gpu` are sound: each function returns the line of a check."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-import numpy as np
-
-from uec.config.schema import Config
 from uec.doctor.check import Check, fail, mib, note, ok
-from uec.types import Logprobs
+from uec.models.logprob_gap import Gap
 
-FULL_GAP, HALF_GAP = 1e-3, 0.1  # nats: the mean difference of engine and learner that rounding explains
-LARGEST = 20.0  # times the mean, for a single token in half precision
 ROUNDING = 2.0  # times the error of padded rows that packed rows may have
 LOSS = 0.01  # relative difference of two losses in bfloat16
 FREED = 0.5  # share of the engine's memory that a sleep must free
@@ -20,32 +14,6 @@ ABOVE = 1.1  # times the estimate that memory may reach
 FAR_BELOW = 0.5  # share of the estimate below which it misleads
 FOLLOWED = 0.5  # share of the learner's movement that the engine must show, at least
 REPORT = "please report it, with the file of --json"
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """How far engine and learner are apart on the probe, in nats a token."""
-
-    mean: float
-    largest: float
-
-    @classmethod
-    def of(cls, ours: list[Logprobs], theirs: list[Logprobs]) -> "Gap":
-        """Compare two lists of log-probabilities; infinite where one is not finite."""
-        off = np.abs(np.concatenate(ours) - np.concatenate(theirs))
-        return cls(float(off.mean()), float(off.max())) if np.isfinite(off).all() else cls(float("inf"), float("inf"))
-
-    def or_worse(self, other: "Gap") -> "Gap":
-        return Gap(max(self.mean, other.mean), max(self.largest, other.largest))
-
-    def within(self, cfg: Config, dtype: str) -> bool:
-        """Return whether rounding explains the gap: `weights.tolerance` and `weights.max_gap`, or their defaults."""
-        full = dtype == "float32"
-        mean = cfg.weights.tolerance or (FULL_GAP if full else HALF_GAP)
-        return self.mean <= mean and self.largest <= (cfg.weights.max_gap or mean * (1 if full else LARGEST))
-
-    def __str__(self) -> str:
-        return f"mean {self.mean:.2g}, largest {self.largest:.2g} nats"
 
 
 def attention(name: str, kind: str, numbers: Mapping[str, float]) -> Check:

@@ -10,10 +10,10 @@ from actors.runtime.supervisor import Role
 from uec.doctor import verdicts
 from uec.doctor.check import Status
 from uec.doctor.gpu import Measured
-from uec.doctor.verdicts import Gap
 from uec.memory.gpus import gpu_estimates
 from uec.memory.shape import shape_of
 from uec.memory.workload import worst_case
+from uec.models.logprob_gap import Gap
 from uec.system.platform import detect
 
 VERSIONS = 6
@@ -115,7 +115,7 @@ class Checks:
         }  # fmt: skip
         device = self.rig.device_bytes
         engine = cast.cfg.rollout.gpu_memory * device
-        within = gap.within(cast.cfg, self.rig.dtype)
+        within = gap.within(cast.tolerance)
         return [Measured(verdicts.sleep("sleep", awake, asleep, restored, engine, device, gap, within), numbers)]
 
     async def follow(self, name: str, *overrides: str) -> list[Measured]:
@@ -137,7 +137,7 @@ class Checks:
         gap, rate = Gap.of(learned, sampled), sum(sample.response_tokens for sample in samples) / seconds
         numbers = {"gap_mean": gap.mean, "gap_largest": gap.largest, "tokens_per_s": rate}
         found = f"{rate:.0f} tokens/s over {self.rig.tensor_parallel} GPUs"
-        return [Measured(verdicts.parallel("tensor split", gap, gap.within(cast.cfg, self.rig.dtype), found), numbers)]
+        return [Measured(verdicts.parallel("tensor split", gap, gap.within(cast.tolerance), found), numbers)]
 
     async def _sync(self, cast: Cast, name: str, versions: int) -> Measured:
         publish_s, take_s, used = [], [], []
@@ -163,7 +163,7 @@ class Checks:
         gap = before.gap.or_worse(after.gap)
         moved, followed = Gap.of(before.learner, after.learner).mean, Gap.of(before.engine, after.engine).mean
         numbers = {"gap_mean": gap.mean, "gap_largest": gap.largest, "learner_moved": moved, "engine_moved": followed}
-        return Measured(verdicts.gaps(name, gap, gap.within(cast.cfg, self.rig.dtype), moved, followed), numbers)
+        return Measured(verdicts.gaps(name, gap, gap.within(cast.tolerance), moved, followed), numbers)
 
     def _peak(self, cast: Cast) -> Measured:
         cfg, longest = cast.cfg, max(len(prompt.tokens) for prompt in cast.dataset.train)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import ray
 from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.learner_group import LearnerGroup
 from actors.driver.rollouts import RolloutStream
-from actors.driver.weight_probe import probe_sequences, tolerance
+from actors.driver.weight_probe import probe_sequences
 from actors.driver.weight_sync import WeightSync
 from actors.programs.gpu.rig import Rig
 from actors.programs.preflight import preflight
 from actors.runtime.supervisor import Role, Supervisor
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
-from uec.doctor.verdicts import Gap
+from uec.models.logprob_gap import Gap, Tolerance, tolerance
 from uec.system.platform import detect
 from uec.tracking.tracker import Tracker
 from uec.types import Continuation, Kind, Logprobs, TrainingSample
@@ -42,6 +43,7 @@ class Cast:
     supervisor: Supervisor
     dataset: Dataset
     weights: WeightSync
+    tolerance: Tolerance
     learners: LearnerGroup
     samples: list[TrainingSample]  # made up, to update with
     used: list[int] = field(default_factory=list)  # readings of the GPU's memory
@@ -73,10 +75,7 @@ class Cast:
         """Compare every engine with the learners on `sequences`."""
         [(learned, _), *_] = await self.ask(Role.LEARNER, "logprobs", self.sequences)
         sampled = await self.ask(Role.ENGINE, "logprobs", self.sequences)
-        gap = Gap(0.0, 0.0)
-        for logprobs in sampled:
-            gap = gap.or_worse(Gap.of(learned, logprobs))
-        return Probe(gap, learned, sampled[0])
+        return Probe(reduce(Gap.or_worse, (Gap.of(learned, logprobs) for logprobs in sampled)), learned, sampled[0])
 
     async def sample(self) -> tuple[list[TrainingSample], float]:
         """Sample and grade responses to every prompt; return them and the seconds."""
@@ -132,10 +131,11 @@ class Stage:
         except BaseException:
             await supervisor.stop()
             raise
-        weights = WeightSync(cfg, supervisor, dataset.train, tolerance(cfg, detect(cfg, rig.device)))
+        limits = tolerance(cfg, detect(cfg, rig.device))
+        weights = WeightSync(cfg, supervisor, dataset.train, limits)
         trajectories = rig.made_up(dataset.train)
         batch = ray.put(trajectories)
         samples = [
             replace(TrainingSample.of(one, slot), batch=batch, advantage=1.0 if slot % 2 else -1.0) for slot, one in enumerate(trajectories)
         ]
-        return Cast(cfg, supervisor, dataset, weights, LearnerGroup(cfg, supervisor), samples)
+        return Cast(cfg, supervisor, dataset, weights, limits, LearnerGroup(cfg, supervisor), samples)

@@ -9,11 +9,11 @@ import pytest
 
 from actors.driver.device_turns import DeviceTurns
 from actors.driver.learner_group import LearnerGroup
-from actors.driver.weight_probe import Tolerance
 from actors.driver.weight_sync import WeightSync
 from actors.engines.vllm.engine import VllmEngine
 from actors.engines.vllm.job import engine_arguments
 from uec.config.schema import Config
+from uec.models.logprob_gap import Tolerance
 from uec.system.platform import detect
 from uec.types import Prompt, WeightUpdate
 

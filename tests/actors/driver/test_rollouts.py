@@ -20,11 +20,11 @@ from actors.driver.actor_specs import supervise, training_actors
 from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.rollouts import RolloutStream
-from actors.driver.weight_probe import Tolerance
 from actors.driver.weight_sync import WeightSync
 from actors.runtime.supervisor import ActorSlot, Supervisor
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
+from uec.models.logprob_gap import Tolerance
 from uec.run_folder import RunFolder
 from uec.tracking.tracker import Tracker
 from uec.types import Kind, Outcome, Prompt, Request, ScheduleState, TrainingSample, Trajectory, Verdict

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from actors.driver.weight_probe import Gap, Tolerance, WeightProbe, gap, probe_sequences, tolerance
+from actors.driver.weight_probe import WeightProbe, probe_sequences
 from tests.support.answers import Answers, answers
 from uec.errors import RunFailed
+from uec.models.logprob_gap import Gap, Tolerance, tolerance
 from uec.types import Prompt, WeightUpdate
 
 SINGLE = Tolerance(1e-3, 1e-3)
@@ -58,13 +59,13 @@ def test_one_token_beyond_the_loose_bound_names_that_bound(make_config):
 
 
 def test_a_log_probability_that_is_no_number_does_not_pass(make_config):
-    assert gap([np.array([-1.0])], [np.array([np.nan])]) == Gap(float("inf"), float("inf"))
+    assert Gap.of([np.array([-1.0])], [np.array([np.nan])]) == Gap(float("inf"), float("inf"))
     with pytest.raises(RunFailed, match="rollout-0"):
         verify(make_config, learner_0=[-1.0, -2.0], rollout_0=[-1.0, np.nan], rollout_1=[-1.0, -2.0])
 
 
 def test_the_mean_counts_tokens_and_not_sequences():
-    assert gap([np.array([0.0]), np.zeros(3)], [np.array([1.0]), np.zeros(3)]) == Gap(0.25, 1.0)
+    assert Gap.of([np.array([0.0]), np.zeros(3)], [np.array([1.0]), np.zeros(3)]) == Gap(0.25, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import ray
 import torch
 
 from actors.driver import weight_sync
-from actors.driver.weight_probe import Tolerance
 from actors.driver.weight_sync import WeightSync
 from actors.engines.vllm import trainer_transfer
 from actors.runtime.supervisor import ActorSpec, Role, Supervisor
@@ -19,6 +18,7 @@ from actors.weights import manifest
 from tests.support.answers import NoTurns
 from tests.support.gloo_transfer import SHAPES, EngineHandle, GlooTrainer, LearnerHandle, dead, free_address
 from uec.errors import RunFailed
+from uec.models.logprob_gap import Tolerance
 from uec.tracking.tracker import Tracker
 from uec.types import Prompt
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from actors.driver.sampling import Sampler
-from actors.driver.weight_probe import Tolerance
 from actors.driver.weight_sync import WeightSync
 from tests.support.answers import Answers
 from uec.algorithm.exploration import ExplorationSchedule
 from uec.data.prompt_order import PromptOrder
 from uec.errors import RunFailed
+from uec.models.logprob_gap import Tolerance
 from uec.types import Kind, Prompt, TrainingSample, WeightUpdate
 
 

@@ -11,9 +11,10 @@ from uec.doctor import devices, gpu, verdicts, versions
 from uec.doctor.check import Check, Status, fail, ok
 from uec.doctor.console import ConsoleReport
 from uec.doctor.gpu import Measured
-from uec.doctor.verdicts import Gap
 from uec.errors import BadInput
+from uec.models.logprob_gap import Gap, tolerance
 from uec.system.gpu_devices import Device
+from uec.system.platform import detect
 
 OK, NOTE, FAIL = Status.OK, Status.NOTE, Status.FAIL
 H100 = Device("NVIDIA H100", 80 << 30, (9, 0))
@@ -128,7 +129,8 @@ def test_a_gap_is_the_mean_and_the_largest_difference_and_infinite_where_not_fin
     (Gap(0.2, 0.3), "bfloat16", ["weights.tolerance=0.25", "weights.max_gap=0.26"], False),
 ])  # fmt: skip
 def test_the_gap_is_judged_by_its_mean_and_loosely_by_its_largest(make_config, gap, dtype, settings, within: bool) -> None:
-    assert gap.within(make_config(*settings), dtype) is within
+    cfg = make_config(f"model.dtype={dtype}", *settings)
+    assert gap.within(tolerance(cfg, detect(cfg, "cpu"))) is within
 
 
 @pytest.mark.parametrize(("within", "engine_moved", "status"), [(True, 0.9, OK), (True, 0.1, FAIL), (True, 2.5, FAIL), (False, 1.0, FAIL)])
