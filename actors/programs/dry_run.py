@@ -21,7 +21,8 @@ from uec.memory.memory_report import memory_report
 from uec.memory.placement import resolve_placement
 from uec.models.pretrained import resolve_model
 from uec.run_folder import RunFolder
-from uec.system.platform import Gpu, gpu_count, smallest_gpu
+from uec.system.gpu_devices import Gpu
+from uec.system.platform import gpu_count, smallest_gpu
 
 
 def dry_run(cfg: Config, config_path: str) -> int:

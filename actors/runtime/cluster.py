@@ -17,7 +17,8 @@ from uec.doctor.ray_state import TOKEN_FILE, cluster, token, would_join
 from uec.errors import BadInput
 from uec.models.download import download_model
 from uec.models.pretrained import absolute_path
-from uec.system.platform import Gpu, smallest_gpu
+from uec.system.gpu_devices import Gpu
+from uec.system.platform import smallest_gpu
 from uec.system.process_env import import_path
 from uec.system.ray_job import enclosing_job_copy
 

@@ -4,7 +4,8 @@ from uec.config.schema import Config
 from uec.memory.allocations import Allocation
 from uec.memory.learner_memory import PACKED_BUFFERS
 from uec.memory.shape import Shape
-from uec.system.platform import Gpu, Platform, sequences
+from uec.system.gpu_devices import Gpu
+from uec.system.platform import Platform, sequences
 
 CPU_KV_CACHE_MB = 512
 """The size that `actors/engines/vllm/job.py` passes to vLLM where `rollout.kv_cache_mb` is not set."""

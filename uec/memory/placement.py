@@ -10,7 +10,8 @@ from uec.memory.engine_memory import OWN_GPU
 from uec.memory.gpus import shared_gpu_memory
 from uec.memory.shape import shape_of
 from uec.memory.workload import worst_case
-from uec.system.platform import Gpu, detect, sequences
+from uec.system.gpu_devices import Gpu
+from uec.system.platform import detect, sequences
 
 SHARED_GPU = 0.4
 """The engine's share of a shared GPU of unknown memory."""

@@ -4,11 +4,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """A GPU that PyTorch sees."""
+class Gpu:
+    """A GPU's name and memory."""
 
     name: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device(Gpu):
+    """A GPU that PyTorch sees."""
+
     capability: tuple[int, int]
 
 

@@ -8,18 +8,11 @@ from dataclasses import dataclass
 
 from uec.config.schema import Config
 from uec.errors import BadInput
+from uec.system.gpu_devices import Gpu, gpu_devices
 
 SEQUENCES = 256
 SEQUENCES_LARGE_GPU = 1024
 LARGE_GPU = 70 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU's name and memory."""
-
-    name: str
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +95,7 @@ def gpu_count() -> int:
 
 def smallest_gpu() -> Gpu | None:
     """Return the GPU with the least memory that this process sees, or None."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-    return min((Gpu(one.name, one.total_memory) for one in found), key=lambda gpu: gpu.bytes)
+    return min(gpu_devices(), key=lambda gpu: gpu.bytes, default=None)
 
 
 def sequences(cfg: Config, gpu: Gpu | None = None) -> int:

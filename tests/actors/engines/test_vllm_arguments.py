@@ -9,7 +9,8 @@ from actors.engines.vllm.job import engine_arguments, environment
 from tests.support import tiny_vlm
 from uec.config.schema import Config
 from uec.memory.placement import resolve_placement
-from uec.system.platform import Gpu, detect
+from uec.system.gpu_devices import Gpu
+from uec.system.platform import detect
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", 80 << 30)
 

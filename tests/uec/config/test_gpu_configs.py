@@ -10,7 +10,7 @@ from tests.support.model_folders import DATA, PROJECT, model_folder
 from uec.commands.cli import main
 from uec.config.file import load_config
 from uec.config.schema import Config
-from uec.system.platform import Gpu
+from uec.system.gpu_devices import Gpu
 
 CONFIGS = sorted([*(PROJECT / "configs/gpu").glob("*.yaml"), *(PROJECT / "configs/paper").glob("*.yaml")])
 

@@ -15,7 +15,8 @@ from uec.memory.learner_memory import learner_memory
 from uec.memory.placement import resolve_placement
 from uec.memory.shape import shape_of
 from uec.memory.workload import worst_case
-from uec.system.platform import Gpu, detect, sequences
+from uec.system.gpu_devices import Gpu
+from uec.system.platform import detect, sequences
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", 80 * GIB)
 A100 = Gpu("NVIDIA A100-SXM4-80GB", 80 * GIB)
