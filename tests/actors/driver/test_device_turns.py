@@ -12,17 +12,13 @@ from actors.driver.learner_group import LearnerGroup
 from actors.driver.weight_sync import WeightSync
 from actors.engines.vllm.engine import VllmEngine
 from actors.engines.vllm.job import engine_arguments
+from tests.support.answers import NoImages
 from uec.config.schema import Config
 from uec.models.logprob_gap import Tolerance
 from uec.system.platform import detect
 from uec.types import Prompt, WeightUpdate
 
 COLOCATED = ("cluster.placement=colocated", "model.path=assets/countdown")
-
-
-class NoImages:
-    async def references(self, prompts: object) -> list[object]:
-        return []
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from actors.programs.gpu.measured import compare_rows
 from actors.programs.gpu.rig import QWEN, WORDS, Rig
 from actors.programs.gpu.sequence import check_gpu, run_steps
 from tests.support.gpu_stand_in import KV_CACHE, TINY, WEIGHTS, cpu_rig
+from tests.support.heard import Heard
 from uec.doctor import verdicts
 from uec.doctor.check import Check, Status, ok
 from uec.doctor.gpu import Measured
@@ -23,18 +24,6 @@ from uec.models.attention import Blocks
 from uec.models.policy import Policy
 from uec.models.rows import Layout
 from uec.types import Continuation
-
-
-@dataclass
-class Heard:
-    """Keeps the lines."""
-
-    checks: list[Check] = field(default_factory=list)
-
-    def add(self, check: Check) -> None:
-        self.checks.append(check)
-
-    def busy(self, text: str) -> None: ...
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 import ray
@@ -10,9 +10,10 @@ import ray
 from actors.driver.actor_specs import supervise, training_actors
 from actors.programs.doctor import RoundTrip, handful, some
 from actors.workers.rollout import RolloutActor
+from tests.support.heard import Heard
 from uec.data.dataset import Dataset
 from uec.data.prompts import load_dataset
-from uec.doctor.check import Check, Status
+from uec.doctor.check import Status
 from uec.models.pretrained import load_tokenizer
 from uec.system.platform import detect
 from uec.tracking.tracker import Tracker
@@ -34,16 +35,6 @@ class DeafEngine(RolloutActor):
             return await super().update_weights(update)
         self.version = update.version
         await self._engine._core.renew(update.version)
-
-
-@dataclass
-class Heard:
-    checks: list[Check] = field(default_factory=list)
-
-    def add(self, check: Check) -> None:
-        self.checks.append(check)
-
-    def busy(self, text: str) -> None: ...
 
 
 @pytest.mark.e2e
