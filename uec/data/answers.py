@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import pickle
 import re
 import select
 import subprocess
@@ -20,8 +19,8 @@ from uec.types import Answer
 EXACT_FLOAT = 2.0**53
 
 FINDER = """
-import json, pickle, re, sys
-pattern, texts = pickle.load(sys.stdin.buffer)
+import json, re, sys
+pattern, texts = json.load(sys.stdin)
 pattern = re.compile(pattern)
 for text in texts:
     last = None
@@ -114,7 +113,7 @@ def _search(pattern: str, texts: list[tuple[str, str]], limit: float) -> Iterato
     process = subprocess.Popen([sys.executable, "-I", "-S", "-c", FINDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     try:
-        process.stdin.write(pickle.dumps((pattern, [text for text, _ in texts])))
+        process.stdin.write(json.dumps([pattern, [text for text, _ in texts]]).encode())
         process.stdin.close()
         lines = _lines(process.stdout.fileno(), limit)
         for _, where in texts:

@@ -101,8 +101,7 @@ def _message(message: Any, images: list[Any], where: str, with_images: bool) -> 
     if not isinstance(content, str) or not isinstance(message.get("role"), str):
         raise BadInput(f'{where}: {describe(message)} is no chat message; expected {{"role": "user", "content": "..."}}')
     # A table gives each message the keys of all others, with null, and templates ask whether a key is there.
-    others = {key: without_null(value) for key, value in message.items() if value is not None}
-    return {**others, "content": content}
+    return {**without_null(message), "content": content}
 
 
 def without_null(value: Any) -> Any:
