@@ -101,11 +101,16 @@ class RunFolder:
             for part in (self.rollouts, self.checkpoints, self.logs):
                 part.mkdir(exist_ok=True)
             self._clear_unfinished()
-            if cfg.run.resume == "auto":
-                self.resume_from = self.latest_checkpoint()
+            self.resume_from = self.checkpoint(cfg)
             self._drop_rollouts_after(step_of(self.resume_from) if self.resume_from else 0)
         except OSError as error:
             raise BadInput(f"the run folder {self.path} cannot be written ({error.strerror}); give a run.dir that is writable") from error
+        return self.resume_from
+
+    def checkpoint(self, cfg: Config) -> Path | None:
+        """Return the checkpoint that a run resumes from, or None; `run.overwrite` leaves none of this folder's."""
+        if cfg.run.resume == "auto":
+            return None if cfg.run.overwrite else self.latest_checkpoint()
         return self.resume_from
 
     def latest_checkpoint(self) -> Path | None:

@@ -41,7 +41,6 @@ class LearnerGroup:
         `admitted`: the samples that enter the replay store, whose old log-probabilities are returned; None: no sample.
         """
         plans, data, places = await self._deal(samples, self.settings.optimizer_steps, seed, admitted)
-        await self.supervisor.turns.to_learners()
         ranks = self.supervisor.learners
         answers = [
             rank.handle.update.options(num_returns=2).remote(share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True)
@@ -52,7 +51,6 @@ class LearnerGroup:
     async def entropy(self, samples: list[TrainingSample]) -> float:
         """Return the mean true entropy of the policy over the samples' response tokens, in nats."""
         plans, data, _ = await self._deal(samples, 1, 0)
-        await self.supervisor.turns.to_learners()
         answers = await asyncio.gather(
             *(
                 self.supervisor.call(rank, "entropy", share, *refs)
@@ -64,7 +62,6 @@ class LearnerGroup:
     async def entropies(self, samples: list[TrainingSample]) -> list[float]:
         """Return the mean true entropy of the policy over each sample's response tokens, in nats."""
         plans, data, places = await self._deal(samples, 1, 0)
-        await self.supervisor.turns.to_learners()
         ranks = self.supervisor.learners
         answers = await asyncio.gather(
             *(self.supervisor.call(rank, "entropies", share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True))
@@ -74,7 +71,7 @@ class LearnerGroup:
     async def _deal(
         self, samples: list[TrainingSample], optimizer_steps: int, seed: int, admitted: list[bool] | None = None
     ) -> tuple[list[UpdatePlan], list[list[Any]], list[tuple[int, int]]]:
-        """Return each rank's plan and the references that go with it, and the place of each sample."""
+        """Return each rank's plan and the references that go with it, and the place of each sample; then it is the learners' turn."""
         settings = self.settings
         shares = plan(samples, settings.ranks, settings.micro_batch_tokens, optimizer_steps, seed, self._packed)
         places = [(0, 0)] * len(samples)
@@ -97,6 +94,7 @@ class LearnerGroup:
             )
             images = await self.supervisor.images.references(samples[number].prompt for number in share.responses)
             data.append([*batches, *images])
+        await self.supervisor.turns.to_learners()
         return plans, data, places
 
     async def _answer(self, rank: ActorSlot, answer: Any) -> dict[str, float]:

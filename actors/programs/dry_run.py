@@ -3,6 +3,7 @@
 The model needs only its config.json and its tokenizer: its weights may be missing.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
 
@@ -33,15 +34,15 @@ def dry_run(cfg: Config, config_path: str) -> int:
     check_resume(cfg, folder, dataset)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{config_path} would run as {folder.path}")
-    gpu = smallest_gpu()
-    chosen = _placement(cfg, gpu_count(), gpu)
+    gpu, gpus = smallest_gpu(), gpu_count()
+    chosen = _placement(cfg, gpus, gpu)
     for name, value in [*_data(dataset), *_step(cfg, dataset), *(("chosen here", line) for line in chosen)]:
         console.print(f"  {name:<24}  {value}", markup=False)
     _, machine = free_memory()
     lines, tight = memory_report(cfg, machine, gpu.bytes if gpu else None, [len(prompt.tokens) for prompt in dataset.train])
     for line in lines:
         console.print(f"  {line}", markup=False)
-    refused = [*_without_weights(cfg), *_without_space(cfg, folder.path), *_without_room(cfg, dataset)]
+    refused = list(_refusals(cfg, dataset, folder.path, gpus))
     for note in [*notes(cfg), *dropped(dataset, cfg), *tight, *refused]:
         console.print(f"note: {note}", markup=False)
     passed = "all checks passed" if not refused else "a run would be refused here, for what is noted last; all other checks passed"
@@ -59,31 +60,19 @@ def _placement(cfg: Config, gpus: int, gpu: Gpu | None) -> list[str]:
     return chosen
 
 
-def _without_weights(cfg: Config) -> list[str]:
-    try:
-        resolve_model(cfg.model)
-    except BadInput as error:
-        return [f"a run would be refused: {error}"]
-    return []
-
-
-def _without_space(cfg: Config, folder: Path) -> list[str]:
-    try:
-        check_checkpoints(cfg, folder)
-    except BadInput as error:
-        return [f"a run would be refused: {error}"]
-    return []
-
-
-def _without_room(cfg: Config, dataset: Dataset) -> list[str]:
-    """Check whether the actors fit on this machine, if a run would start a local cluster."""
-    if would_join(cfg)[0] is not None:
-        return []
-    try:
-        check_cluster(cfg, local_cpus(cfg), gpu_count(), dataset.has_images)
-    except BadInput as error:
-        return [f"a run would be refused on this machine: {error}"]
-    return []
+def _refusals(cfg: Config, dataset: Dataset, folder: Path, gpus: int) -> Iterator[str]:
+    """Yield why a run would be refused. A local cluster, which a run would start, must hold the actors on this machine."""
+    checks: list[tuple[str, Callable[[], object]]] = [
+        ("", lambda: resolve_model(cfg.model)),
+        ("", lambda: check_checkpoints(cfg, folder)),
+    ]
+    if would_join(cfg)[0] is None:
+        checks.append((" on this machine", lambda: check_cluster(cfg, local_cpus(cfg), gpus, dataset.has_images)))
+    for where, check in checks:
+        try:
+            check()
+        except BadInput as error:
+            yield f"a run would be refused{where}: {error}"
 
 
 def _data(dataset: Dataset) -> list[tuple[str, str]]:

@@ -52,9 +52,7 @@ def preflight(cfg: Config, load: LoadData = load_dataset, *, weights: bool = Tru
 
 def check_resume(cfg: Config, folder: RunFolder, dataset: Dataset) -> None:
     """Check that the checkpoint to resume from has the prompts of `dataset`. Raises BadInput, before the run folder is touched."""
-    checkpoint = folder.resume_from
-    if cfg.run.resume == "auto" and not cfg.run.overwrite:
-        checkpoint = folder.latest_checkpoint()
+    checkpoint = folder.checkpoint(cfg)
     if checkpoint is not None:
         order = PromptOrder(len(dataset.train), cfg.run.seed, cfg.data.shuffle, digest(dataset.train))
         order.check(read_driver(checkpoint)["driver"]["order"])

@@ -210,14 +210,14 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
             f"{_given(cfg, 'learner.ranks')} have to be equal and {_given(cfg, 'rollout.tensor_parallel')} has to be 1; "
             "or use cluster.placement=separate"
         )
+    fields = (("rollout.sleep", cfg.rollout.sleep > 0), ("learner.offload", cfg.learner.offload != "none"))
+    turns = [name for name, on in fields if on]
     if cfg.cluster.placement != "colocated":
-        turns = (("rollout.sleep", cfg.rollout.sleep > 0), ("learner.offload", cfg.learner.offload != "none"))
-        for name in (name for name, on in turns if on):
+        for name in turns:
             yield f"{_given(cfg, name)} lets engine and learner take turns with one GPU's memory; it needs cluster.placement=colocated"
-    elif (cfg.rollout.sleep or cfg.learner.offload != "none") and cfg.train.max_staleness:
-        name = "rollout.sleep" if cfg.rollout.sleep else "learner.offload"
+    elif turns and cfg.train.max_staleness:
         yield (
-            f"{_given(cfg, name)} lets engine and learner take turns, and {_given(cfg, 'train.max_staleness')} runs them at once; "
+            f"{_given(cfg, turns[0])} lets engine and learner take turns, and {_given(cfg, 'train.max_staleness')} runs them at once; "
             "set train.max_staleness=0, or leave the other out"
         )
     if cfg.rollout.sleep == 2 and cfg.model.freeze_vision_tower:

@@ -150,13 +150,18 @@ def choose_pieces(settings: LearnerConfig, platform: Platform, config: Any) -> t
         return Blocks
     text = config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    fits = head_dim % 8 == 0 and head_dim <= FLASH_HEAD_DIM
+    fits = takes_head(head_dim)
     if settings.attention == "varlen" and not (fits and has_flash_attention()):
         raise BadInput(
             f"learner.attention=varlen needs a GPU of compute capability 8.0 or more and a model whose head dimension is a multiple of 8 "
             f"up to {FLASH_HEAD_DIM} (here {head_dim}); set learner.attention=auto"
         )
     return VarlenPieces if fits and has_flash_attention() else Blocks
+
+
+def takes_head(head_dim: int) -> bool:
+    """Return whether torch's FlashAttention takes heads of this dimension."""
+    return head_dim % 8 == 0 and head_dim <= FLASH_HEAD_DIM
 
 
 def _similar(length_S: Ints, causal_S: Bools, nonempty_S: Bools) -> Iterator[tuple[Ints, bool]]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uec.errors import RunFailed
+from uec.models.attention import takes_head
 from uec.models.image_features import joined
 from uec.types import ImageFeatures, Tokens
 
@@ -35,7 +36,7 @@ def use_varlen(hf: Any) -> None:
         return
     config: Any = tower.config
     width = getattr(config, "embed_dim", None) or config.hidden_size  # Qwen2-VL's hidden_size is the text model's
-    if width // config.num_heads % 8 == 0:
+    if takes_head(width // config.num_heads):
         AttentionInterface.register(VARLEN, _varlen)
         config._attn_implementation = VARLEN
 
