@@ -52,7 +52,7 @@ async def _measure(scratch: Path, pairs: int, updates: int) -> list[Metric]:
                 blocks = []
                 for i, batch in enumerate(batches):
                     await controller.weights.sync()  # not timed; an update after it compares engine and learner, as in training
-                    admitted = [admits(one, cfg.replay) for one in batch]
+                    admitted = [admits(one, cfg) for one in batch]
                     begin, cpu_begin = time.perf_counter(), cpu()
                     updated = await controller.learners.update(batch, seed=i, admitted=admitted)
                     seconds, cpu_s = time.perf_counter() - begin, cpu() - cpu_begin

@@ -206,8 +206,11 @@ class PromptRollouts:
 
     @property
     def uninformative(self) -> bool:
-        """Return whether every response has the same reward, so that there is no learning signal."""
-        return uniform(self.samples)
+        """Return whether every response has the same accuracy (2503.14476, equation 11).
+
+        Bonuses and punishments do not count: a group of wrong responses must not train on its lengths alone.
+        """
+        return len({sample.accuracy for sample in self.samples}) == 1
 
 
 def uniform(samples: list[TrainingSample]) -> bool:

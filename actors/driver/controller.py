@@ -92,7 +92,7 @@ class Controller:
 
         batch = self.batch.take()
         if batch:
-            admitted = [admits(sample, cfg.replay) for sample in batch]
+            admitted = [admits(sample, cfg) for sample in batch]
             updated = await self.learners.update(batch, seed=cfg.run.seed + step, admitted=admitted)  # 6: policy update
             metrics |= updated.metrics
             metrics["replay/admitted"] = float(await self.replay.admit(step, batch, admitted, updated))  # 7: admission

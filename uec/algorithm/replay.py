@@ -6,17 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from uec.config.schema import ReplayConfig
+from uec.algorithm.retention import rewarded_but_wrong
+from uec.config.schema import Config, ReplayConfig
 from uec.types import Kind, TrainingSample, Trajectory
 
 STREAM = 2
 """Separates the draws' random numbers from others that are seeded with `run.seed`."""
 
 
-def admits(sample: TrainingSample, replay: ReplayConfig) -> bool:
-    """Return whether A > A_0 and `replay.source` admits the sample's kind."""
+def admits(sample: TrainingSample, cfg: Config) -> bool:
+    """Return whether the store takes a sample: by its kind, its advantage, and, if that is positive, by `retention.positive`.
+
+    Paper: A > A_0. Released code: |A| > A_0 (`replay.admit: both`).
+    """
+    replay = cfg.replay
     wanted = replay.source == "all" or sample.kind == Kind.EXPLORATION
-    return replay.enabled and wanted and sample.advantage > replay.min_advantage
+    advantage = abs(sample.advantage) if replay.admit == "both" else sample.advantage
+    return replay.enabled and wanted and advantage > replay.min_advantage and not rewarded_but_wrong(sample, sample.advantage, cfg)
 
 
 def is_due(step: int, size: int, replay: ReplayConfig) -> bool:
@@ -50,7 +56,7 @@ class ReplayStore:
     def draw(self, n: int, step: int, replay: ReplayConfig) -> list[Entry]:
         """Return n entries that are at most `replay.max_age` steps old, or all if there are fewer; they stay in the store.
 
-        Draws without replacement, by `replay.draw`: uniformly (released code), in proportion to the advantage, or the newest.
+        Draws without replacement, by `replay.draw`: uniformly (released code), in proportion to |A|, or the newest.
         """
         young = [entry for entry in self.entries if replay.max_age is None or step - entry.step <= replay.max_age]
         n = min(n, len(young))
@@ -60,7 +66,7 @@ class ReplayStore:
             return young[-n:]
         chances = None
         if replay.draw == "advantage":
-            advantages = np.array([entry.advantage for entry in young])
+            advantages = np.abs([entry.advantage for entry in young])
             chances = advantages / advantages.sum()
         chosen = self.rng.choice(len(young), size=n, replace=False, p=chances)
         return [young[i] for i in chosen]

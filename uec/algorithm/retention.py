@@ -24,6 +24,11 @@ def keep_exploration(advantages_H: Advantages, exploration: ExplorationConfig) -
     return np.abs(advantages_H) > exploration.threshold
 
 
+def rewarded_but_wrong(sample: TrainingSample, advantage: float, cfg: Config) -> bool:
+    """Return whether `retention.positive: right` refuses a response: A > 0, but it is wrong and owes A to, say, a format bonus."""
+    return cfg.retention.positive == "right" and advantage > 0 and not sample.right(cfg.difficulty.solved_at)
+
+
 def overlong_positive(advantages_N: Advantages, truncated_N: Mask, retention: RetentionConfig) -> Mask:
     """Return which truncated responses with A > 0 to drop: reinforcing them teaches the model to ramble."""
     return truncated_N & (advantages_N > 0) & retention.drop_overlong_positive
@@ -66,7 +71,9 @@ def retain(prompts: list[PromptRollouts], cfg: Config, estimator: Estimator) -> 
         kept_H: list[TrainingSample] = []
         dropped_H = 0
         if prompt.exploration is not None:
-            wanted_H = keep_exploration(advantages_H, cfg.exploration)
+            pairs_H = zip(prompt.exploration, advantages_H.tolist(), strict=True)
+            wrong_H = np.array([rewarded_but_wrong(sample, advantage, cfg) for sample, advantage in pairs_H], dtype=bool)
+            wanted_H = keep_exploration(advantages_H, cfg.exploration) & ~wrong_H
             kept_H, dropped_H = _select(prompt.exploration, advantages_H, wanted_H, cfg.retention)
         if cfg.retention.subset is not None:
             kept_G = balanced(kept_G, cfg.retention.subset, cfg.difficulty.solved_at)

@@ -198,7 +198,7 @@ class DynamicSamplingConfig:
     """Replacement of prompts without a learning signal (DAPO)."""
 
     enabled: bool = False
-    """Replace a prompt whose responses all have the same reward, within the step."""
+    """Replace a prompt whose responses all have the same accuracy, within the step."""
     max_prompts: float = number(3.0, gt=1)
     """Most prompts per step, as a multiple of `train.prompts_per_step`; the step then continues with those it has."""
 
@@ -309,6 +309,10 @@ class RetentionConfig:
     mean of the loss and get KL and entropy terms."""
     subset: int | None = number(None, ge=2)
     """Most trained responses per prompt, right and wrong as balanced as possible (Reinforce-Ada); null: no limit."""
+    positive: str = choice(
+        {"right": "right, by `difficulty.solved_at`: a bonus for format is not enough", "rewarded": "of any accuracy (paper)"}
+    )
+    """What exploration responses that are kept, and responses that replay stores, have to be if A > 0."""
     drop_overlong_positive: bool = True
     """Drop truncated responses with A > 0."""
 
@@ -415,9 +419,11 @@ class ReplayConfig:
     """Least trajectories in the store for a replay update."""
     min_advantage: float = number(1.0, ge=0)
     """A_0: store kept trajectories with A above this."""
+    admit: str = choice({"positive": "A > A_0 (paper)", "both": "|A| > A_0 (released code)"})
+    """Side of the advantages that `replay.min_advantage` admits."""
     source: str = choice({"all": "regular and exploration responses", "exploration": "exploration responses only"})
     """Responses to store."""
-    draw: str = choice({"uniform": "uniformly", "advantage": "in proportion to the advantage", "newest": "the newest first"})
+    draw: str = choice({"uniform": "uniformly", "advantage": "in proportion to |A|", "newest": "the newest first"})
     """How a replay update draws trajectories."""
     max_age: int | None = number(None, ge=1)
     """Largest age of drawn trajectories, in steps; null: no limit."""

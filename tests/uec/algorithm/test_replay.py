@@ -3,13 +3,15 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.examples import sample, trajectory
+from uec.algorithm.advantage import group as group_advantages
 from uec.algorithm.replay import Entry, ReplayStore, admits, is_due
-from uec.config.schema import Config, ReplayConfig
+from uec.config.schema import Config, ReplayConfig, RetentionConfig
 from uec.types import Kind
 
 
@@ -32,20 +34,54 @@ def prompts(found: list[Entry]) -> list[int]:
     return [entry.trajectory.prompt for entry in found]
 
 
+def replay_config(positive: str = "right", **replay) -> Config:
+    return Config(replay=ReplayConfig(**replay), retention=RetentionConfig(positive=positive))
+
+
 def test_only_advantages_above_the_threshold_are_admitted() -> None:
     # G' = 20 with one success: A = 4.2485 and -.2236; exactly A_0 is not above it
-    admitted = [admits(sample(1, advantage=a), ReplayConfig(min_advantage=1.0)) for a in (4.2485, -0.2236, 1.0, 1.0001)]
+    admitted = [admits(sample(1, advantage=a), replay_config(min_advantage=1.0)) for a in (4.2485, -0.2236, 1.0, 1.0001)]
     assert admitted == [True, False, False, True]
 
 
 def test_the_source_filter_lets_in_exploration_only() -> None:
     kinds = (Kind.REGULAR, Kind.EXPLORATION)
-    assert [admits(sample(1, kind=k, advantage=2), ReplayConfig(source="all")) for k in kinds] == [True, True]
-    assert [admits(sample(1, kind=k, advantage=2), ReplayConfig(source="exploration")) for k in kinds] == [False, True]
+    assert [admits(sample(1, kind=k, advantage=2), replay_config(source="all")) for k in kinds] == [True, True]
+    assert [admits(sample(1, kind=k, advantage=2), replay_config(source="exploration")) for k in kinds] == [False, True]
+
+
+@pytest.mark.parametrize(("admit", "admitted"), [("positive", [0, 1, 2, 0, 0, 0]), ("both", [0, 1, 2, 2, 1, 0])])
+def test_a_group_of_five_enters_as_often_as_the_side_of_its_advantages_lets_it(admit: str, admitted: list[int]) -> None:
+    # Right of 5, unbiased std, A of the right and of the wrong: 1: .4472, 1.789, -.447; 2: .5477, 1.095, -.730; 3 and 4 mirror them.
+    counts = []
+    for right in range(6):
+        rewards = [1.0] * right + [0.0] * (5 - right)
+        [advantages] = group_advantages([np.array(rewards)])
+        pairs = zip(rewards, advantages.tolist(), strict=True)
+        counts.append(sum(admits(sample(reward, advantage=a), replay_config(admit=admit)) for reward, a in pairs))
+    assert counts == admitted
+
+
+def test_a_wrong_response_with_a_bonus_is_stored_only_where_the_config_follows_the_papers_letter() -> None:
+    # 2 of 16 have a format bonus of .1: mean .0125, std .0342, A = .0875 / .0342 = 2.5617
+    bonus = sample(0.1, accuracy=0.0, advantage=2.5617)
+    assert not admits(bonus, replay_config())
+    assert admits(bonus, replay_config(positive="rewarded"))
+    wrong = sample(0.0, advantage=-1.8)  # a failure teaches what to avoid: that it is wrong is no reason to refuse it
+    assert admits(wrong, replay_config(admit="both"))
+
+
+def test_draws_by_advantage_count_failures_by_their_size() -> None:
+    # A = -2 and 1: 4000 draws of one, 2/3 of them the failure, with std sqrt(4000 * 2/9) = 30
+    store = filled(2, 0)
+    for i, advantage in enumerate((-2.0, 1.0)):
+        store.add(Entry(trajectory(i), advantage=advantage, step=0))
+    failures = sum(prompts(draw(store, 1, draw="advantage")) == [0] for _ in range(4000))
+    assert abs(failures - 4000 * 2 / 3) < 5 * 30
 
 
 def test_nothing_is_admitted_or_due_where_replay_is_off() -> None:
-    assert not admits(sample(1, advantage=2), ReplayConfig(enabled=False))
+    assert not admits(sample(1, advantage=2), replay_config(enabled=False))
     assert not is_due(5, 1000, ReplayConfig(enabled=False))
 
 

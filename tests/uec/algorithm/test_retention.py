@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.examples import group
+from tests.support.examples import group, sample
 from uec.algorithm.advantage import BUILTIN, Advantages, Rewards
 from uec.algorithm.advantage import group as group_advantages
 from uec.algorithm.retention import (
@@ -89,6 +89,30 @@ def test_a_group_without_spread_keeps_nothing() -> None:
 def test_a_prompt_is_informative_if_only_its_exploration_is_right() -> None:
     assert not sampled(group([0, 0]), exploration_group([0, 1])).uninformative
     assert sampled(group([0, 0]), exploration_group([0, 0])).uninformative
+
+
+def test_a_prompt_whose_responses_differ_in_length_alone_is_uninformative() -> None:
+    # All wrong, one punished for its length by -.5, and all right, one punished: there is nothing to learn about correctness.
+    for accuracy in (0.0, 1.0):
+        rewards = [accuracy, accuracy - 0.5, accuracy]
+        assert sampled([sample(reward, accuracy=accuracy) for reward in rewards]).uninformative
+    assert not sampled([sample(0.5, accuracy=1.0), sample(0.5, accuracy=0.0)]).uninformative
+
+
+@pytest.mark.parametrize("keep", ["positive", "informative"])
+def test_a_wrong_response_with_a_bonus_is_kept_only_where_the_config_follows_the_papers_letter(keep: str) -> None:
+    # 0 of 16 right, 2 with a format bonus of .1: mean .0125, std .0342, A = 2.5617 for the two
+    explored = [sample(0.1 if i < 2 else 0.0, kind=Kind.EXPLORATION, accuracy=0.0, slot=i) for i in range(16)]
+    cfg = config(keep=keep)
+    assert kept(group([0] * 8), explored, cfg).kept == []
+    cfg.retention.positive = "rewarded"
+    assert [round(one.advantage, 3) for one in kept(group([0] * 8), explored, cfg).kept] == [2.562] * 2
+
+
+def test_wrong_regular_responses_and_strong_failures_of_exploration_are_kept_all_the_same() -> None:
+    explored = exploration_group([0.0] + [1.0] * 19)  # A = -4.2485 for the failure
+    retained = kept(group([1, 0, 0, 0]), explored, config(keep="informative"))
+    assert [(one.kind, one.reward) for one in retained.kept if one.reward == 0] == [(Kind.REGULAR, 0)] * 3 + [(Kind.EXPLORATION, 0)]
 
 
 def test_exploration_keeps_only_what_is_better_than_its_group() -> None:
