@@ -18,7 +18,7 @@ from uec.doctor.devices import free_memory
 from uec.doctor.ray_state import would_join
 from uec.errors import BadInput
 from uec.memory.checkpoints import check_checkpoints
-from uec.memory.memory_report import memory_report
+from uec.memory.memory_report import check_host, memory_report
 from uec.memory.placement import resolve_placement
 from uec.models.pretrained import resolve_model
 from uec.run_folder import RunFolder
@@ -68,6 +68,9 @@ def _refusals(cfg: Config, dataset: Dataset, folder: Path, gpus: int) -> Iterato
     ]
     if would_join(cfg)[0] is None:
         checks.append((" on this machine", lambda: check_cluster(cfg, local_cpus(cfg), gpus, dataset.has_images)))
+        if not gpus:
+            lengths = [len(prompt.tokens) for prompt in dataset.train]
+            checks.append((" on this machine", lambda: check_host(cfg, free_memory()[1], lengths)))
     for where, check in checks:
         try:
             check()

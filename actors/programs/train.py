@@ -18,8 +18,10 @@ from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, notes
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import write_images
+from uec.doctor.devices import free_memory
 from uec.errors import RunFailed
 from uec.memory.checkpoints import check_checkpoints
+from uec.memory.memory_report import check_host
 from uec.memory.placement import resolve_placement
 from uec.models.logprob_gap import tolerance
 from uec.run_folder import RunFolder
@@ -44,6 +46,8 @@ def train(cfg: Config, config_path: str) -> int:
         chosen = resolve_placement(cfg, resources.gpus, resources.gpu)
         check_cluster(cfg, resources.cpus, resources.gpus, dataset.has_images)
         platform = detect(cfg, resources.device)
+        if platform.device == "cpu" and not resources.joined:
+            check_host(cfg, free_memory()[1], [len(prompt.tokens) for prompt in dataset.train])
         fetch_model(cfg)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)

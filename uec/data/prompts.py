@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uec.brief import brief, clipped, names
 from uec.config.schema import Config, DataConfig
 from uec.data.answers import read_answers
-from uec.data.brief import brief, clipped, names
 from uec.data.columns import MISSING, Row, lookup, top_column
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import file_name

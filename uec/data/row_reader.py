@@ -4,8 +4,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from uec.brief import check_characters, describe, is_blank
 from uec.config.schema import DataConfig
-from uec.data.brief import check_characters, describe, is_blank
 from uec.data.columns import MISSING, Row, lookup
 from uec.data.messages import IMAGE, Conversation, Messages, check_end, without_null
 from uec.data.template import place_images, split_at_images, to_conversation, to_text
