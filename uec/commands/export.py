@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from uec.eval.target import CONFIG, find_target
     from uec.export.card import model_card, read_record
     from uec.export.folder import check_place, tokenizer_is_rebuilt, write_model
-    from uec.models.pretrained import is_vision_language
+    from uec.models.model_config import is_vision_language
     from uec.models.pretrained import load_config as read_model_config
     from uec.system.process_env import prepare_driver
 

@@ -97,7 +97,7 @@ def generation_config(cfg: Config, tokenizer: Any) -> dict[str, Any]:
     found |= {"do_sample": True, "temperature": rollout.temperature, "top_p": rollout.top_p, "top_k": max(0, rollout.top_k)}
     if rollout.min_p:
         found["min_p"] = rollout.min_p
-    ends = stop_tokens(cfg.model, tokenizer)
+    ends = stop_tokens(cfg.model, tokenizer, cfg.rollout.stop_tokens)
     found["eos_token_id"] = ends[0] if len(ends) == 1 else ends
     if found.get("pad_token_id") is None and tokenizer.pad_token_id is not None:
         found["pad_token_id"] = tokenizer.pad_token_id

@@ -19,7 +19,8 @@ from actors.engines.vllm.job import environment as vllm_environment
 from actors.engines.vllm.weight_receiver import WeightReceiver
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.models.pretrained import context_length, is_vision_language, load_config, load_tokenizer, resolve_model
+from uec.models.model_config import is_vision_language
+from uec.models.pretrained import context_length, load_config, load_tokenizer, locate_model
 from uec.system.platform import detect
 from uec.types import Completion, Continuation, ImageFeatures, Logprobs, Prompt, Request, Sampling, WeightUpdate
 
@@ -51,7 +52,7 @@ class VllmEngine:
         self._core = self.core_type(self.name)
         model = self.cfg.model
         images = max(len(prompt.images) for prompt in prompts) if is_vision_language(load_config(model)) else None
-        arguments = engine_arguments(self.cfg, platform, self.rank, resolve_model(model), context_length(model), images)
+        arguments = engine_arguments(self.cfg, platform, self.rank, locate_model(model), context_length(model), images)
         self._longest = arguments["max_model_len"]
         self._sleeps = arguments.get("enable_sleep_mode", False)
         with tempfile.TemporaryDirectory() as folder:

@@ -104,12 +104,16 @@ def test_a_tokenizer_is_loaded_as_it_was_saved(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"clean_up_tokenization_spaces": True}], ids=["alone", "through transformers"])
-def test_a_decoder_gives_the_tokenizers_texts_without_special_tokens(folder: Path, changes: dict[str, object]) -> None:
+def test_a_decoder_gives_the_tokenizers_texts_without_end_and_padding(folder: Path, changes: dict[str, object]) -> None:
     edit(folder / "tokenizer_config.json", **changes)
     model = ModelConfig(path=str(folder))
-    responses = [np.array(load_tokenizer(model)(text).input_ids, np.int32) for text in ("8 * 7 = 56", "1 + 2 = 3", "?")]
+    tokenizer = load_tokenizer(model)
+    ends = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    encoded = [tokenizer(text, add_special_tokens=False).input_ids for text in ("8 * 7 = 56", "1 + 2 = 3", "?")]
+    responses = [np.array([*ids, *ends], np.int32) for ids in encoded]
     assert load_decoder(model)(responses) == ["8 * 7 = 56", "1 + 2 = 3", "?"]
     assert load_decoder(model)([]) == []
+    assert load_decoder(model, ends=encoded[0][:1])(responses)[0] == "* 7 = 56"
 
 
 def test_decoding_needs_neither_transformers_nor_torch(folder: Path) -> None:
