@@ -66,9 +66,10 @@ def _refusals(cfg: Config, dataset: Dataset, folder: Path, gpus: int) -> Iterato
     checks: list[tuple[str, Callable[[], object]]] = [
         ("", lambda: check_weights_are_there(cfg.model)),
         ("", lambda: check_checkpoints(cfg, folder)),
-        (" on this machine", lambda: check_device(load_config(cfg.model), "cuda" if gpus else "cpu")),
     ]
     if would_join(cfg)[0] is None:
+        device = "cuda" if gpus else "cpu"
+        checks.append((" on this machine", lambda: check_device(load_config(cfg.model), device, cfg.model.dtype)))
         checks.append((" on this machine", lambda: check_cluster(cfg, local_cpus(cfg), gpus, dataset.has_images)))
     for where, check in checks:
         try:

@@ -46,7 +46,7 @@ def train(cfg: Config, config_path: str) -> int:
         chosen = resolve_placement(cfg, resources.gpus, resources.gpu)
         check_cluster(cfg, resources.cpus, resources.gpus, dataset.has_images)
         platform = detect(cfg, resources.device)
-        check_device(load_config(cfg.model), platform.device)
+        check_device(load_config(cfg.model), platform.device, cfg.model.dtype)
         fetch_model(cfg)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)

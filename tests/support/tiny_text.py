@@ -36,7 +36,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "smollm3": {"pad_token_id": 256, "no_rope_layers": [1, 0]},
     "granite": {"logits_scaling": 4.0, "embedding_multiplier": 2.0},
     "olmo2": {},
-    "cohere": {},
+    "cohere": {"tie_word_embeddings": True},  # vLLM ties it in any case
     "qwen3_5_text": LINEAR,
 }
 """By transformers' model_type: what differs from the common sizes."""

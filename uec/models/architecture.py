@@ -24,9 +24,19 @@ def architecture_notes(settings: LearnerConfig, config: "PreTrainedConfig") -> l
     return notes
 
 
-def check_device(config: "PreTrainedConfig", device: str) -> None:
-    """Raise BadInput for a model whose engines on this device keep stale weights (`actors/engines/vllm/shm_receiver.py`)."""
-    if device == "cpu" and _experts(config):
+def check_device(config: "PreTrainedConfig", device: str, dtype: str) -> None:
+    """Raise BadInput for a model that vLLM's CPU kernels cannot compute, or whose experts keep stale weights there.
+
+    `dtype`: `model.dtype`, where auto is float32 on CPU.
+    """
+    if device != "cpu":
+        return
+    if dtype != "bfloat16" and hasattr(config.get_text_config(), "linear_num_value_heads"):
+        raise BadInput(
+            f"model.dtype={dtype}: vLLM's CPU kernels compute gated linear attention (GatedDeltaNet) in bfloat16 only; set "
+            "model.dtype=bfloat16, or use GPUs"
+        )
+    if _experts(config):
         raise BadInput(
             "model.path: vLLM's CPU kernels keep a packed copy of a mixture-of-experts model's experts that an update does not "
             "renew, so it cannot be trained on CPU; take a dense model, or GPUs"

@@ -22,6 +22,8 @@ LARGEST = {
 OPTIONAL = ("num_experts", "num_local_experts", "n_routed_experts", "num_key_value_heads", "n_layer")
 """Sizes of which 0 means none."""
 ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function")
+NOT_GENERATIVE = ("Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "ForRewardModel")
+"""Ends of the names of architectures that write no text. GPT-2's class ends in LMHeadModel, so that a whole name is compared first."""
 LONGEST = 300
 UNREADABLE = (OSError, ValueError, LookupError, ImportError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 """What transformers raises for a config.json that makes no model; RecursionError is a RuntimeError."""
@@ -34,17 +36,13 @@ def read_config(path: str, model: ModelConfig) -> "PreTrainedConfig":
 
     try:
         content, _ = PreTrainedConfig.get_config_dict(path)
-    except UNREADABLE as error:
-        raise BadInput(f"model.path: the config.json of {model.path} cannot be used: {shortened(error)}") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"model.path: the config.json of {model.path} cannot be used: it holds {type(content).__name__}, not an object")
-    _check_sizes(content, model)  # before transformers makes lists of so many layers
-    try:
+        _check_sizes(dict(content), model)  # before transformers makes lists of so many layers
         config = AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
     except (*UNREADABLE, StrictDataclassError) as error:
         raise BadInput(f"model.path: the config.json of {model.path} cannot be used: {advise_on_code(error, model)}") from error
     _check_quantisation(config, model)
     _check_heads(config.get_text_config(), model)
+    _check_architecture(config, model)
     return config
 
 
@@ -115,6 +113,17 @@ def _check_quantisation(config: "PreTrainedConfig", model: ModelConfig) -> None:
         f"model.path: the weights of {model.path} are quantised (config.json: quant_method {str(getattr(method, 'value', method))[:40]}), "
         "and quantised weights cannot be trained; give the model's unquantised weights"
     )
+
+
+def _check_architecture(config: "PreTrainedConfig", model: ModelConfig) -> None:
+    """Refuse a model of the family that writes no text: vLLM builds the class that config.json names, transformers another one."""
+    named = list(getattr(config, "architectures", None) or ())
+    kind = model_class(config)
+    if kind is not None and named and kind.__name__ not in named and str(named[0]).endswith(NOT_GENERATIVE):
+        raise BadInput(
+            f"model.path: the config.json of {model.path} is that of {str(named[0])[:60]}, which writes no text; take the family's "
+            f"{kind.__name__}"
+        )
 
 
 def _check_sizes(content: dict[str, Any], model: ModelConfig) -> None:

@@ -50,6 +50,7 @@ class VllmEngine:
         self._sampling = sampling
         platform = detect(self.cfg)
         self._core = self.core_type(self.name)
+        self._receiver = WeightReceiver(self.cfg, platform, self.rank, self._core)
         model = self.cfg.model
         images = max(len(prompt.images) for prompt in prompts) if is_vision_language(load_config(model)) else None
         arguments = engine_arguments(self.cfg, platform, self.rank, locate_model(model), context_length(model), images)
@@ -64,7 +65,6 @@ class VllmEngine:
         await self._core.workers("limit_vocabulary", size=sampling.vocabulary, never=list(sampling.never))
         await self._core.renew(0)
         built = time.perf_counter()
-        self._receiver = WeightReceiver(self.cfg, platform, self.rank, self._core)
         await self._receiver.start()
         return {"import_s": imported - begin, "engine_s": built - imported, "weights_s": time.perf_counter() - built}
 

@@ -96,6 +96,12 @@ def test_an_activation_that_transformers_does_not_know_is_refused(model: Path, t
     assert "has hidden_act='swish9', which transformers does not know; e.g. silu" in complaint(model, tmp_path, hidden_act="swish9")
 
 
+@pytest.mark.parametrize("name", ["Qwen2Model", "Qwen2ForSequenceClassification"])
+def test_a_model_that_writes_no_text_is_refused(name: str, model: Path, tmp_path: Path) -> None:
+    said = complaint(model, tmp_path, architectures=[name])
+    assert f"is that of {name}, which writes no text; take the family's Qwen2ForCausalLM" in said
+
+
 PADDED = {
     "mistral": "MistralForCausalLM has sliding windows of 32 tokens in its layers",
     "gemma3_text": "Gemma3ForCausalLM has full_attention and sliding_attention in its layers",
@@ -125,6 +131,15 @@ def test_experts_are_noted_and_refused_where_an_update_would_not_reach_them(tmp_
     config = load_config(ModelConfig(path=str(tiny_text.build("qwen3_moe", tmp_path / "moe"))))
     [note] = architecture_notes(LearnerConfig(), config)
     assert note.startswith("Qwen3MoeForCausalLM has 4 experts per layer")
-    check_device(config, "cuda")
+    check_device(config, "cuda", "bfloat16")
     with pytest.raises(BadInput, match="cannot be trained on CPU; take a dense model, or GPUs"):
-        check_device(config, "cpu")
+        check_device(config, "cpu", "float32")
+
+
+def test_linear_attention_on_cpu_needs_bfloat16(tmp_path: Path) -> None:
+    config = load_config(ModelConfig(path=str(tiny_text.build("qwen3_5_text", tmp_path / "hybrid"))))
+    check_device(config, "cpu", "bfloat16")
+    check_device(config, "cuda", "float32")
+    for dtype in ("float32", "auto"):
+        with pytest.raises(BadInput, match=f"model.dtype={dtype}: vLLM's CPU kernels compute gated linear attention"):
+            check_device(config, "cpu", dtype)
