@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
+from uec.models.weight_files import WEIGHTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -25,7 +26,7 @@ ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function")
 NOT_GENERATIVE = ("Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "ForRewardModel")
 """Ends of the names of architectures that write no text. GPT-2's class ends in LMHeadModel, so that a whole name is compared first."""
 LONGEST = 300
-UNREADABLE = (OSError, ValueError, LookupError, ImportError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+UNREADABLE = (OSError, ValueError, LookupError, ImportError, TypeError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
 """What transformers raises for a config.json that makes no model; RecursionError is a RuntimeError."""
 
 
@@ -41,6 +42,11 @@ def read_config(path: str, model: ModelConfig) -> "PreTrainedConfig":
     except (*UNREADABLE, StrictDataclassError) as error:
         raise BadInput(f"model.path: the config.json of {model.path} cannot be used: {advise_on_code(error, model)}") from error
     _check_quantisation(config, model)
+    if (weights := getattr(config, "transformers_weights", None)) not in (None, WEIGHTS):
+        raise BadInput(
+            f"model.path: the config.json of {model.path} names other weights, {str(weights)[:60]!r} (transformers_weights), than "
+            f"{WEIGHTS}, which the engine reads; remove it"
+        )
     _check_heads(config.get_text_config(), model)
     _check_architecture(config, model)
     return config

@@ -91,7 +91,8 @@ def load_tokenizer(model: ModelConfig) -> "PreTrainedTokenizerBase":
     loader = PreTrainedTokenizerFast if generic else AutoTokenizer
     try:
         tokenizer = loader.from_pretrained(path, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        tokenizer.decode(tokenizer("1 + 1").input_ids)
+    except Exception as error:  # the tokenizer's files decide what fails, and the Rust tokenizer raises plain Exception
         raise BadInput(f"model.path: {model.path} has no tokenizer that can be loaded: {advise_on_code(error, model)}") from error
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes such a tokenizer if no file exists
         raise BadInput(f"model.path: {model.path} has no tokenizer (tokenizer.json and tokenizer_config.json); save one beside the model")

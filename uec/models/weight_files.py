@@ -19,9 +19,12 @@ class TensorHeader:
     file: Path
 
 
+PICKLED = ("*.bin", "*.pt", "*.pth")
+
+
 def has_weights(folder: Path) -> bool:
-    """Return whether a folder has any file or index of weights."""
-    return any(folder.glob("*.safetensors")) or (folder / INDEX).exists()
+    """Return whether a folder has any file or index of weights, also one that a run does not read."""
+    return any(file for pattern in ("*.safetensors", INDEX, "*.gguf", *PICKLED) for file in folder.glob(pattern))
 
 
 def read_headers(folder: Path) -> dict[str, TensorHeader]:
@@ -44,7 +47,7 @@ def weight_files(folder: Path) -> list[Path]:
     """Return the files from which learner and engine load the model: `model.safetensors`, or those of its index. Raises BadInput."""
     present = sorted(folder.glob("*.safetensors"))
     if not present and not (folder / INDEX).exists():
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth"))
+        pickled = any(file for pattern in PICKLED for file in folder.glob(pattern))
         advice = "convert them: pickled weights can run code when they are loaded" if pickled else "save it with save_pretrained"
         raise BadInput(f"model.path: {folder} has no weights as .safetensors; {advice}")
     named = _index(folder)

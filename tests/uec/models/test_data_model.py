@@ -124,6 +124,11 @@ def test_decoding_needs_neither_transformers_nor_torch(folder: Path) -> None:
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
+def test_a_tokenizer_that_is_loaded_and_fails_at_its_first_text_is_refused(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", model_max_length="long")
+    assert "has no tokenizer that can be loaded: " in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))
+
+
 def test_a_folder_without_a_tokenizer_or_its_end_of_text_is_named(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", eos_token=None)
     assert "has no eos_token to end a response" in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))

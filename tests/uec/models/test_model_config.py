@@ -63,6 +63,9 @@ def test_impossible_sizes_are_refused_with_their_range(name: str, size: int, lar
         {"model_type": 3},
         {"model_type": "t5"},
         {"vocab_size": True},
+        {"pad_token_id": 99999},
+        {"dtype": "float99"},
+        {"transformers_weights": "../other.safetensors"},
     ],
     ids=str,
 )
