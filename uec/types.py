@@ -19,10 +19,6 @@ Answer = str | list[str]
 """A reference answer: one text, or all texts that are accepted."""
 
 
-PROMPT_OPENS_THINK = "prompt_opens_think"
-"""Key in a row for reward functions: True where the prompt ends with `<think>`, so that a response begins inside the thought."""
-
-
 class Kind(StrEnum):
     """Why a response was sampled."""
 

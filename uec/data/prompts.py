@@ -21,7 +21,8 @@ from uec.data.row_reader import RowReader
 from uec.data.tables import Table, load_tables
 from uec.data.template import check_template
 from uec.errors import BadInput
-from uec.types import PROMPT_OPENS_THINK, Answer, Prompt
+from uec.rewards.answer_text import PROMPT_OPENS_THINK
+from uec.types import Answer, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

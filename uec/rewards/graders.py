@@ -9,11 +9,19 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from uec.rewards.answer_text import boxed_answer, comparable, final_answer, fold, last_box, plain, without_thought
+from uec.rewards.answer_text import (
+    PROMPT_OPENS_THINK,
+    boxed_answer,
+    comparable,
+    final_answer,
+    fold,
+    last_box,
+    plain,
+    without_thought,
+)
 from uec.rewards.exact_answer import choice, chosen, final_quantity, is_right, reference_text
 from uec.rewards.quantity import Quantity, equal, read_whole, show
 from uec.rewards.symbolic import same_mathematics
-from uec.types import PROMPT_OPENS_THINK
 
 Reference = str | list[str]
 """One reference answer, or several accepted ones."""
