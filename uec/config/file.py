@@ -273,7 +273,7 @@ def _value(node: yaml.Node, hint: Any) -> Any:
 def _apply(tree: DictConfig, setting: Setting) -> list[str]:
     """Set one field; return the problems with its value."""
     hint, value = type_of(setting.key), setting.value
-    if get_origin(hint) is dict and value == {}:
+    if hint == dict[str, float] and value == {}:
         return [f"{setting.where}: {setting.key} is empty; name at least one part with its weight, e.g. {{accuracy: 1.0}}"]
     try:
         if without_none(hint) is bool and not isinstance(value, bool | NoneType):
@@ -294,8 +294,8 @@ def _is_shallow(hint: Any, value: Any) -> bool:
     if value is None:
         return True
     items = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
-    is_collection = get_origin(hint) in (list, dict)
-    if is_collection and any(isinstance(item, list | dict | bytes) or item is None for item in items):
+    of_scalars = get_origin(hint) is list or hint == dict[str, float]
+    if of_scalars and any(isinstance(item, list | dict | bytes | NoneType) for item in items):
         return False
     numeric = hint in (int, float, list[int], list[float], dict[str, float])
     return not (numeric and any(foreign_digits(item) for item in items))

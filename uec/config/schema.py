@@ -142,6 +142,8 @@ class DataConfig:
     """System message; requires `data.chat`."""
     chat: bool = True
     """Apply the tokenizer's chat template; false: use plain text."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the chat template, e.g. {enable_thinking: false} (Qwen3)."""
     continue_final_message: bool = False
     """Let the response continue a last message of the assistant (a prefill); false: refuse rows that end with one."""
     max_prompt_tokens: int = number(1024, ge=1, most=TOKENS)
@@ -187,6 +189,8 @@ class RolloutConfig:
     """Longest response in tokens; longer ones are truncated."""
     stop: list[str] = items()
     """Texts that end a response, besides the end-of-text token."""
+    stop_tokens: list[int] = items(ge=0, most=MANY)
+    """Token ids that end a response, besides the end-of-text token; a run adds the one with which the chat template ends turns."""
     max_num_seqs: int | None = number(None, ge=1, most=16384)
     """Sequences that an engine decodes at once; null: 256, or 1024 on GPUs of 70 GiB and more (not A100), as vLLM's `LLM` does."""
     max_batched_tokens: int = number(8192, ge=1, most=TOKENS)

@@ -14,7 +14,7 @@ from uec.errors import BadInput
 MakeConfig = Callable[..., Config]
 NUMERIC = [name for name, hint in fields().items() if without_none(hint) in (int, float)]
 TEXTS = [name for name, hint in fields().items() if without_none(hint) is str and name != "algorithm"]
-CHECKED = {*NUMERIC, *TEXTS, "algorithm", "reward.fn"}
+CHECKED = {*NUMERIC, *TEXTS, "algorithm", "reward.fn", "data.chat_template_kwargs"}
 REST = [name for name in fields() if not is_section(name) and name not in CHECKED]
 
 
