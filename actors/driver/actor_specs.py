@@ -20,12 +20,16 @@ from uec.system.platform import detect
 from uec.tracking.tracker import Tracker
 
 
-def training_actors(cfg: Config, device: str) -> list[ActorSpec]:
-    """Return the specs of every actor of a training run."""
+def training_actors(cfg: Config, device: str, journals: Path | None = None) -> list[ActorSpec]:
+    """Return the specs of every actor of a training run. `journals`: folder of the journals of its two stores; None: without them."""
     paired = device != "cpu" and cfg.cluster.placement == "colocated"
+
+    def journal(name: str) -> tuple[Path, ...]:
+        return () if journals is None else (journals / f"{name}.journal",)
+
     small = [
-        ActorSpec(Role.DIFFICULTY, "difficulty", DifficultyActor, (cfg,), SMALL_ACTOR_CPUS),
-        ActorSpec(Role.REPLAY, "replay", ReplayActor, (cfg,), SMALL_ACTOR_CPUS),
+        ActorSpec(Role.DIFFICULTY, "difficulty", DifficultyActor, (cfg, *journal("difficulty")), SMALL_ACTOR_CPUS),
+        ActorSpec(Role.REPLAY, "replay", ReplayActor, (cfg, *journal("replay")), SMALL_ACTOR_CPUS),
     ]
     computing = [*_engines(cfg, device, paired), *_learners(cfg, device, paired, optimizer=True)]
     return [*computing, *_graders(cfg), *_image_workers(cfg, device), *small]

@@ -1,6 +1,7 @@
 """A training run: check everything, start the actors, run the Controller's loop, and show the summary."""
 
 import asyncio
+import itertools
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from actors.driver.rollout_log import RolloutLog
 from actors.driver.weight_sync import WeightSync
 from actors.programs.preflight import check_resume, cluster, dropped, preflight
 from actors.runtime.cluster import fetch_model, place_model
+from actors.runtime.failures import LearnerLost
 from actors.runtime.signals import STATUS, listen
 from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, notes
@@ -25,6 +27,7 @@ from uec.models.logprob_gap import tolerance
 from uec.run_folder import RunFolder
 from uec.system.platform import Platform, detect
 from uec.system.ray_job import move_run_dir, refuse_job_copy, stop_note
+from uec.tracking.failure import Failure
 from uec.tracking.tracker import Tracker, make_tracker
 from uec.types import Interrupted
 
@@ -47,19 +50,39 @@ def train(cfg: Config, config_path: str) -> int:
         fetch_model(cfg)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)
-        with tracker:
-            tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
-            if resources.joined:
-                tracker.event(f"joined the Ray cluster at {resources.joined}: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
-            for note in [*job_notes, *chosen, *notes(cfg), *dropped(dataset, cfg)]:
-                tracker.event(note)
-            return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin))
+        joined = f"joined the Ray cluster at {resources.joined}: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs"
+        said = [*([joined] if resources.joined else []), *job_notes, *chosen, *notes(cfg), *dropped(dataset, cfg)]
+        for lost in itertools.count():
+            with tracker:
+                tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
+                for note in said:
+                    tracker.event(note)
+                try:
+                    return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin, lost))
+                except LearnerLost as error:
+                    _refuse_to_go_back(cfg, folder, error, lost)
+                    action = f"going back to the last checkpoint ({lost + 1} of {cfg.supervise.learner_restarts})"
+                    tracker.failure(Failure(error.actor, error.node, error.cause, action))
+                    said = []
+            checkpoint, tracker = folder.rewind(), make_tracker(cfg)
+    raise AssertionError("unreachable")
+
+
+def _refuse_to_go_back(cfg: Config, folder: RunFolder, error: LearnerLost, lost: int) -> None:
+    """Raise RunFailed, with the command that resumes, if the run went back often enough."""
+    if lost < cfg.supervise.learner_restarts:
+        return
+    latest = folder.latest_checkpoint()
+    resume = f"To go on from {latest}:\n     {_resume_command(folder)}" if latest else f"{folder.path} holds nothing to resume from."
+    raise RunFailed(f"{error}\nThe run went back {lost} times (supervise.learner_restarts). {resume}") from error
 
 
 async def _run(
-    cfg: Config, platform: Platform, dataset: Dataset, folder: RunFolder, checkpoint: Path | None, tracker: Tracker, begin: float
+    cfg: Config, platform: Platform, dataset: Dataset, folder: RunFolder, checkpoint: Path | None, tracker: Tracker, begin: float, lost: int
 ) -> int:
-    supervisor = supervise(cfg, training_actors(cfg, platform.device), folder.logs, tracker)
+    """Run from a checkpoint to the end. `lost`: how often learners were lost before. Raises LearnerLost."""
+    namespace = f"uec-{folder.name}-{lost}" if lost else None
+    supervisor = supervise(cfg, training_actors(cfg, platform.device, folder.journals), folder.logs, tracker, namespace)
     weights = WeightSync(cfg, supervisor, dataset.train, tolerance(cfg, platform))
     log = RolloutLog(folder, supervisor, cfg.run.save_rollouts)
     controller = Controller(cfg, supervisor, dataset, weights, log, tracker)
@@ -97,6 +120,10 @@ def _say_how_to_resume(folder: RunFolder, controller: Controller) -> None:
     if latest is None:
         print(f"uec: stopped by {name} before the first checkpoint; {folder.path} holds nothing to resume from", file=sys.stderr)
         return
+    print(f"uec: stopped by {name}, checkpoint {latest}. To go on:\n     {_resume_command(folder)}", file=sys.stderr)
+
+
+def _resume_command(folder: RunFolder) -> str:
     modules = {"train.py": "python -m launch.train", "cli.py": "python -m uec.commands.cli train"}
     program = modules.get(Path(sys.argv[0]).name, f"{sys.argv[0]} train")
-    print(f"uec: stopped by {name}, checkpoint {latest}. To go on:\n     {program} {folder.config} run.resume=auto", file=sys.stderr)
+    return f"{program} {folder.config} run.resume=auto"

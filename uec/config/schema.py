@@ -170,6 +170,8 @@ class RolloutConfig:
     """Longest response in tokens; longer ones are truncated."""
     stop: list[str] = items()
     """Texts that end a response, besides the end-of-text token."""
+    timeout_s: float = number(1800.0, gt=0)
+    """Longest time without a response to a request, in seconds; then the engine is replaced and the responses are asked for again."""
     max_num_seqs: int | None = number(None, ge=1)
     """Sequences that an engine decodes at once; null: 256, or 1024 on GPUs of 70 GiB and more (not A100), as vLLM's `LLM` does."""
     max_batched_tokens: int = number(8192, ge=1)
@@ -587,6 +589,22 @@ class ClusterConfig:
 
 
 @dataclass
+class SuperviseConfig:
+    """Replacement of actors that die or hang."""
+
+    max_restarts: int = number(2, ge=0)
+    """Restarts of one actor within `supervise.window_s`; one more failure ends the run."""
+    window_s: float = number(600.0, gt=0)
+    """Time in which failures of one actor are counted, in seconds."""
+    learner_restarts: int = number(1, ge=0)
+    """Times that a run goes back to its last checkpoint by itself after it lost a learner rank."""
+    timeout_s: float = number(60.0, ge=5)
+    """Silence after which an actor counts as hung, in seconds. A call may take ten times this, or ten times the longest one before."""
+    wait_s: float = number(600.0, ge=0)
+    """Longest wait for room in the cluster for a replaced actor, in seconds."""
+
+
+@dataclass
 class WandbConfig:
     """Weights & Biases, if `tracking` contains wandb."""
 
@@ -628,6 +646,7 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    supervise: SuperviseConfig = field(default_factory=SuperviseConfig)
     tracking: list[str] = items(
         "console",
         "jsonl",

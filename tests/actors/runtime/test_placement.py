@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -51,8 +52,8 @@ def given(cfg: Config, folder: Path, specs: list[ActorSpec], kill: str | None = 
     supervisor = supervise(cfg, specs, folder, Tracker([]), namespace=f"{folder.name}-{len(specs)}-{specs[0].name}")
     found: dict[str, list[int]] = {}
 
-    async def ask(slot: ActorSlot) -> None:
-        found[slot.name] = await slot.handle.gpus.remote()
+    async def ask(slot: ActorSlot, actor: Any, replaces: bool = False) -> None:
+        found[slot.name] = await actor.gpus.remote()
 
     async def run() -> None:
         supervisor._begin = ask  # type: ignore[method-assign]
