@@ -4,7 +4,8 @@ from pathlib import Path
 
 from actors.driver.device_turns import DeviceTurns
 from actors.driver.image_cache import ImageCache
-from actors.runtime.supervisor import ActorSpec, Role, Supervisor
+from actors.runtime.slots import ActorSpec, Role
+from actors.runtime.supervisor import Supervisor
 from actors.workers.difficulty import DifficultyActor
 from actors.workers.image import ImageActor
 from actors.workers.image import environment as image_environment

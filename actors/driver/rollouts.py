@@ -15,7 +15,8 @@ import ray
 from actors.driver.dispatch import BatchedCalls, LeastLoaded
 from actors.driver.image_cache import AT_ONCE
 from actors.driver.timing import RolloutTimer
-from actors.runtime.supervisor import ActorSlot, Supervisor
+from actors.runtime.slots import ActorSlot
+from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.system.platform import sequences

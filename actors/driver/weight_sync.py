@@ -15,7 +15,8 @@ from typing import Any
 import ray
 
 from actors.driver.weight_probe import WeightProbe
-from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
+from actors.runtime.slots import ActorSlot
+from actors.runtime.supervisor import Supervisor, awaited
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.models.logprob_gap import Gap, Tolerance
@@ -142,14 +143,14 @@ class WeightSync:
             supervisor.tracker.event(f"weight version {update.version} is sent again: engines and learners meet anew")
 
     async def _give(self, engine: ActorSlot, update: WeightUpdate) -> None:
-        """Have an engine load an update. One that fails meanwhile is replaced, and the new one is asked, too."""
+        """Have an engine load an update. One that fails or hangs meanwhile is replaced, and the new one is asked, too."""
         while True:
             handle: Any = engine.handle
             try:
                 await asyncio.wait_for(awaited(handle.update_weights.remote(update)), self.cfg.weights.timeout_s)
                 return
-            except TimeoutError as error:
-                raise self._late(engine, update.version) from error
+            except TimeoutError:
+                await self.supervisor.revive(engine, handle, self._late(engine, update.version))
             except ray.exceptions.RayError as error:
                 await self.supervisor.revive(engine, handle, error)
 

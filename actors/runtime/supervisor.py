@@ -6,10 +6,7 @@ It uses only an actor's role and methods; the specs contain the classes.
 import asyncio
 import gc
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +16,10 @@ from ray.actor import ActorHandle
 from actors.runtime.failures import LearnerLost, reason
 from actors.runtime.logs import logged, tail
 from actors.runtime.placement import Pairs
+from actors.runtime.slots import ActorSlot, ActorSpec, Role
 from actors.runtime.watchdog import GROUP, Watchdog
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.system.cleanup import environment
-from uec.system.process_env import current_compiler_caches, import_path
 from uec.tracking.failure import Failure
 from uec.tracking.tracker import Tracker
 from uec.types import Prompt, WeightUpdate
@@ -31,55 +27,6 @@ from uec.types import Prompt, WeightUpdate
 CLOSE_TIMEOUT_S = 5.0
 PATIENCE = 10.0  # a call may take this many times supervise.timeout_s, or the longest earlier call of its method
 PLACE_S = 10.0  # after which the user learns that a replaced actor waits for room
-
-
-class Role(Enum):
-    """The task of an actor, which decides how it is started."""
-
-    ENGINE = auto()
-    LEARNER = auto()
-    GRADER = auto()
-    IMAGE = auto()
-    DIFFICULTY = auto()
-    REPLAY = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class ActorSpec:
-    """The class of an actor, its arguments and its resources."""
-
-    role: Role
-    name: str
-    actor: type
-    args: tuple[Any, ...]
-    cpus: float
-    gpus: float = 0.0
-    pair: int | None = None  # number of the GPU that it shares with another
-    concurrency: int = 1  # simultaneous calls, for an async actor
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def runtime_env(self) -> dict[str, dict[str, str]]:
-        """Return Ray's runtime environment of the actor: the variables of every actor, and its `environment`."""
-        shared = {"TOKENIZERS_PARALLELISM": "false", **import_path(), **current_compiler_caches(), **environment()}
-        return {"env_vars": {**shared, **self.environment}}
-
-
-@dataclass(eq=False)
-class ActorSlot:
-    """An actor by its name; the handle changes when it is replaced."""
-
-    spec: ActorSpec
-    handle: ActorHandle | None = None
-    restarts: int = 0
-    failures: deque[float] = field(default_factory=deque)  # times of those within supervise.window_s
-    outstanding: int = 0  # responses or gradings that it was asked for and has not answered
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def name(self) -> str:
-        """Return the actor's name, which is also that of its log."""
-        return self.spec.name
 
 
 class Images(Protocol):
@@ -283,7 +230,7 @@ class Supervisor:
                 except (ray.exceptions.RayError, TimeoutError) as again:
                     raise RunFailed(f"{slot.name} could not be restarted: {self.account(slot, again)}") from again
             slot.handle = replaced
-            self._report(slot, failed, error, "it is back", time.monotonic() - noticed)
+            self._report(slot, failed, error, "replaced", time.monotonic() - noticed)
 
     def _count_failure(self, slot: ActorSlot, handle: ActorHandle, error: BaseException) -> int:
         """Return the number of this actor's failures in the window. Raises RunFailed if there are too many."""

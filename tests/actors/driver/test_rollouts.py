@@ -21,7 +21,8 @@ from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.rollouts import RolloutStream
 from actors.driver.weight_sync import WeightSync
-from actors.runtime.supervisor import ActorSlot, Supervisor
+from actors.runtime.slots import ActorSlot
+from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
 from uec.models.logprob_gap import Tolerance

@@ -13,7 +13,7 @@ import ray
 
 from actors.driver.actor_specs import entropy_actors, sampling_actors, supervise, training_actors
 from actors.runtime.cluster import cluster_gpu
-from actors.runtime.supervisor import ActorSlot, ActorSpec
+from actors.runtime.slots import ActorSlot, ActorSpec
 from uec.config.schema import Config
 from uec.memory.placement import resolve_placement
 from uec.tracking.tracker import Tracker

@@ -10,7 +10,7 @@ import pytest
 from actors.driver.actor_specs import supervise, training_actors
 from actors.runtime import supervisor as module
 from actors.runtime.placement import Pairs
-from actors.runtime.supervisor import ActorSlot
+from actors.runtime.slots import ActorSlot
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.tracking.tracker import Tracker
