@@ -259,7 +259,7 @@ class Supervisor:
         await ready
 
     def _report(self, slot: ActorSlot, handle: Any, error: BaseException, action: str, seconds: float = 0.0) -> None:
-        self.tracker.failure(Failure(slot.name, self._node(handle), self._cause(handle, error), action, seconds))
+        self.tracker.actor_failed(Failure(slot.name, self._node(handle), self._cause(handle, error), action, seconds))
 
     def _node(self, handle: Any) -> str:
         process = self.watchdog.pulse(handle).process
