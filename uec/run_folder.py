@@ -5,6 +5,7 @@
               rollouts/step_000123.jsonl     every response of the step
                        replayed_000125.jsonl the earlier responses that a replay update drew
               checkpoints/step_000100/
+              journals/                what a replaced DifficultyActor or ReplayActor reads
               images/0123456789abcdef.png    images that the data contains as bytes
               logs/
 """
@@ -56,6 +57,10 @@ class RunFolder:
         return self.path / "images"
 
     @property
+    def journals(self) -> Path:
+        return self.path / "journals"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
@@ -98,7 +103,7 @@ class RunFolder:
             if cfg.run.overwrite:
                 self._empty()
             save_config(cfg, self.config)
-            for part in (self.rollouts, self.checkpoints, self.logs):
+            for part in (self.rollouts, self.checkpoints, self.journals, self.logs):
                 part.mkdir(exist_ok=True)
             self._clear_unfinished()
             self.resume_from = self.checkpoint(cfg)
@@ -111,6 +116,13 @@ class RunFolder:
         """Return the checkpoint that a run resumes from, or None; `run.overwrite` leaves none of this folder's."""
         if cfg.run.resume == "auto":
             return None if cfg.run.overwrite else self.latest_checkpoint()
+        return self.resume_from
+
+    def rewind(self) -> Path | None:
+        """Go back to the newest checkpoint within a run that lost a learner; return it, or None for the initial model."""
+        self._clear_unfinished()
+        self.resume_from = self.latest_checkpoint() or self.resume_from
+        self._drop_rollouts_after(step_of(self.resume_from) if self.resume_from else 0)
         return self.resume_from
 
     def latest_checkpoint(self) -> Path | None:

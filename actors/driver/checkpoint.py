@@ -14,9 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import ray
-
-from actors.runtime.supervisor import Supervisor, awaited
+from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.errors import BadInput, RunFailed
 from uec.run_folder import RunFolder
@@ -104,12 +102,8 @@ class Checkpoints:
             # If there are more engines than in the checkpoint, the others keep their random states.
             *(supervisor.call(engine, "load", state) for engine, state in zip(supervisor.engines, engines, strict=False)),
         )
-        replay: Any = supervisor.replay.handle
-        leftover, batch = replay.load.options(num_returns=2).remote(str(path / "store"))
-        try:
-            waiting: list[TrainingSample] = await awaited(leftover)
-        except ray.exceptions.RayError as error:
-            raise RunFailed(supervisor.account(supervisor.replay, error)) from error
+        waiting: list[TrainingSample]
+        waiting, batch = await supervisor.call_two(supervisor.replay, "load", str(path / "store"))
         for sample in waiting:
             sample.batch = batch
         return waiting

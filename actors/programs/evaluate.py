@@ -21,7 +21,8 @@ from actors.driver.rollouts import RolloutStream
 from actors.programs.preflight import cluster, preflight
 from actors.runtime.cluster import Resources, fetch_model, place_model
 from actors.runtime.signals import STATUS, listen
-from actors.runtime.supervisor import ActorSpec, Supervisor, awaited
+from actors.runtime.slots import ActorSpec
+from actors.runtime.supervisor import Supervisor, awaited
 from uec.config.fields import texts
 from uec.config.schema import Config
 from uec.config.validate import check_cluster

@@ -11,6 +11,7 @@ import ray
 from actors.driver.checkpoint import read_driver
 from actors.engines import check_engine
 from actors.runtime.cluster import Resources, connect
+from actors.weights.shm import RUN_FOLDERS
 from uec.config.schema import Config
 from uec.config.validate import check_context
 from uec.data.assistant_turn import resolve_stop_tokens
@@ -26,6 +27,7 @@ from uec.models.vocabulary import check_prompts, check_vocabulary
 from uec.models.weight_files import has_weights
 from uec.rewards.reward_function import absolute_names, load_reward
 from uec.run_folder import RunFolder
+from uec.system.cleanup import cleaned
 from uec.system.ray_job import enclosing_job_copy
 from uec.system.user_code import absolute_name
 
@@ -70,12 +72,16 @@ def check_resume(cfg: Config, folder: RunFolder, dataset: Dataset) -> None:
 
 @contextmanager
 def cluster(cfg: Config, namespace: str) -> Iterator[Resources]:
-    """Join or start a Ray cluster, and leave it at the end. Raises BadInput. `namespace`: Ray's, for the actors' names."""
-    resources = connect(cfg, namespace)
-    try:
-        yield resources
-    finally:
-        ray.shutdown()
+    """Join or start a Ray cluster, and leave it at the end. Raises BadInput. `namespace`: Ray's, for the actors' names.
+
+    Nothing of the run remains, even if this process is killed (uec/system/cleanup.py).
+    """
+    with cleaned(RUN_FOLDERS):
+        resources = connect(cfg, namespace)
+        try:
+            yield resources
+        finally:
+            ray.shutdown()
 
 
 def dropped(dataset: Dataset, cfg: Config) -> list[str]:

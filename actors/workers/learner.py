@@ -35,6 +35,7 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
         "MALLOC_TOP_PAD_": str(64 << 20),
+        "MALLOC_ARENA_MAX": "1",  # Ray runs the calls in a second thread, whose own arena could not hold large blocks
         # On Hopper and Blackwell, cuDNN's attention would build a plan for each new shape of blocks.
         "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
         **ONEDNN_CACHES,

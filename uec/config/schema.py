@@ -191,6 +191,8 @@ class RolloutConfig:
     """Texts that end a response, besides the end-of-text token."""
     stop_tokens: list[int] = items(ge=0, most=MANY)
     """Token ids that end a response, besides the end-of-text token; a run adds the one with which the chat template ends turns."""
+    timeout_s: float = number(1800.0, ge=0.01, most=WEEK)
+    """Longest time without a response to a request, in seconds; then the engine is replaced and the responses are asked for again."""
     max_num_seqs: int | None = number(None, ge=1, most=16384)
     """Sequences that an engine decodes at once; null: 256, or 1024 on GPUs of 70 GiB and more (not A100), as vLLM's `LLM` does."""
     max_batched_tokens: int = number(8192, ge=1, most=TOKENS)
@@ -608,6 +610,22 @@ class ClusterConfig:
 
 
 @dataclass
+class SuperviseConfig:
+    """Replacement of actors that die or hang."""
+
+    max_restarts: int = number(2, ge=0, most=STEPS)
+    """Restarts of one actor within `supervise.window_s`; one more failure ends the run."""
+    window_s: float = number(600.0, ge=0.01, most=WEEK)
+    """Time in which failures of one actor are counted, in seconds."""
+    learner_restarts: int = number(1, ge=0, most=STEPS)
+    """Times that a run goes back to its last checkpoint by itself after it lost a learner rank."""
+    timeout_s: float = number(60.0, ge=5, most=WEEK)
+    """Silence after which an actor counts as hung, in seconds. A call may take ten times this, or ten times the longest one before."""
+    wait_s: float = number(600.0, ge=0, most=WEEK)
+    """Longest wait for room in the cluster for a replaced actor, in seconds."""
+
+
+@dataclass
 class WandbConfig:
     """Weights & Biases, if `tracking` contains wandb."""
 
@@ -649,6 +667,7 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    supervise: SuperviseConfig = field(default_factory=SuperviseConfig)
     tracking: list[str] = items(
         "console",
         "jsonl",

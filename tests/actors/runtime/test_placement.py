@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
 from actors.driver.actor_specs import entropy_actors, sampling_actors, supervise, training_actors
 from actors.runtime.cluster import cluster_gpu
-from actors.runtime.supervisor import ActorSlot, ActorSpec
+from actors.runtime.slots import ActorSlot, ActorSpec
 from uec.config.schema import Config
 from uec.memory.placement import resolve_placement
 from uec.tracking.tracker import Tracker
@@ -51,8 +52,8 @@ def given(cfg: Config, folder: Path, specs: list[ActorSpec], kill: str | None = 
     supervisor = supervise(cfg, specs, folder, Tracker([]), namespace=f"{folder.name}-{len(specs)}-{specs[0].name}")
     found: dict[str, list[int]] = {}
 
-    async def ask(slot: ActorSlot) -> None:
-        found[slot.name] = await slot.handle.gpus.remote()
+    async def ask(slot: ActorSlot, actor: Any, replaces: bool = False) -> None:
+        found[slot.name] = await actor.gpus.remote()
 
     async def run() -> None:
         supervisor._begin = ask  # type: ignore[method-assign]
