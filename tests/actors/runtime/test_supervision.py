@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,22 @@ def test_an_error_of_the_code_ends_the_run_and_restarts_nothing(started):
         assert slot(supervisor).restarts == 0
 
     started(main)
+
+
+def test_a_replaced_actor_that_finds_no_room_says_what_is_lacking(started, monkeypatch):
+    monkeypatch.setattr("actors.runtime.supervisor.PLACE_S", 1.0)
+    events: list[str] = []
+
+    async def main(supervisor: Supervisor) -> None:
+        supervisor.tracker.event = events.append
+        _, pid = await supervisor.call(slot(supervisor), "work", 0)
+        slot(supervisor).spec = replace(slot(supervisor).spec, cpus=64)  # as if the node had left that had them
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(RunFailed, match="no room within supervise.wait_s=2 s: it needs 64 CPUs and 0 GPUs, and the cluster has"):
+            await supervisor.call(slot(supervisor), "work", 1)
+
+    started(main, "supervise.wait_s=2")
+    assert [event.partition(":")[0] for event in events] == ["one waits for room, at most 2 s"]
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
