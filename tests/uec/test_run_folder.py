@@ -67,7 +67,7 @@ def test_nothing_is_written_before_the_folder_is_opened(make, tmp_path: Path) ->
     folder = RunFolder.prepare(cfg, CONFIG)
     assert list(tmp_path.iterdir()) == []
     folder.open(cfg)
-    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "checkpoints", "config.yaml", "logs", "rollouts"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "checkpoints", "config.yaml", "journals", "logs", "rollouts"]
     assert load_config(folder.config, []).run.name == "a"
 
 
