@@ -23,7 +23,7 @@ RUN = "UEC_RUN"
 """Environment variable with the run's id, in every process of the run."""
 TEMPORARY = "UEC_RUN_TEMPORARY"
 """Environment variable with the folder for the temporary files of the run's actors."""
-GRACE_S = 5.0
+GRACE_S = 3.0
 """Time for the run's processes to end by themselves."""
 LIMIT_S = 30.0
 """Longest time in which processes are looked for, and which the driver waits at its end."""

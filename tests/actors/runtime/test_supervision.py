@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def test_an_actor_that_dies_while_it_starts_is_replaced(started):
     assert started(main, args=(2,)) == "graded 1"
 
 
+@pytest.mark.long
 def test_an_actor_that_always_dies_at_the_start_ends_the_run_with_the_count(started):
     async def main(supervisor: Supervisor) -> None: ...
 
@@ -158,6 +160,7 @@ def test_a_stopped_actor_is_killed_and_replaced_within_the_timeout(started):
     assert started(main) < 30
 
 
+@pytest.mark.long
 def test_a_call_that_never_returns_is_given_up_and_its_actor_replaced(started, monkeypatch):
     monkeypatch.setattr("actors.runtime.supervisor.PATIENCE", 0.2)  # 1 s
 
@@ -178,6 +181,23 @@ def test_an_error_of_the_code_ends_the_run_and_restarts_nothing(started):
     started(main)
 
 
+def test_a_replaced_actor_that_finds_no_room_says_what_is_lacking(started, monkeypatch):
+    monkeypatch.setattr("actors.runtime.supervisor.PLACE_S", 1.0)
+    events: list[str] = []
+
+    async def main(supervisor: Supervisor) -> None:
+        supervisor.tracker.event = events.append
+        _, pid = await supervisor.call(slot(supervisor), "work", 0)
+        slot(supervisor).spec = replace(slot(supervisor).spec, cpus=64)  # as if the node had left that had them
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(RunFailed, match="no room within supervise.wait_s=2 s: it needs 64 CPUs and 0 GPUs, and the cluster has"):
+            await supervisor.call(slot(supervisor), "work", 1)
+
+    started(main, "supervise.wait_s=2")
+    assert [event.partition(":")[0] for event in events] == ["one waits for room, at most 2 s"]
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_learner_that_dies_or_hangs_is_named_as_lost(started, fault):
     async def main(supervisor: Supervisor) -> None:
@@ -190,6 +210,7 @@ def test_a_learner_that_dies_or_hangs_is_named_as_lost(started, fault):
     started(main, role=Role.LEARNER, actor=Rank)
 
 
+@pytest.mark.long
 def test_a_long_call_of_a_learner_is_no_hang(started):
     async def main(supervisor: Supervisor) -> None:
         assert await supervisor.call(slot(supervisor), "update", 8)  # supervise.timeout_s is 5
