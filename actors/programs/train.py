@@ -51,7 +51,8 @@ def train(cfg: Config, config_path: str) -> int:
             tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
             if resources.joined:
                 tracker.event(f"joined the Ray cluster at {resources.joined}: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
-            for note in [*job_notes, *chosen, *notes(cfg), *dropped(dataset, cfg)]:
+            passed_over = [f"checkpoint passed over: {problem}; resuming from {checkpoint}" for problem in folder.damaged.values()]
+            for note in [*passed_over, *job_notes, *chosen, *notes(cfg), *dropped(dataset, cfg)]:
                 tracker.event(note)
             return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin))
 
