@@ -6,6 +6,7 @@
         store/            replay store, leftover batch
         difficulty.json   each prompt's history
         driver.json       the driver's state, and the engines' random states
+        files.json        size and digest of each file (see uec.checkpoint_files)
 """
 
 import asyncio
@@ -15,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from actors.runtime.supervisor import Supervisor
+from uec.checkpoint_files import FORMAT, list_files
 from uec.config.schema import Config
 from uec.errors import BadInput, RunFailed
 from uec.run_folder import RunFolder
 from uec.types import TrainingSample
-
-FORMAT = 4
 
 POLL_S = 0.5
 """Seconds between two questions whether the ranks have written their files."""
@@ -86,6 +86,7 @@ class Checkpoints:
         try:
             while not all(await asyncio.gather(*(self.supervisor.call(rank, "written") for rank in self.supervisor.learners))):
                 await asyncio.sleep(POLL_S)
+            await asyncio.to_thread(list_files, temporary)
             path = await asyncio.to_thread(self.folder.commit_checkpoint, temporary, step, self.cfg.checkpoint.keep)
         except OSError as error:
             raise _not_written(step, error) from error

@@ -56,7 +56,8 @@ def train(cfg: Config, config_path: str) -> int:
         fetch_model(cfg)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)
-        said = [*job_notes, *chosen, *notes(cfg), *dataset.notes, *dropped(dataset, cfg)]
+        passed_over = [f"checkpoint passed over: {problem}; resuming from {checkpoint}" for problem in folder.damaged.values()]
+        said = [*passed_over, *job_notes, *chosen, *notes(cfg), *dataset.notes, *dropped(dataset, cfg)]
         lost = 0  # times that learners were lost
         while True:
             with tracker:

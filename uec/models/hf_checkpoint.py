@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from uec.checkpoint_files import write_digests
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.models.model_config import shortened
@@ -27,11 +28,12 @@ def collect(parameters: Iterator[tuple[str, Tensor]], keep: bool) -> dict[str, T
 
 
 def save_pretrained(folder: Path, hf: Any, processing: Any, weights: dict[str, Tensor]) -> None:
-    """Write a model with these weights, and its tokenizer or processor (`processing`), to `folder`."""
+    """Write a model with these weights, and its tokenizer or processor (`processing`), to `folder`, and leave the files' digests."""
     folder.mkdir(parents=True, exist_ok=True)
     hf.generation_config = writable(hf.generation_config)
     hf.save_pretrained(folder, state_dict=weights)
     processing.save_pretrained(folder)
+    write_digests(folder, "hf", [path for path in folder.iterdir() if path.is_file()])
 
 
 def writable(generation: Any) -> Any:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.driver.checkpoint import FORMAT
 from actors.programs.preflight import check_resume, preflight
 from tests.support import tiny_text
+from uec.checkpoint_files import FORMAT, list_files
 from uec.config.schema import Config
 from uec.data.dataset import Dataset, digest
 from uec.data.prompt_order import PromptOrder
@@ -29,6 +29,7 @@ def test_a_checkpoint_of_other_rows_is_refused_before_the_run_folder_is_touched(
     checkpoint = tmp_path / "run/checkpoints/step_000001"
     checkpoint.mkdir(parents=True)
     (checkpoint / "driver.json").write_text(json.dumps({"format": FORMAT, "driver": {"order": order}}))
+    list_files(checkpoint)
     cfg, folder = make_config("run.resume=auto"), RunFolder(tmp_path / "run", None)
     check_resume(cfg, folder, data("a"))
     with pytest.raises(BadInput, match="made with other training prompts or answers than these 1; resume with the same data"):
