@@ -1,7 +1,6 @@
 """A training run: check everything, start the actors, run the Controller's loop, and show the summary."""
 
 import asyncio
-import itertools
 import signal
 import sys
 import time
@@ -50,31 +49,31 @@ def train(cfg: Config, config_path: str) -> int:
         fetch_model(cfg)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)
-        joined = f"joined the Ray cluster at {resources.joined}: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs"
-        said = [*([joined] if resources.joined else []), *job_notes, *chosen, *notes(cfg), *dropped(dataset, cfg)]
-        for lost in itertools.count():
+        said = [*job_notes, *chosen, *notes(cfg), *dropped(dataset, cfg)]
+        lost = 0  # times that learners were lost
+        while True:
             with tracker:
                 tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
+                if resources.joined:
+                    tracker.event(f"joined the Ray cluster at {resources.joined}: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
                 for note in said:
                     tracker.event(note)
                 try:
                     return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin, lost))
                 except LearnerLost as error:
-                    _refuse_to_go_back(cfg, folder, error, lost)
-                    action = f"going back to the last checkpoint ({lost + 1} of {cfg.supervise.learner_restarts})"
-                    tracker.failure(Failure(error.actor, error.node, error.cause, action))
-                    said = []
-            checkpoint, tracker = folder.rewind(), make_tracker(cfg)
-    raise AssertionError("unreachable")
+                    most, said = cfg.supervise.learner_restarts, []
+                    action = f"going back to the last checkpoint ({lost + 1} of {most})" if lost < most else "ending the run"
+                    tracker.actor_failed(Failure(error.actor, error.node, error.cause, action))
+                    if lost == most:
+                        raise _went_back_enough(folder, error, lost) from error
+            checkpoint, tracker, lost = folder.rewind(), make_tracker(cfg), lost + 1
 
 
-def _refuse_to_go_back(cfg: Config, folder: RunFolder, error: LearnerLost, lost: int) -> None:
-    """Raise RunFailed, with the command that resumes, if the run went back often enough."""
-    if lost < cfg.supervise.learner_restarts:
-        return
+def _went_back_enough(folder: RunFolder, error: LearnerLost, times: int) -> RunFailed:
+    """Return the end of a run that lost its learners once more, with the command that resumes."""
     latest = folder.latest_checkpoint()
     resume = f"To go on from {latest}:\n     {_resume_command(folder)}" if latest else f"{folder.path} holds nothing to resume from."
-    raise RunFailed(f"{error}\nThe run went back {lost} times (supervise.learner_restarts). {resume}") from error
+    return RunFailed(f"{error}\nThe run went back {times} times (supervise.learner_restarts). {resume}")
 
 
 async def _run(

@@ -259,7 +259,7 @@ class Supervisor:
         await ready
 
     def _report(self, slot: ActorSlot, handle: Any, error: BaseException, action: str, seconds: float = 0.0) -> None:
-        self.tracker.failure(Failure(slot.name, self._node(handle), self._cause(handle, error), action, seconds))
+        self.tracker.actor_failed(Failure(slot.name, self._node(handle), self._cause(handle, error), action, seconds))
 
     def _node(self, handle: Any) -> str:
         process = self.watchdog.pulse(handle).process
@@ -322,14 +322,15 @@ class Supervisor:
     async def _failure(self, slot: ActorSlot, error: BaseException) -> RunFailed:
         """Return the failure that ends the run, or LearnerLost if a learner is dead or hangs, or data for it was lost with a node."""
         if slot not in self.learners:
+            self._report(slot, slot.handle, error, "ending the run")
             return RunFailed(self.account(slot, error))
         lost = isinstance(error, (TimeoutError, ray.exceptions.RayActorError, ray.exceptions.ObjectLostError))
         culprit = None if lost else await self._dead_learner()
         if culprit is not None:  # the other ranks fail, because they wait for a dead one
             slot, error = culprit
-        if not lost and culprit is None:
-            return RunFailed(self.account(slot, error))
-        if isinstance(error, ray.exceptions.RayActorError) and error.actor_init_failed:
+        broken = isinstance(error, ray.exceptions.RayActorError) and error.actor_init_failed
+        if broken or not (lost or culprit):
+            self._report(slot, slot.handle, error, "ending the run")
             return RunFailed(self.account(slot, error))
         return LearnerLost(self.account(slot, error), slot.name, self._node(slot.handle), self._cause(slot.handle, error))
 

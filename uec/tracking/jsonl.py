@@ -54,7 +54,7 @@ class JsonlSink(Sink):
     def event(self, text: str) -> None:
         self._write_event(text, {})
 
-    def failure(self, failure: Failure) -> None:
+    def actor_failed(self, failure: Failure) -> None:
         self._write_event(str(failure), asdict(failure))
 
     def _write_event(self, text: str, more: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ class Sink:
     def event(self, text: str) -> None:
         """Show an event that the user must know."""
 
-    def failure(self, failure: Failure) -> None:
+    def actor_failed(self, failure: Failure) -> None:
         """Show a failure of an actor; by default as an event."""
         self.event(str(failure))
 

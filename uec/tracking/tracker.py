@@ -105,10 +105,10 @@ class Tracker:
         for sink in self._started:
             sink.event(text)
 
-    def failure(self, failure: Failure) -> None:
+    def actor_failed(self, failure: Failure) -> None:
         """Report a failure of an actor, and what was done about it."""
         for sink in self._started:
-            sink.failure(failure)
+            sink.actor_failed(failure)
 
     def summary(self, wall_s: float) -> Summary:
         """Return the summary, `wall_s` seconds after the start; it includes the steps before a resume that metrics.jsonl has."""
