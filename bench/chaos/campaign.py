@@ -22,6 +22,8 @@ END_STEPS = 4
 LIGHT_A_MINUTE, DAMAGES_A_MINUTE = 1.4, 1.0
 TRAINING_SHARE = 0.6
 """Share of the time for faults in running training; the rest is for the reference run and the damaged checkpoints."""
+MINUTES_A_START = 0.8
+"""Time that a start of the run and what ends it take on two cores, so that a short campaign has fewer."""
 REAL_RESUMES = 2
 """Damaged checkpoints that are resumed for real; the others only until the run would start (--dry-run)."""
 FOREVER = 1_000_000
@@ -50,7 +52,8 @@ class Campaign:
 
     def go(self) -> Report:
         """Run everything; the report says which promises were broken."""
-        starts = plan(self.seed, math.ceil(LIGHT_A_MINUTE * self.minutes))
+        endings = max(2, int(TRAINING_SHARE * self.minutes / MINUTES_A_START))
+        starts = plan(self.seed, math.ceil(LIGHT_A_MINUTE * self.minutes), endings)
         for number, start in enumerate(starts):
             share = TRAINING_SHARE * (number + 1) / len(starts)
             self._start(start, until=self.begin + share * self.seconds)
