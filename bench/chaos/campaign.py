@@ -156,11 +156,11 @@ class Campaign:
             injection.check_status(session, 0, seconds=START_S + 3 * steps)
             _nothing_remains(session)
         except BrokenPromise as broken:
-            self.report.books.append(f"{run.name}: {broken}")
+            self.report.books.append(f"{run.relative_to(self.scratch.folder)}: {broken}")
             return False
         finally:
             session.clear()
-        self.report.books += [f"{run.name}: {breach}" for breach in books.breaches(run)]
+        self.report.books += [f"{run.relative_to(self.scratch.folder)}: {breach}" for breach in books.breaches(run)]
         return True
 
     def _reference(self, steps: int) -> Path | None:
@@ -171,12 +171,13 @@ class Campaign:
 
     def _fill(self, fault: Fault, reference: Path) -> None:
         """Continue a copy of the undisturbed run in a small file system, and fill that at a random moment."""
-        run = self.scratch.folder / "runs" / f"filled-{fault.target.rpartition('/')[2].replace(' ', '-')}"
+        place = self.scratch.folder / f"filled-{fault.target.rpartition('/')[2].replace(' ', '-')}"
         if not fill.can_mount():
             self.report.notes.append(f"{fault} was left out: this user may not mount a file system")
             return
-        steps = _resumes_at(_copy(reference, run))
-        kept = run.with_name(f"{run.name}-kept")
+        run, kept = _copy(reference, place), place / "kept" / reference.name
+        kept.parent.mkdir()
+        steps = _resumes_at(run)
 
         def inject() -> float:
             session = self._session(run, f"train.steps={FOREVER}", sandbox=fill.sandbox(fault, run, kept))
@@ -197,7 +198,7 @@ class Campaign:
         for number in range(count):
             if self._left_s < 60:
                 return
-            run = _copy(reference, reference.with_name("damaged"))
+            run = _copy(reference, self.scratch.folder / "damaged")
             checkpoint = RunFolder(run).latest_checkpoint()
             assert checkpoint is not None
             path, way = damage_checkpoint(checkpoint, offset + number, self.rng)
@@ -248,7 +249,7 @@ def _resumes_at(run: Path) -> int:
     return step_of(checkpoint) if checkpoint else 0
 
 
-def _copy(run: Path, to: Path) -> Path:
-    shutil.rmtree(to, ignore_errors=True)
-    shutil.copytree(run, to)
-    return to
+def _copy(run: Path, place: Path) -> Path:
+    """Copy a run into a folder, in place of what is there; the run's folder keeps its name, by which it is resumed."""
+    shutil.rmtree(place, ignore_errors=True)
+    return Path(shutil.copytree(run, place / run.name))

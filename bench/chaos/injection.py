@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.chaos.damage import flipped
 from bench.chaos.faults import Fault, Promise
-from bench.chaos.session import BrokenPromise, Session, events, last_line, last_step
+from bench.chaos.session import POLL_S, BrokenPromise, Session, events, last_line, last_step
 from bench.chaos.victims import SHARED_MEMORY, kill, stop
 from uec.run_folder import RunFolder
 
@@ -90,7 +90,7 @@ def survives(session: Session, run: Path, before: int) -> bool:
             return True
         if passed > RECOVERY_S:
             raise BrokenPromise(f"the run neither went on nor ended within {RECOVERY_S:.0f} s")
-        time.sleep(0.2)
+        time.sleep(POLL_S)
     return False
 
 

@@ -17,7 +17,7 @@ from uec.config.presets import PROJECT
 from uec.errors import BadInput
 from uec.tracking.metrics_file import read_metrics
 
-POLL_S = 0.2
+POLL_S = 0.4
 
 
 class BrokenPromise(Exception):
