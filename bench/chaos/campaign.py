@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -203,8 +204,7 @@ class Campaign:
             assert checkpoint is not None
             path, way = damage_checkpoint(checkpoint, offset + number, self.rng)
             fault = Fault("damage", f"{path.relative_to(checkpoint)}, {way}", CHECKPOINT.promise)
-            real = number < REAL_RESUMES
-            self._note(fault, lambda run=run, path=path, real=real: self._resume_damaged(run, path, real))
+            self._note(fault, partial(self._resume_damaged, run, path, number < REAL_RESUMES))
 
     def _resume_damaged(self, run: Path, damaged: Path, real: bool) -> float:
         begin, steps = time.monotonic(), _resumes_at(run)
