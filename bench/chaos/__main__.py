@@ -31,20 +31,28 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(f"seed {seed}: python -m bench.chaos --seed {seed} --minutes {chosen.minutes:g}")
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))  # so that the run of the moment is ended, too
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))  # a short path, whatever TMPDIR is: Ray's sockets lie in it
-    report = _run(seed, chosen.minutes, folder, console)
+    campaign = Campaign(seed, chosen.minutes, Scratch(folder))
+    try:
+        _go(campaign, console)
+    finally:  # also after Ctrl-C: what came of the faults so far
+        _say(campaign.report, folder, chosen.json, console)
+    if campaign.report.ok and not chosen.keep:
+        shutil.rmtree(folder)
+    return 0 if campaign.report.ok else 1
+
+
+def _say(report: Report, folder: Path, json: Path | None, console: Console) -> None:
     console.print(report.table())
     for line in [*report.broken(), *report.notes]:
         console.print(line, markup=False, soft_wrap=True)
-    if chosen.json is not None:
-        report.write(chosen.json)
-    if report.ok and not chosen.keep:
-        shutil.rmtree(folder)
-    else:
+    if json is not None:
+        report.write(json)
+    if not report.ok:
         console.print(f"the runs are in {folder}")
-    return 0 if report.ok else 1
 
 
-def _run(seed: int, minutes: float, folder: Path, console: Console) -> Report:
+def _go(campaign: Campaign, console: Console) -> None:
+    """Run a campaign with a progress bar, or with a line for each fault."""
     columns = (BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
@@ -54,7 +62,7 @@ def _run(seed: int, minutes: float, folder: Path, console: Console) -> Report:
             if not console.is_terminal:
                 console.print(f"{100 * share:3.0f} %  {what}", markup=False)
 
-        return Campaign(seed, minutes, Scratch(folder), told).go()
+        campaign.go(told)
 
 
 if __name__ == "__main__":

@@ -34,13 +34,14 @@ SETTINGS = (
     "exploration.n=8", "replay.every=2", "replay.min_rows=8", "replay.rows=32", "supervise.max_restarts=100", "supervise.timeout_s=15",
 )  # fmt: skip
 """Of the disturbed run and of the undisturbed one: small steps, and as many restarts as the campaign needs."""
+SLOW = f"reward.fn={Path(__file__).with_name('slow_reward.py')}:score"
+"""Of the disturbed run alone: the same rewards, later."""
 
 
 class Campaign:
     """The state of a campaign: its runs, the time that it has, and what happened so far."""
 
-    def __init__(self, seed: int, minutes: float, scratch: Scratch, told: Callable[[str, float], None]) -> None:
-        """`told`: called with what happens now, and the share of the time that has passed."""
+    def __init__(self, seed: int, minutes: float, scratch: Scratch) -> None:
         self.rng = np.random.default_rng([seed, 1])
         self.seed = seed
         self.seconds = 60 * minutes
@@ -49,10 +50,14 @@ class Campaign:
         self.scratch = scratch
         self.run = scratch.folder / "runs" / "disturbed"
         self.report = Report(seed)
-        self._told = told
+        self._told: Callable[[str, float], None] = lambda what, share: None
 
-    def go(self) -> Report:
-        """Run everything; the report says which promises were broken."""
+    def go(self, told: Callable[[str, float], None]) -> None:
+        """Run everything; `report` then says which promises were broken.
+
+        `told`: called with what happens now, and the share of the time that has passed.
+        """
+        self._told = told
         endings = max(2, int(TRAINING_SHARE * self.minutes / MINUTES_A_START))
         starts = plan(self.seed, math.ceil(LIGHT_A_MINUTE * self.minutes), endings)
         for number, start in enumerate(starts):
@@ -70,7 +75,6 @@ class Campaign:
         if self._left_s > 120:
             self._images()
         self.report.seconds = time.monotonic() - self.begin
-        return self.report
 
     @property
     def _left_s(self) -> float:
@@ -101,7 +105,7 @@ class Campaign:
         """Start the disturbed run once, and inject the faults of this start until the time or the run is over."""
         self._tell("starting the run")
         before, old = _resumes_at(self.run), injection.file_number(self.run)
-        session = self._session(self.run, f"train.steps={FOREVER}", f"rollout.backend={start.engine}", f"learner.ranks={start.ranks}")
+        session = self._session(self.run, f"train.steps={FOREVER}", f"rollout.backend={start.engine}", f"learner.ranks={start.ranks}", SLOW)
         try:
             # A resumed run first replaces the file, because it may hold steps after the checkpoint.
             session.wait(lambda: injection.file_number(self.run) != old and last_step(self.run) > before, START_S, "no first step")

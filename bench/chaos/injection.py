@@ -30,7 +30,7 @@ def survive(session: Session, run: Path, fault: Fault, choice: float) -> float:
         session.wait(lambda: last_step(run) > before, RECOVERY_S, "the lost steps were not repeated")
         return time.monotonic() - begin
     if fault.promise is Promise.REPLACED:
-        session.wait(lambda: _acted(run, first, fault.actor, "it is back"), RECOVERY_S, f"nothing replaced {victim.pid}, {fault}")
+        session.wait(lambda: _acted(run, first, fault.actor, "replaced"), RECOVERY_S, f"nothing replaced {victim.pid}, {fault}")
     back = last_step(run)
     session.wait(lambda: last_step(run) >= back + STEPS_AFTER, RECOVERY_S, f"no step followed after {fault}")
     return time.monotonic() - begin
