@@ -25,8 +25,6 @@ TRAINING_SHARE = 0.6
 """Share of the time for faults in running training; the rest is for the reference run and the damaged checkpoints."""
 MINUTES_A_START = 0.8
 """Time that a start of the run and what ends it take on two cores, so that a short campaign has fewer."""
-REAL_RESUMES = 2
-"""Damaged checkpoints that are resumed for real; the others only until the run would start (--dry-run)."""
 FOREVER = 1_000_000
 
 SETTINGS = (
@@ -208,20 +206,18 @@ class Campaign:
             assert checkpoint is not None
             path, way = damage_checkpoint(checkpoint, offset + number, self.rng)
             fault = Fault("damage", f"{path.relative_to(checkpoint)}, {way}", CHECKPOINT.promise)
-            self._note(fault, partial(self._resume_damaged, run, path, number < REAL_RESUMES))
+            self._note(fault, partial(self._resume_damaged, run, path))
 
-    def _resume_damaged(self, run: Path, damaged: Path, real: bool) -> float:
+    def _resume_damaged(self, run: Path, damaged: Path) -> float:
         begin, steps = time.monotonic(), _resumes_at(run)
-        session = self._session(run, f"train.steps={steps}", *(() if real else ("--dry-run",)))
+        checkpoints = sorted(path.name for path in (run / "checkpoints").glob("step_*"))
+        session = self._session(run, f"train.steps={steps}")
         try:
             status = session.end(START_S)
         finally:
             session.clear()
-        named = damaged.name in session.said
-        before = sorted(path.name for path in (run / "checkpoints").glob("step_*"))[0]
-        if not (named and (status == 2 or (status == 0 and before in session.said))):
-            words = "took it without a word" if status == 0 and not named else last_line(session.said)
-            raise BrokenPromise(f"{damaged.relative_to(run)}: status {status}, {words}")
+        if broken := breaks_fallback(status, session.said, damaged, checkpoints):
+            raise BrokenPromise(f"{damaged.relative_to(run)}: {broken}")
         return time.monotonic() - begin
 
     def _images(self) -> None:
@@ -239,6 +235,18 @@ class Campaign:
             self.report.books.append(f"images: {broken}")
         finally:
             session.clear()
+
+
+def breaks_fallback(status: int, said: str, damaged: Path, checkpoints: list[str]) -> str:
+    """Return how a resume broke the promise about a damaged file of the newest checkpoint; "" if it kept it.
+
+    `checkpoints`: names, oldest first. Damage of files.json shows as damage of a file that it lists.
+    """
+    newest = checkpoints[-1]
+    named = newest in said if damaged.name == "files.json" else f"{newest}/" in said and damaged.name in said
+    if named and (status == 2 or (status == 0 and len(checkpoints) > 1 and checkpoints[-2] in said)):
+        return ""
+    return f"status {status}, " + ("taken without a word" if status == 0 and not named else last_line(said))
 
 
 def _nothing_remains(session: Session) -> None:

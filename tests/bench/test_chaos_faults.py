@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench.chaos.__main__ import main
+from bench.chaos.campaign import breaks_fallback
 from bench.chaos.damage import WAYS, damage_checkpoint, tear_tail
 from bench.chaos.faults import ENDINGS, LIGHT, plan
 from bench.chaos.result import Outcome, Report
@@ -102,6 +103,25 @@ def test_only_marked_processes_and_their_descendants_are_found_and_what_remains_
         other.kill()
         mine.kill()
         victims.end()
+
+
+SAID = "checkpoint passed over: /runs/a/checkpoints/step_000008/driver.json has other content"
+
+
+@pytest.mark.parametrize(
+    "status, said, broken",
+    [
+        (0, f"{SAID}; resuming from /runs/a/checkpoints/step_000004", ""),
+        (2, SAID, ""),
+        (0, "728 steps", "status 0, taken without a word"),
+        (0, SAID, f"status 0, {SAID}"),  # it does not say from where it resumes
+        (1, f"{SAID}; resuming from /runs/a/checkpoints/step_000004", "status 1, "),
+        (2, "something is wrong", "status 2, something is wrong"),
+    ],
+)
+def test_a_damaged_checkpoint_must_be_named_with_the_one_before_or_end_with_status_2(status, said, broken):
+    found = breaks_fallback(status, said, Path("/runs/a/checkpoints/step_000008/driver.json"), ["step_000004", "step_000008"])
+    assert found.startswith(broken) and bool(found) == bool(broken)
 
 
 def test_a_report_is_right_only_if_every_promise_was_kept_and_the_books_are_right(tmp_path):
