@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train-llm train-vlm test test-fast test-long lint coldstart bench bench-quick oracle smollm2 clean
+.PHONY: help setup train-llm train-vlm test test-fast test-long lint coldstart bench bench-quick chaos oracle smollm2 clean
 
 ACCEL ?= auto
 ARGS ?=
@@ -50,6 +50,9 @@ bench: setup ## measure each part relative to plain vLLM and plain torch
 
 bench-quick: setup ## compare the speed with the last committed results; ARGS=--record replaces them
 	@.venv/bin/uec bench --quick $(ARGS)
+
+chaos: setup ## disturb a real run for 18 minutes and check its books (docs/chaos.md); ARGS="--seed N --minutes M"
+	@exec .venv/bin/python -m bench.chaos $(ARGS)
 
 oracle: ## compute the reference values of verl and TRL again, in a separate environment
 	@tests/oracle/make.sh
