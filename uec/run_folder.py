@@ -23,6 +23,7 @@ from uec.checkpoint_files import damage
 from uec.config.file import SAVED_HEADER, config_text
 from uec.config.schema import Config
 from uec.errors import BadInput
+from uec.paths import check_path
 from uec.system.files import atomic_write, sync_folder
 
 UNFINISHED = ".unfinished-"
@@ -83,6 +84,7 @@ class RunFolder:
         elif run.resume == "auto" and config_folder._is_run_of(config_path, run.name):
             folder = config_folder  # resumed by its config.yaml: the folder may have moved, and any working directory works
         else:
+            check_path(run.dir, "run.dir")
             folder = cls(Path(run.dir).resolve() / (run.name or _new_name(cfg, config_path)), checkpoint)
         run.name = folder.name
         if checkpoint is not None and checkpoint.parent == folder.checkpoints:

@@ -3,16 +3,17 @@
 
 import argparse
 import os
+import select
 import sys
 import tempfile
 import traceback
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 from uec.brief import brief, clipped
 from uec.commands import bench, config, doctor, eval, export, report, train
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM, BadInput, RunFailed
-from uec.system.process_env import discard_stderr_at_exit
+from uec.system.process_env import discard_output, discard_stderr_at_exit
 
 COMPLETING = "_ARGCOMPLETE"
 """Environment variable that a shell sets to ask for completions."""
@@ -48,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         complete(main_parser)
     arguments = main_parser.parse_args(argv)
     try:
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except BadInput as error:
         return _report(error, EXIT_BAD_INPUT)
     except RunFailed as error:
@@ -57,10 +60,21 @@ def main(argv: list[str] | None = None) -> int:
         print("uec: stopped before training began; nothing was changed", file=sys.stderr)
         return EXIT_SIGINT
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            discard_output(sys.stdout.fileno())  # what Python still holds is flushed at exit
+            return EXIT_FAILURE
         return _report(_unexpected(error), EXIT_FAILURE)
 
 
-class IntermixedParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are short, however long the arguments are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message; exit with status 2."""
+        super().error(clipped(message))
+
+
+class IntermixedParser(Parser):
     """A parser that takes options before, between and after the positional arguments."""
 
     _nested = False
@@ -90,7 +104,7 @@ class Version(argparse.Action):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    main_parser = argparse.ArgumentParser(
+    main_parser = Parser(
         prog="uec",
         description="RL for reasoning models with unified entropy control",
         epilog=f"{EXAMPLES}\n{EXIT_STATUS}",
@@ -115,6 +129,13 @@ def script(argv: list[str] | None = None) -> int:
     """Run `main` as the program `uec`."""
     discard_stderr_at_exit()
     return main(argv)
+
+
+def _reader_has_left() -> bool:
+    """Return whether stdout is a pipe that nobody reads any more, as after `uec config | head -1`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _unexpected(error: Exception) -> RunFailed:

@@ -33,9 +33,12 @@ def run(arguments: argparse.Namespace) -> int:
     from uec.models.model_config import is_vision_language
     from uec.models.pretrained import load_config as read_model_config
     from uec.models.pretrained import resolve_model
+    from uec.paths import check_path
     from uec.system.process_env import prepare_driver
 
     prepare_driver()
+    check_path(arguments.checkpoint, "RUN_OR_CHECKPOINT")
+    check_path(arguments.to, "--to")
     target = find_target(arguments.checkpoint, arguments.step)
     if target.run is None or target.step is None:
         raise BadInput(

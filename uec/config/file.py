@@ -20,7 +20,7 @@ from uec.brief import brief, clipped
 from uec.config.fields import did_you_mean, fields, is_section, takes_texts, type_of, type_text, without_none
 from uec.config.presets import folders, presets
 from uec.config.schema import Config
-from uec.config.yaml_nodes import compose, foreign_digits, read_text
+from uec.config.yaml_nodes import check_numbers, compose, foreign_digits, read_text
 from uec.errors import BadInput
 
 SAVED_HEADER = "# uec-rl: all the settings of this run."
@@ -262,11 +262,12 @@ def _at(file: Path | None, node: yaml.Node) -> str:
 
 
 def _value(node: yaml.Node, hint: Any) -> Any:
-    """Return the value of a node. A text field takes scalars literally, such as `no` and `007`."""
+    """Return the value of a node. A text field takes scalars literally, such as `no` and `007`. Raises yaml.YAMLError and ValueError."""
     if isinstance(node, yaml.ScalarNode) and node.tag != NULL and without_none(hint) is str:
         return node.value
     if isinstance(node, yaml.SequenceNode) and (get_origin(hint) is list or takes_texts(hint)):
         return [_value(item, str if takes_texts(hint) else get_args(hint)[0]) for item in node.value]
+    check_numbers(node)
     return yaml.SafeLoader("").construct_document(node)
 
 

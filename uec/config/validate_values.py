@@ -8,13 +8,12 @@ from typing import Any
 
 from uec.brief import brief
 from uec.config.fields import range_text
+from uec.paths import LONGEST_PATH, LONGEST_PATH_PART
 
 MOST_ITEMS = 1000
 """Items of a list."""
 LONGEST_TEXT = 100_000
-LONGEST_PATH = 4000
-LONGEST_PATH_PART = 255
-"""Characters of a text, characters of a path, and bytes of a folder's or file's name."""
+"""Characters of a text."""
 
 
 def out_of_range(section: Any, prefix: str) -> Iterator[str]:

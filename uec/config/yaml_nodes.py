@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from uec.brief import brief
 from uec.errors import BadInput
 
 LONGEST_FILE = 1 << 20
@@ -19,6 +20,9 @@ MOST_NODES = 20_000
 """Values of a file, each alias counted as what it stands for: a few lines of aliases can stand for billions of values."""
 PLAIN_TAGS = ("str", "int", "float", "bool", "null", "seq", "map", "merge", "timestamp", "value")
 TAG = "tag:yaml.org,2002:"
+DECIMAL = r"(0|[1-9][0-9_]*)?(\.[0-9_]*)?([eE][-+]?[0-9]+)?"
+NUMBER = re.compile(rf"[-+]?({DECIMAL}|0x[0-9a-f_]+|\.inf|\.nan)", re.IGNORECASE)
+"""The numbers of YAML 1.1 that mean what they look like: 010 would be 8, and 1:30 would be 90."""
 
 
 class Unfit(yaml.MarkedYAMLError):
@@ -58,6 +62,18 @@ def compose(text: str) -> yaml.Node | None:
     if node is not None:
         _count(node, {}, set(), 0)
     return node
+
+
+def check_numbers(node: yaml.Node) -> None:
+    """Raise Unfit for a number below the node that YAML reads to another base than ten or sixteen."""
+    if isinstance(node, yaml.ScalarNode) and node.tag in (f"{TAG}int", f"{TAG}float") and not NUMBER.fullmatch(node.value):
+        raise _unfit(node, f"YAML reads {brief(node.value)} to another base than ten; write a decimal number, or put quotes around a text")
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            check_numbers(item)
+    elif isinstance(node, yaml.MappingNode):
+        for _, item in node.value:
+            check_numbers(item)
 
 
 def _count(node: yaml.Node, known: dict[int, int], open_nodes: set[int], depth: int) -> int:

@@ -1,8 +1,11 @@
 """The commands' help, their examples, and docs/command-line.md."""
 
+import os
 import re
 import shlex
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,45 @@ def test_bad_usage_ends_with_2_and_names_what_is_missing(capsys) -> None:
     assert status == EXIT_BAD_INPUT and "--nonsense" in text
     status, text = output_of(capsys, "train", "a.yaml", "--print-config", "--dry-run")
     assert status == EXIT_BAD_INPUT and "not allowed with" in text
+
+
+@pytest.mark.parametrize("words", [["x" * 5000], ["train", "a.yaml", f"--{'x' * 5000}"], ["report", "--groups", "x" * 5000]])
+def test_bad_usage_is_shown_in_short(capsys, words: list[str]) -> None:
+    status, text = output_of(capsys, *words)
+    assert status == EXIT_BAD_INPUT and "xxx" in text and max(map(len, text.splitlines())) <= 1030
+
+
+def test_a_reader_of_the_output_may_leave_early(project: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as after `| head -1`
+    program = "from uec.commands import cli, config; config.run = lambda _: print('text ' * 50_000) or 0"
+    command = [sys.executable, "-c", f"import sys; {program}; sys.exit(cli.script(['config']))"]
+    found = subprocess.run(command, cwd=project, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (found.returncode, found.stderr) == (EXIT_FAILURE, "")
+
+
+@pytest.mark.parametrize(
+    "line", ["eval PATH", "eval m --to PATH", "export PATH --to out", "export m --to PATH", "report PATH", "report --to PATH"]
+)
+def test_a_path_that_leads_nowhere_is_refused_in_a_line(line: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    for path, wanted in {"x" * 5000: "is longer than", "a/" * 3000: "is longer than", "loop": "leads nowhere"}.items():
+        assert main(line.replace("PATH", path).split()) == EXIT_BAD_INPUT
+        [message] = capsys.readouterr().err.splitlines()
+        assert wanted in message and len(message) < 300
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
+def test_a_broken_pipe_that_is_not_the_outputs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    def fail(*_: object) -> None:
+        raise BrokenPipeError("an actor's socket")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("uec.config.file.load_config", fail)
+    assert main(["train", "configs/llm.yaml"]) == EXIT_FAILURE
+    assert 'unexpected BrokenPipeError: "an actor' in capfd.readouterr().err
 
 
 def test_the_document_is_current(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

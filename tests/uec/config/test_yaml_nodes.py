@@ -70,3 +70,32 @@ def test_a_file_that_another_extends_is_read_as_carefully(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "parent.yaml")
     (tmp_path / "a.yaml").write_text("extends: parent.yaml\n" + BASE)
     assert "which is a named pipe" in message(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "key, value, shown",
+    [
+        ("rollout.n", "010", "'010'"),  # 8 in YAML 1.1
+        ("train.steps", "1:30", "'1:30'"),  # 90
+        ("learner.lr", "1:30.5", "'1:30.5'"),
+        ("rollout.n", "0b101", "'0b101'"),
+        ("eval.k", "[1, 010]", "'010'"),
+        ("reward.weights", "{accuracy: 010}", "'010'"),
+        ("data.chat_template_kwargs", "{budget: 1:30}", "'1:30'"),
+    ],
+)
+def test_numbers_to_another_base_than_ten_are_refused(tmp_path: Path, key: str, value: str, shown: str) -> None:
+    (tmp_path / "a.yaml").write_text(BASE)
+    wanted = f"its value cannot be read: YAML reads {shown} to another base than ten; write a decimal number"
+    assert wanted in message(tmp_path / "a.yaml", f"{key}={value}")
+    section, field = key.split(".")
+    settings = f"{section}: {{{field}: {value}}}\n" if section != "data" else f"{section}: {{train: t, {field}: {value}}}\n"
+    (tmp_path / "b.yaml").write_text("".join(line for line in BASE.splitlines(True) if not line.startswith(section)) + settings)
+    assert wanted in message(tmp_path / "b.yaml")
+
+
+def test_decimal_numbers_and_texts_that_look_like_others_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(BASE + "run: {name: 010, seed: 0}\nlearner: {lr: 1.5e-6}\nrollout: {n: +16, stop: [1:30]}\n")
+    cfg = load_config(tmp_path / "a.yaml", ["train.steps=1_000", "rollout.temperature=.5", "data.chat_template_kwargs={date: '010'}"])
+    assert (cfg.run.name, cfg.run.seed, cfg.learner.lr, cfg.rollout.n, cfg.rollout.stop) == ("010", 0, 1.5e-6, 16, ["1:30"])
+    assert (cfg.train.steps, cfg.rollout.temperature, cfg.data.chat_template_kwargs) == (1000, 0.5, {"date": "010"})
