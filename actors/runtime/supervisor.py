@@ -354,7 +354,7 @@ class Supervisor:
             self.tracker.event("the learners were busy at the end: their weights may stay in shared memory until the next run")
         for slot in self.slots:
             if slot.handle is not None:
-                self._kill(slot.handle)
+                ray.kill(slot.handle)  # a process that is stopped is ended by uec/system/cleanup.py
         if self._pairs is not None:
             self._pairs.release()
 
