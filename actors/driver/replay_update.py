@@ -59,7 +59,7 @@ class ReplayUpdates:
         if "policy/entropy" in updated.metrics:
             metrics["entropy/replay"] = updated.metrics["policy/entropy"]
         return metrics | {
-            "replay/skipped_steps": updated.metrics["learner/skipped_steps"],
+            "replay/skipped_steps": updated.metrics.get("learner/skipped_steps", 0.0),
             "replay/used": float(len(samples)),
             "replay/age_mean": sum(step - (sample.admitted or 0) for sample in samples) / len(samples),
         }
