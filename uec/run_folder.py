@@ -5,6 +5,7 @@
               rollouts/step_000123.jsonl     every response of the step
                        replayed_000125.jsonl the earlier responses that a replay update drew
               checkpoints/step_000100/
+              bad_batches/             batches whose loss or gradient was not finite, if there were any
               journals/                what a replaced DifficultyActor or ReplayActor reads
               images/0123456789abcdef.png    images that the data contains as bytes
               logs/
@@ -64,6 +65,10 @@ class RunFolder:
     @property
     def journals(self) -> Path:
         return self.path / "journals"
+
+    @property
+    def bad_batches(self) -> Path:
+        return self.path / "bad_batches"
 
     @property
     def logs(self) -> Path:

@@ -8,6 +8,7 @@ from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.models.packing import packs, plan
 from uec.models.pretrained import load_config
+from uec.tracking.metrics import finite
 from uec.types import TrainingSample, UpdatePlan
 
 
@@ -21,6 +22,12 @@ class Updated:
     metrics: dict[str, float]
     old_logprobs: list[Any]  # a reference for each rank, to dict[position, Logprobs]
     places: list[tuple[int, int]]  # rank of each sample, and position in that rank's plan
+    shares: list[tuple[UpdatePlan, list[Any]]]  # of each rank: its plan, and the references that went with it
+
+    @property
+    def skipped(self) -> bool:
+        """Return whether an optimizer step was left out because its loss or gradient was not finite."""
+        return self.metrics.get("learner/skipped_steps", 0.0) > 0
 
 
 class LearnerGroup:
@@ -45,7 +52,8 @@ class LearnerGroup:
         metrics = await asyncio.gather(
             *(self.supervisor.answer(rank, "update", answer[0]) for rank, answer in zip(ranks, answers, strict=True))
         )
-        return Updated(metrics[0], [answer[1] for answer in answers], places)
+        shares = list(zip(plans, data, strict=True))
+        return Updated(finite(metrics[0]), [answer[1] for answer in answers], places, shares)
 
     async def entropy(self, samples: list[TrainingSample]) -> float:
         """Return the mean true entropy of the policy over the samples' response tokens, in nats."""

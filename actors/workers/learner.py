@@ -111,9 +111,15 @@ class LearnerActor:
         trajectories, images = _sorted(plan, data)
         metrics, old_logprobs = self._update.run(plan, trajectories, images, self.steps_done, self._shared if whole else None)
         if plan.steps:
-            self.steps_done += len(plan.steps)
+            self.steps_done += round(metrics["learner/optimizer_steps"])
             self._shared = None
         return metrics, old_logprobs
+
+    def write_batch(self, path: str, plan: UpdatePlan, *data: list[Trajectory] | ImageFeatures) -> None:
+        """Write this rank's share of a batch to a file that all ranks' folders can hold, for a look. `data` as for `update`."""
+        from uec.models.batch_file import write_batch
+
+        write_batch(Path(path), plan, _sorted(plan, data)[0], self.tokenizer)
 
     def entropy(self, plan: UpdatePlan, *data: list[Trajectory] | ImageFeatures) -> float:
         """Return the policy's mean true entropy over the response tokens of all ranks' plans, in nats. `data` as for `update`."""
@@ -174,6 +180,7 @@ class LearnerActor:
             from uec.models.offload import reload
 
             reload(self.engine, weights=self.cfg.learner.offload == "all")
+
     def digest(self) -> str:
         """Return a digest of the weights that `publish` publishes, equal on all ranks."""
         from uec.models.digest import digest

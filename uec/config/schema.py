@@ -513,6 +513,8 @@ class TrainConfig:
     """Steps of the run: rollouts, update and weight sync."""
     prompts_per_step: int = number(32, ge=1, most=100_000)
     """B: prompts per step."""
+    max_bad_steps: int = number(3, ge=1, most=STEPS)
+    """Steps in a row whose loss or gradient is not finite, after which the run ends. Their optimizer steps are left out."""
     max_staleness: int = number(0, ge=0, le=8)
     """k: weight versions that a rollout may be behind the policy; 0: strictly on-policy. Above 0, engines sample later steps during the
     update, and `loss.mismatch_cap` corrects the loss."""
@@ -626,6 +628,20 @@ class SuperviseConfig:
 
 
 @dataclass
+class WarnConfig:
+    """Bounds beyond which a run warns, once each: on the console and in events.jsonl."""
+
+    entropy_below: float | None = number(0.1, gt=0, lt=1)
+    """Policy entropy as a multiple of its mean over the first 10 updates: below it has collapsed; null: no warning."""
+    entropy_above: float | None = number(3.0, gt=1, most=1000)
+    """The same: above it has blown up; null: no warning."""
+    logprob_gap: float | None = number(0.1, gt=0, most=1000)
+    """Mean log-probability gap between engine and learner, in nats; null: no warning."""
+    error_frac: float | None = number(0.05, ge=0, lt=1)
+    """Share of a step's gradings that failed; `reward.max_error_frac` ends the run; null: no warning."""
+
+
+@dataclass
 class WandbConfig:
     """Weights & Biases, if `tracking` contains wandb."""
 
@@ -668,6 +684,7 @@ class Config:
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     supervise: SuperviseConfig = field(default_factory=SuperviseConfig)
+    warn: WarnConfig = field(default_factory=WarnConfig)
     tracking: list[str] = items(
         "console",
         "jsonl",
