@@ -18,10 +18,14 @@ from uec.config.schema import Config
 from uec.config.validate import check_cluster, check_disk, notes
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import write_images
+from uec.doctor.devices import free_memory
 from uec.errors import RunFailed
 from uec.memory.checkpoints import check_checkpoints
+from uec.memory.memory_report import check_host
 from uec.memory.placement import resolve_placement
+from uec.models.architecture import check_device
 from uec.models.logprob_gap import tolerance
+from uec.models.pretrained import load_config
 from uec.run_folder import RunFolder
 from uec.system.platform import Platform, detect
 from uec.system.ray_job import move_run_dir, refuse_job_copy, stop_note
@@ -44,6 +48,9 @@ def train(cfg: Config, config_path: str) -> int:
         chosen = resolve_placement(cfg, resources.gpus, resources.gpu)
         check_cluster(cfg, resources.cpus, resources.gpus, dataset.has_images)
         platform = detect(cfg, resources.device)
+        if platform.device == "cpu" and not resources.joined:
+            check_host(cfg, free_memory()[1], [len(prompt.tokens) for prompt in dataset.train])
+        check_device(load_config(cfg.model), platform.device, cfg.model.dtype)
         fetch_model(cfg)
         checkpoint = folder.open(cfg)
         dataset = write_images(dataset, folder.images)
@@ -51,7 +58,7 @@ def train(cfg: Config, config_path: str) -> int:
             tracker.start(cfg, folder.path, read_driver(checkpoint)["step"] if checkpoint else 0)
             if resources.joined:
                 tracker.event(f"joined the Ray cluster at {resources.joined}: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
-            for note in [*job_notes, *chosen, *notes(cfg), *dropped(dataset, cfg)]:
+            for note in [*job_notes, *chosen, *notes(cfg), *dataset.notes, *dropped(dataset, cfg)]:
                 tracker.event(note)
             return asyncio.run(_run(cfg, platform, dataset, folder, checkpoint, tracker, begin))
 

@@ -249,14 +249,14 @@ class LearnerActor:
         from uec.models.liger import use_liger
         from uec.models.linear import with_onednn
         from uec.models.policy import Policy, load_model
-        from uec.models.pretrained import load_tokenizer, resolve_model
+        from uec.models.pretrained import load_tokenizer, locate_model
         from uec.models.processor import load_processor
         from uec.models.vision import use_varlen
         from uec.models.vocabulary import vocabulary_size
 
         self.tokenizer = load_tokenizer(self.cfg.model)
         self.processor = load_processor(self.cfg.model, self.cfg.data.image, self.tokenizer)
-        hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
+        hf = load_model(self.cfg.model, locate_model(self.cfg.model), platform.dtype)
         if platform.device == "cpu":
             with_onednn(hf)
         if platform.attention == "varlen" and has_flash_attention():

@@ -55,7 +55,7 @@ class RolloutActor:
             top_k=settings.top_k,
             min_p=settings.min_p,
             stop=tuple(settings.stop),
-            stop_tokens=tuple(stop_tokens(self.cfg.model, tokenizer)),
+            stop_tokens=tuple(stop_tokens(self.cfg.model, tokenizer, settings.stop_tokens)),
         )
         self._engine: Engine = load_engine(detect(self.cfg).engine)(self.cfg, self.rank, self.name)
         self.version = 0

@@ -30,8 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
     from uec.eval.target import CONFIG, find_target
     from uec.export.card import model_card, read_record
     from uec.export.folder import check_place, tokenizer_is_rebuilt, write_model
-    from uec.models.pretrained import is_vision_language
+    from uec.models.model_config import is_vision_language
     from uec.models.pretrained import load_config as read_model_config
+    from uec.models.pretrained import resolve_model
     from uec.system.process_env import prepare_driver
 
     prepare_driver()
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_place(place, target, arguments.overwrite)
     trained = load_config(target.run / CONFIG, [])
     exported = load_config(target.run / CONFIG, [f"model.path={target.path}"])
+    resolve_model(exported.model)
     record, vision = read_record(target.run, target.step), is_vision_language(read_model_config(exported.model))
     rebuilt = tokenizer_is_rebuilt(exported.model)
     card = model_card(trained, target.run.name, target.step, record, rebuilt, vision)

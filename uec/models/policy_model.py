@@ -4,15 +4,15 @@ initial model. Full training and training with a frozen vision tower are two imp
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from uec.algorithm.entropy import TokenScores
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.models.deepspeed_engine import Named, gathered
+from uec.models.model_config import meta_model
 from uec.models.policy import Policy
-from uec.models.pretrained import auto_class, load_config
+from uec.models.pretrained import load_config
 from uec.models.vision import vision_tower
 
 Forward = Callable[..., TokenScores]
@@ -85,6 +85,4 @@ def make_policy_model(policy: Policy, model: ModelConfig, load_reference: Callab
 def meta_policy_model(model: ModelConfig) -> PolicyModel:
     """Return the policy model of a config.json on PyTorch's device `meta`: names and shapes without weights. Raises BadInput."""
     config = load_config(model)
-    with torch.device("meta"):
-        hf = auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
-    return make_policy_model(Policy(hf, 1, config.get_text_config().vocab_size), model)
+    return make_policy_model(Policy(meta_model(config, model), 1, config.get_text_config().vocab_size), model)

@@ -91,12 +91,14 @@ def test_colocated_each_engine_shares_a_gpu_with_the_rank_of_its_number(four_pai
     assert all_free()
 
 
+@pytest.mark.long
 def test_an_engine_that_is_replaced_comes_back_to_its_ranks_gpu(four_pairs: Config, tmp_path: Path) -> None:
     found = given(four_pairs, tmp_path, training_actors(four_pairs, "cuda"), kill="rollout-2")
     assert found["rollout-2"] == found["learner-2"]
     assert all_free()
 
 
+@pytest.mark.long
 def test_an_evaluations_engines_and_later_its_learners_have_separate_gpus(four_pairs: Config, tmp_path: Path) -> None:
     for actors, name in ((sampling_actors, "rollout"), (entropy_actors, "learner")):
         found = given(four_pairs, tmp_path, actors(four_pairs, "cuda"))
@@ -114,6 +116,7 @@ def test_on_one_gpu_the_default_run_shares_it_between_engine_and_learner(make_co
     assert all_free()
 
 
+@pytest.mark.long
 def test_apart_a_tensor_parallel_engine_has_all_its_gpus(make_config: Callable[..., Config], tmp_path: Path) -> None:
     cfg = make_config("rollout.tensor_parallel=2", "learner.ranks=2", "learner.zero_stage=2", "rollout.cpus=0.5")
     found = given(cfg, tmp_path, training_actors(cfg, "cuda"))
