@@ -39,6 +39,7 @@ from uec.eval.results import make_results, plural, results_console
 from uec.eval.settings import Candidate
 from uec.eval.subsets import by_column
 from uec.memory.placement import resolve_placement
+from uec.rewards.reward_function import is_error
 from uec.system.platform import detect
 from uec.system.ray_job import outside_job_copy
 from uec.tracking.tracker import Tracker
@@ -224,7 +225,7 @@ class Failures:
         self.first = ""
 
     def add(self, group: list[TrainingSample]) -> None:
-        errors = [sample.error for sample in group if sample.error is not None]
+        errors = [str(sample.error) for sample in group if is_error(sample, self.cfg.reward)]
         self.total += len(group)
         self.failed += len(errors)
         self.first = self.first or (errors[0] if errors else "")
