@@ -16,6 +16,8 @@ from uec.data.dataset import Dataset, digest
 from uec.data.prompt_order import PromptOrder
 from uec.data.prompts import load_dataset
 from uec.memory.object_store import resolve_object_store
+from uec.models.adapter_folder import check_adapter
+from uec.models.policy_model import meta_policy_model
 from uec.models.pretrained import context_length, load_tokenizer, resolve_model
 from uec.models.processor import load_processor
 from uec.rewards.reward_function import absolute_names, load_reward
@@ -42,6 +44,10 @@ def preflight(cfg: Config, load: LoadData = load_dataset, *, weights: bool = Tru
     if weights:
         resolve_model(cfg.model)
     check_context(cfg, context_length(cfg.model))
+    if cfg.lora.enabled:
+        meta_policy_model(cfg.model, cfg.lora, merged=cfg.lora.exchange == "merged")
+        if cfg.lora.path is not None:
+            check_adapter(cfg.lora)
     tokenizer = load_tokenizer(cfg.model)
     processor = load_processor(cfg.model, cfg.data.image, tokenizer)
     dataset = load(cfg, tokenizer, processor)
