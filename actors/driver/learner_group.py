@@ -4,11 +4,8 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
-
-from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
+from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
-from uec.errors import RunFailed
 from uec.models.packing import packs, plan
 from uec.models.pretrained import load_config
 from uec.types import TrainingSample, UpdatePlan
@@ -45,7 +42,9 @@ class LearnerGroup:
         answers = [
             rank.handle.update.options(num_returns=2).remote(share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True)
         ]
-        metrics = await asyncio.gather(*(self._answer(rank, answer[0]) for rank, answer in zip(ranks, answers, strict=True)))
+        metrics = await asyncio.gather(
+            *(self.supervisor.answer(rank, "update", answer[0]) for rank, answer in zip(ranks, answers, strict=True))
+        )
         return Updated(metrics[0], [answer[1] for answer in answers], places)
 
     async def entropy(self, samples: list[TrainingSample]) -> float:
@@ -96,9 +95,3 @@ class LearnerGroup:
             data.append([*batches, *images])
         await self.supervisor.turns.to_learners()
         return plans, data, places
-
-    async def _answer(self, rank: ActorSlot, answer: Any) -> dict[str, float]:
-        try:
-            return await awaited(answer)
-        except ray.exceptions.RayError as error:
-            raise RunFailed(self.supervisor.account(rank, error)) from error

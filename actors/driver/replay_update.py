@@ -2,14 +2,11 @@
 
 from typing import Any
 
-import ray
-
 from actors.driver.learner_group import LearnerGroup, Updated
 from actors.driver.rollout_log import RolloutLog
-from actors.runtime.supervisor import Supervisor, awaited
+from actors.runtime.supervisor import Supervisor
 from uec.algorithm.replay import is_due
 from uec.config.schema import Config
-from uec.errors import RunFailed
 from uec.types import TrainingSample
 
 REPORTED = ("loss", "clip_frac", "ratio_mean", "grad_norm")
@@ -47,13 +44,8 @@ class ReplayUpdates:
         """Update the policy on replayed trajectories where it is due; returns the `replay/` metrics."""
         if not is_due(step, self.size, self.cfg.replay):
             return {}
-        replay = self.supervisor.replay
-        handle: Any = replay.handle
-        drawn, batch = handle.draw.options(num_returns=2).remote(step, self.cfg.replay_rows())
-        try:
-            samples: list[TrainingSample] = await awaited(drawn)
-        except ray.exceptions.RayError as error:
-            raise RunFailed(self.supervisor.account(replay, error)) from error
+        samples: list[TrainingSample]
+        samples, batch = await self.supervisor.call_two(self.supervisor.replay, "draw", step, self.cfg.replay_rows())
         if not samples:  # all are older than replay.max_age
             return {}
         for sample in samples:

@@ -36,6 +36,7 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
         "MALLOC_TOP_PAD_": str(64 << 20),
+        "MALLOC_ARENA_MAX": "1",  # Ray runs the calls in a second thread, whose own arena could not hold large blocks
         # On Hopper and Blackwell, cuDNN's attention would build a plan for each new shape of blocks.
         "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
         **ONEDNN_CACHES,
@@ -280,14 +281,14 @@ class LearnerActor:
         from uec.models.liger import use_liger
         from uec.models.linear import with_onednn
         from uec.models.policy import Policy, load_model
-        from uec.models.pretrained import load_tokenizer, resolve_model
+        from uec.models.pretrained import load_tokenizer, locate_model
         from uec.models.processor import load_processor
         from uec.models.vision import use_varlen
         from uec.models.vocabulary import vocabulary_size
 
         self.tokenizer = load_tokenizer(self.cfg.model)
         self.processor = load_processor(self.cfg.model, self.cfg.data.image, self.tokenizer)
-        hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
+        hf = load_model(self.cfg.model, locate_model(self.cfg.model), platform.dtype)
         if platform.device == "cpu":
             with_onednn(hf)
         if platform.attention == "varlen" and has_flash_attention():

@@ -126,6 +126,7 @@ def test_uec_train_takes_its_config_its_data_and_its_model(command: Command, fol
     assert main(words) == 0, capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_every_command_on_a_finished_run_works(folder: Path, project: Path) -> None:
     def uec(*words: str) -> None:

@@ -79,7 +79,7 @@ def test_an_actor_of_an_installed_wheel_finds_its_class_in_another_folder(instal
 import uec, ray
 from pathlib import Path
 from actors.runtime.logs import logged
-from actors.runtime.supervisor import ActorSpec, Role
+from actors.runtime.slots import ActorSpec, Role
 from actors.workers.image import ImageActor
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
 spec = ActorSpec(Role.IMAGE, "image-0", ImageActor, (None, 0), cpus=0.1)

@@ -4,15 +4,21 @@
 import argparse
 import os
 import sys
+import tempfile
+import traceback
 from importlib.metadata import version
 from typing import Any
 
+from uec.brief import brief, clipped
 from uec.commands import bench, config, doctor, eval, export, report, train
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM, BadInput, RunFailed
 from uec.system.process_env import discard_stderr_at_exit
 
 COMPLETING = "_ARGCOMPLETE"
 """Environment variable that a shell sets to ask for completions."""
+
+MOST_LINES = 40
+"""Lines of an error message."""
 
 COMMANDS = (train, eval, report, export, doctor, bench, config)
 STATUSES = {
@@ -50,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("uec: stopped before training began; nothing was changed", file=sys.stderr)
         return EXIT_SIGINT
+    except Exception as error:
+        return _report(_unexpected(error), EXIT_FAILURE)
 
 
 class IntermixedParser(argparse.ArgumentParser):
@@ -109,9 +117,19 @@ def script(argv: list[str] | None = None) -> int:
     return main(argv)
 
 
+def _unexpected(error: Exception) -> RunFailed:
+    """Write the traceback of an error that no code foresaw to a file that only this user can read; return what to report."""
+    descriptor, name = tempfile.mkstemp(prefix="uec-error-", suffix=".txt")
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"uec {brief(sys.argv[1:], 2000)}\n\n{''.join(traceback.format_exception(error))}")
+    return RunFailed(f"unexpected {type(error).__name__}: {brief(str(error), 300)}; this is a bug, please report it with {name}")
+
+
 def _report(error: Exception, status: int) -> int:
-    """Print an error to stderr; return the exit status."""
-    lines = str(error).splitlines() or [type(error).__name__]
+    """Print an error to stderr, at most a screen of it; return the exit status."""
+    lines = [clipped(line) for line in str(error).splitlines()] or [type(error).__name__]
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES - 1 :] = [f"... and {len(lines) - MOST_LINES + 1} more"]
     print("\n".join([f"uec: {lines[0]}", *(f"     {line}" for line in lines[1:])]), file=sys.stderr)
     return status
 

@@ -36,8 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     from uec.export.folder import check_place, tokenizer_is_rebuilt, write_model
     from uec.models.adapter_folder import is_adapter
     from uec.models.merge import merged
-    from uec.models.pretrained import is_vision_language
+    from uec.models.model_config import is_vision_language
     from uec.models.pretrained import load_config as read_model_config
+    from uec.models.pretrained import resolve_model
     from uec.system.process_env import prepare_driver
 
     prepare_driver()
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     trained = load_config(target.run / CONFIG, [])
     with merged(target.path) as path:
         exported = load_config(target.run / CONFIG, [f"model.path={path}"])
+        resolve_model(exported.model)
         record, vision = read_record(target.run, target.step), is_vision_language(read_model_config(exported.model))
         rebuilt = tokenizer_is_rebuilt(exported.model)
         card = model_card(trained, target.run.name, target.step, record, rebuilt, vision)

@@ -53,6 +53,18 @@ def memory_report(cfg: Config, machine: float, gpu: float | None, prompts: Seque
     return lines, notes
 
 
+def check_host(cfg: Config, machine: float, prompts: Sequence[int]) -> None:
+    """Check that a run on this machine, without GPUs, typically fits into its memory of `machine` bytes. Raises BadInput.
+
+    `prompts`: their lengths in tokens. The typical case decides, because the worst one, every response of full length, is rare.
+    """
+    usual = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), typical(fmean(prompts)), cfg.store_mb() * MIB)
+    if usual.bytes > machine:
+        largest = max(usual.holders, key=lambda holder: holder.bytes)
+        parts = f"{gib(largest.bytes)}: {_allocations(largest)}"
+        raise BadInput(f"{_excess(usual, machine)[0]}; the largest part is {_named(largest)}, {parts}")
+
+
 def _table(usual: DeviceEstimate, peak: DeviceEstimate, against: str) -> Iterator[str]:
     yield f"  {peak.device + ':':<{NAME}}  {_range(usual.bytes, peak.bytes)}, {against}"
     for least, holder in zip(usual.holders, peak.holders, strict=True):

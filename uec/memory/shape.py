@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from uec.config.schema import LoraConfig, ModelConfig
-from uec.errors import BadInput
+from uec.models.model_config import is_vision_language
 from uec.models.policy_model import meta_policy_model
-from uec.models.pretrained import is_vision_language, load_config
+from uec.models.pretrained import load_config
 from uec.models.vision import vision_tower
 
 
@@ -57,10 +57,7 @@ def shape_of(model: ModelConfig, lora: LoraConfig | None = None) -> Shape:
     Raises BadInput.
     """
     config = load_config(model)
-    try:
-        policy_model = meta_policy_model(model, lora)
-    except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise BadInput(f"model.path: the config.json of {model.path} makes no model: {type(error).__name__}: {error}") from error
+    policy_model = meta_policy_model(model, lora)
     hf = policy_model.policy.hf
     text = config.get_text_config()
     tower = vision_tower(hf) if is_vision_language(config) else None

@@ -19,8 +19,9 @@ def merge_adapter(adapter: Path, to: Path, trust_remote_code: bool = False) -> N
     from transformers import AutoProcessor, AutoTokenizer
 
     from uec.config.schema import ModelConfig
+    from uec.models.model_config import is_vision_language
     from uec.models.policy import load_model
-    from uec.models.pretrained import is_vision_language, load_config, resolve_model
+    from uec.models.pretrained import load_config, resolve_model
 
     config, saved = read_config(adapter), BaseModel.read(adapter)
     path = saved.path if saved is not None else config.get("base_model_name_or_path")

@@ -12,8 +12,9 @@ from uec.config.schema import LoraConfig, ModelConfig
 from uec.errors import BadInput
 from uec.models.deepspeed_engine import Named, gathered
 from uec.models.lora import LoraPolicy
+from uec.models.model_config import meta_model
 from uec.models.policy import Policy
-from uec.models.pretrained import auto_class, load_config
+from uec.models.pretrained import load_config
 from uec.models.vision import vision_tower
 
 Forward = Callable[..., TokenScores]
@@ -96,6 +97,6 @@ def make_policy_model(
 def meta_policy_model(model: ModelConfig, lora: LoraConfig | None = None, merged: bool = True) -> PolicyModel:
     """Return the policy model of a config.json on PyTorch's device `meta`: names and shapes without weights. Raises BadInput."""
     config = load_config(model)
+    hf = meta_model(config, model)
     with torch.device("meta"):
-        hf = auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
         return make_policy_model(Policy(hf, 1, config.get_text_config().vocab_size), model, lora=lora, merged=merged)

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from uec.config.schema import Config
+from uec.tracking.failure import Failure
 from uec.tracking.metrics import finite
 from uec.tracking.sink import Sink
 from uec.tracking.summary import RunHistory, Summary, read_history
@@ -103,6 +104,11 @@ class Tracker:
         """Report an event that the user must know, such as "engine rollout-0 died: out of memory; restarted"."""
         for sink in self._started:
             sink.event(text)
+
+    def actor_failed(self, failure: Failure) -> None:
+        """Report a failure of an actor, and what was done about it."""
+        for sink in self._started:
+            sink.actor_failed(failure)
 
     def summary(self, wall_s: float) -> Summary:
         """Return the summary, `wall_s` seconds after the start; it includes the steps before a resume that metrics.jsonl has."""

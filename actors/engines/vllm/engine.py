@@ -20,7 +20,8 @@ from actors.engines.vllm.job import environment as vllm_environment
 from actors.engines.vllm.weight_receiver import WeightReceiver
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.models.pretrained import context_length, is_vision_language, load_config, load_tokenizer, resolve_model
+from uec.models.model_config import is_vision_language
+from uec.models.pretrained import context_length, load_config, load_tokenizer, locate_model
 from uec.system.platform import detect
 from uec.types import Completion, Continuation, ImageFeatures, Logprobs, Prompt, Request, Sampling, WeightUpdate
 
@@ -51,9 +52,10 @@ class VllmEngine:
         platform = detect(self.cfg)
         self._core = self.core_type(self.name)
         self._adapter = adapter_request() if platform.lora == "adapter" else None
+        self._receiver = WeightReceiver(self.cfg, platform, self.rank, self._core)
         model = self.cfg.model
         images = max(len(prompt.images) for prompt in prompts) if is_vision_language(load_config(model)) else None
-        arguments = engine_arguments(self.cfg, platform, self.rank, resolve_model(model), context_length(model), images)
+        arguments = engine_arguments(self.cfg, platform, self.rank, locate_model(model), context_length(model), images)
         self._longest = arguments["max_model_len"]
         self._sleeps = arguments.get("enable_sleep_mode", False)
         with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +67,6 @@ class VllmEngine:
         await self._core.workers("limit_vocabulary", size=sampling.vocabulary, never=list(sampling.never))
         await self._core.renew(0)
         built = time.perf_counter()
-        self._receiver = WeightReceiver(self.cfg, platform, self.rank, self._core)
         await self._receiver.start()
         return {"import_s": imported - begin, "engine_s": built - imported, "weights_s": time.perf_counter() - built}
 

@@ -150,6 +150,7 @@ def engine_arguments(
     arguments: dict[str, Any] = {
         "model": model,
         "dtype": platform.dtype,
+        "load_format": "safetensors",  # "auto" would take pickled weights, and Mistral's files before those of transformers
         "trust_remote_code": cfg.model.trust_remote_code,
         "seed": cfg.run.seed + rank,
         "max_model_len": min(longest + 1, max(context_length, longest)),  # + 1: `logprobs` samples a token beyond the sequence

@@ -21,6 +21,8 @@ class WeightReceiver:
     """Loads weight updates into the workers of one engine."""
 
     def __init__(self, cfg: Config, platform: Platform, rank: int, core: EngineCore) -> None:
+        """Read the names and shapes of the model's parameters. Call this before vLLM builds the model, which may patch its class."""
+        self._expected = expected_parameters(cfg.model, cfg.lora, platform.lora)
         self.cfg = cfg
         self.backend = platform.weights
         self.exchange = platform.lora
@@ -30,8 +32,7 @@ class WeightReceiver:
         self._group: str | None = None  # the connection that was made, for backends that need one
 
     async def start(self) -> None:
-        """Read the names and shapes of the model's parameters; call this once."""
-        self._expected = expected_parameters(self.cfg.model, self.cfg.lora, self.exchange)
+        """Prepare the workers; call this once."""
         if self.backend == "shm":
             await self._core.workers("init_weight_transfer_engine", init_info={})
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from actors.programs.gpu.stage import Cast, Stage
-from actors.runtime.supervisor import Role
+from actors.runtime.slots import Role
 from uec.doctor import verdicts
 from uec.doctor.check import Status
 from uec.doctor.gpu import Measured

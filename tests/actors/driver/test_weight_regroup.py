@@ -13,7 +13,8 @@ import torch
 from actors.driver import weight_sync
 from actors.driver.weight_sync import WeightSync
 from actors.engines.vllm import trainer_transfer
-from actors.runtime.supervisor import ActorSpec, Role, Supervisor
+from actors.runtime.slots import ActorSpec, Role
+from actors.runtime.supervisor import Supervisor
 from actors.weights import manifest
 from tests.support.answers import NoTurns
 from tests.support.gloo_transfer import SHAPES, EngineHandle, GlooTrainer, LearnerHandle, dead, free_address

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import stat
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from uec.commands.cli import COMMANDS, STATUSES, main, parser
 from uec.commands.command_docs import document, examples
 from uec.config.file import load_config
 from uec.config.validate import validate
-from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM
+from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM, BadInput
 
 
 def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -68,3 +69,33 @@ def test_the_document_has_an_example_for_every_command(project: Path) -> None:
     for command in COMMANDS:
         part = text[text.index(f"## uec {command.NAME}\n") :].split("\n## ")[0]
         assert f"usage: uec {command.NAME} " in part and re.search(rf"^uec {command.NAME}\b", part, re.MULTILINE), command.NAME
+
+
+@pytest.mark.parametrize(
+    "error", [RecursionError("too deep"), OSError(28, "No space left"), NotImplementedError(), KeyError("\x1b[31m" * 500)]
+)
+def test_an_error_that_no_code_foresaw_is_one_line_and_a_private_file_with_the_traceback(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("uec.config.file.load_config", fail)
+    assert main(["train", "configs/llm.yaml"]) == EXIT_FAILURE
+    [line] = capsys.readouterr().err.splitlines()
+    [file] = tmp_path.glob("uec-error-*.txt")
+    assert line.startswith(f"uec: unexpected {type(error).__name__}: ") and str(file) in line
+    assert len(line) <= 1010 and "\x1b" not in line
+    assert "Traceback (most recent call last)" in file.read_text() and "in fail" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_message_is_at_most_a_screen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object) -> None:
+        raise BadInput("\n".join(["x" * 5000] * 200))
+
+    monkeypatch.setattr("uec.config.file.load_config", fail)
+    assert main(["train", "configs/llm.yaml"]) == EXIT_BAD_INPUT
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 40 and lines[-1].strip() == "... and 161 more" and max(map(len, lines)) <= 1010
