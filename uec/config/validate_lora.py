@@ -29,11 +29,6 @@ def lora_conflicts(cfg: Config) -> Iterator[str]:
         )
     if lora.exchange == "auto" and cfg.rollout.sleep == 2:
         yield "rollout.sleep=2 drops all weights of the engine, so that lora.exchange must be merged; set it, or rollout.sleep=1"
-    if cfg.learner.vision_lr_scale != 1.0 and lora.target_modules == "all-linear":
-        yield (
-            f"learner.vision_lr_scale={cfg.learner.vision_lr_scale:g} has no effect: lora.target_modules=all-linear trains nothing in the "
-            "vision tower; leave it out"
-        )
 
 
 def lora_notes(cfg: Config) -> Iterator[str]:
@@ -42,6 +37,11 @@ def lora_notes(cfg: Config) -> Iterator[str]:
         yield (
             f"learner.lr={cfg.learner.lr:g} is a rate for full training; LoRA learns best at about ten times that rate, "
             "for example learner.lr=1e-5"
+        )
+    if cfg.lora.enabled and cfg.learner.vision_lr_scale != 1.0 and cfg.lora.target_modules == "all-linear":
+        yield (
+            f"learner.vision_lr_scale={cfg.learner.vision_lr_scale:g} has no effect: lora.target_modules=all-linear trains nothing in the "
+            "vision tower"
         )
     if not cfg.lora.enabled and cfg.lora != LoraConfig():
         yield "section lora has no effect, because lora.enabled=false"
