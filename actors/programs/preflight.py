@@ -19,8 +19,10 @@ from uec.data.dataset import Dataset, digest
 from uec.data.prompt_order import PromptOrder
 from uec.data.prompts import load_dataset
 from uec.memory.object_store import resolve_object_store
+from uec.models.adapter_folder import check_adapter
 from uec.models.architecture import architecture_notes
 from uec.models.hf_checkpoint import check_writable
+from uec.models.policy_model import meta_policy_model
 from uec.models.pretrained import context_length, load_config, load_tokenizer, locate_model, resolve_model
 from uec.models.processor import load_processor
 from uec.models.vocabulary import check_prompts, check_vocabulary
@@ -50,6 +52,10 @@ def preflight(cfg: Config, load: LoadData = load_dataset, *, weights: bool = Tru
     if weights or has_weights(Path(locate_model(cfg.model))):
         resolve_model(cfg.model)
     check_context(cfg, context_length(cfg.model))
+    if cfg.lora.enabled:
+        meta_policy_model(cfg.model, cfg.lora, merged=cfg.lora.exchange == "merged")
+        if cfg.lora.path is not None:
+            check_adapter(cfg.lora)
     tokenizer = load_tokenizer(cfg.model)
     check_vocabulary(cfg.model, tokenizer)
     processor = load_processor(cfg.model, cfg.data.image, tokenizer)

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from contextlib import ExitStack
 
 from uec.errors import BadInput
 
@@ -58,10 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
     request = EvalArguments(
         models, overrides, arguments.data, arguments.layout, arguments.config, arguments.n, arguments.k, arguments.temperature
     )
-    candidates, notes = resolve_candidates(request)
-    from actors.programs.evaluate import evaluate
+    with ExitStack() as merges:
+        candidates, notes = resolve_candidates(request, merges)
+        from actors.programs.evaluate import evaluate
 
-    return evaluate(candidates, arguments.to, arguments.by, not arguments.no_entropy, arguments.overwrite, notes)
+        return evaluate(candidates, arguments.to, arguments.by, not arguments.no_entropy, arguments.overwrite, notes)
 
 
 def _numbers(text: str) -> list[int]:

@@ -94,6 +94,46 @@ class ModelConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters (LoRA, Hu et al. 2021): training changes B A beside frozen weights W. Dropout is not offered: it would make
+    the learner's log-probabilities differ from the engine's."""
+
+    enabled: bool = False
+    """Train adapters instead of the model's weights."""
+    rank: int = number(16, ge=1, le=512)
+    """Rank r of the adapters."""
+    alpha: float | None = number(None, gt=0, most=100_000)
+    """Numerator of the scale of B A; null: 2 r."""
+    rslora: bool = False
+    """Scale B A by alpha / sqrt(r) (rsLoRA, Kalajdzievski 2023) instead of alpha / r."""
+    target_modules: Any = open_choice(
+        "all-linear",
+        {"all-linear": "every linear layer of the language model, except the output embedding"},
+        takes="a list of names such as [q_proj, v_proj]; a name with a dot matches the end of a full name, also in the vision tower",
+    )
+    """Linear layers that get an adapter."""
+    layers: list[int] = items(ge=0, most=1024)
+    """Numbers of the transformer layers that get adapters; empty: all."""
+    init: str = choice({"kaiming": "A uniform, B zero", "gaussian": "A normal, B zero"})
+    """Initial values; the first policy is the initial model with both."""
+    exchange: str = choice(
+        {
+            "auto": "merged on CPU, adapter on CUDA",
+            "adapter": "the adapters alone, which vLLM applies beside the model's weights",
+            "merged": "all weights, with the adapters added; exact for everything that vLLM's LoRA refuses",
+        }
+    )
+    """What the weight sync sends to the engines."""
+    path: str | None = location(None)
+    """Folder of an adapter in peft's format to start from; its rank, scale and layers must be those of this section."""
+
+    def scale(self) -> float:
+        """Return the factor of B A in the weights."""
+        alpha = 2.0 * self.rank if self.alpha is None else self.alpha
+        return alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+@dataclass
 class ImageConfig:
     """Images of the data, for vision-language models."""
 
@@ -666,6 +706,7 @@ class Config:
     """Algorithm preset: a file with the settings of one algorithm."""
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     data: DataConfig = field(default_factory=DataConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     dynamic_sampling: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from uec.config.schema import Config
 from uec.config.validate_algorithm import algorithm_conflicts
+from uec.config.validate_lora import lora_conflicts, lora_notes
 from uec.config.validate_values import out_of_range
 from uec.errors import BadInput
 
@@ -26,7 +27,7 @@ def validate(cfg: Config) -> None:
     """Check a config without its surroundings. Raises BadInput with one line per problem."""
     problems = list(out_of_range(cfg, ""))
     if not problems:  # the conflicts need values in range
-        parts = (_rollout_conflicts, algorithm_conflicts, _training_conflicts, _image_conflicts, _run_conflicts)
+        parts = (_rollout_conflicts, algorithm_conflicts, _training_conflicts, lora_conflicts, _image_conflicts, _run_conflicts)
         problems = [problem for part in parts for problem in part(cfg)]
     if problems:
         raise BadInput("\n".join(problems))
@@ -34,7 +35,7 @@ def validate(cfg: Config) -> None:
 
 def notes(cfg: Config) -> list[str]:
     """Return warnings about values that are allowed but perhaps not intended."""
-    warnings = []
+    warnings = list(lora_notes(cfg))
     longest = cfg.data.max_prompt_tokens + cfg.rollout.max_tokens
     if cfg.learner.micro_batch_tokens < longest:
         warnings.append(

@@ -25,7 +25,7 @@ def memory_report(cfg: Config, machine: float, gpu: float | None, prompts: Seque
     `machine`: bytes of this machine's memory; `gpu`: bytes of its smallest GPU. With None, the lines cover both this machine's memory
     and the GPUs that the run needs. `prompts`: their lengths in tokens.
     """
-    shape, workloads = shape_of(cfg.model), (typical(fmean(prompts)), worst_case(max(prompts)))
+    shape, workloads = shape_of(cfg.model, cfg.lora), (typical(fmean(prompts)), worst_case(max(prompts)))
     lines = [
         f"memory, an estimate for {shape.parameters:,} parameters: typically, and at most, if every response is of full length and every "
         "prompt is difficult"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from uec.config.schema import ModelConfig
+from uec.config.schema import LoraConfig, ModelConfig
 from uec.models.model_config import is_vision_language
 from uec.models.policy_model import meta_policy_model
 from uec.models.pretrained import load_config
@@ -51,10 +51,13 @@ class Shape:
         return 2 * self.text.count * self.text.key * width
 
 
-def shape_of(model: ModelConfig) -> Shape:
-    """Return the model's sizes, without memory for its parameters (PyTorch's device `meta`). Raises BadInput."""
+def shape_of(model: ModelConfig, lora: LoraConfig | None = None) -> Shape:
+    """Return the model's sizes, without memory for its parameters (PyTorch's device `meta`). With LoRA, only adapters are trained.
+
+    Raises BadInput.
+    """
     config = load_config(model)
-    policy_model = meta_policy_model(model)
+    policy_model = meta_policy_model(model, lora)
     hf = policy_model.policy.hf
     text = config.get_text_config()
     tower = vision_tower(hf) if is_vision_language(config) else None

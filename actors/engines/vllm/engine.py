@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from actors.engines.base import SleepPart
+from actors.engines.vllm.adapter import adapter_request
 from actors.engines.vllm.async_llm import AsyncCore
 from actors.engines.vllm.in_process import InProcessCore
 from actors.engines.vllm.inputs import logprobs_params, sampling_params
@@ -50,6 +51,7 @@ class VllmEngine:
         self._sampling = sampling
         platform = detect(self.cfg)
         self._core = self.core_type(self.name)
+        self._adapter = adapter_request() if platform.lora == "adapter" else None
         self._receiver = WeightReceiver(self.cfg, platform, self.rank, self._core)
         model = self.cfg.model
         images = max(len(prompt.images) for prompt in prompts) if is_vision_language(load_config(model)) else None
@@ -76,7 +78,7 @@ class VllmEngine:
             prompt = self._prompts[request.prompt]
             tokens = prompt.tokens.tolist() if request.behind is None else [*prompt.tokens.tolist(), *request.behind.tolist()]
             params = sampling_params(self._sampling, request.n, request.temperature)
-            jobs.append(Job(id, tokens, params, self._prompt_images(request.prompt, images)))
+            jobs.append(Job(id, tokens, params, self._prompt_images(request.prompt, images), self._adapter))
         stream = self._core.submit(jobs)
         started: dict[tuple[str, int], Any] = {}
         try:
@@ -95,7 +97,9 @@ class VllmEngine:
                     f"got {len(one.prompt_tokens)} + {len(one.tokens)}"
                 )
         params = logprobs_params()
-        jobs = [Job(str(next(self._ids)), _joined(one), params, self._prompt_images(one.prompt, images)) for one in continuations]
+        jobs = [
+            Job(str(next(self._ids)), _joined(one), params, self._prompt_images(one.prompt, images), self._adapter) for one in continuations
+        ]
         stream = self._core.submit(jobs)
         found: dict[str, Logprobs] = {}
         while not stream.exhausted:

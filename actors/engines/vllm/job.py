@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from actors.engines.vllm.adapter import adapter_arguments
 from uec.config.schema import Config
 from uec.system.platform import Platform, sequences
 from uec.types import ImageFeatures
@@ -33,6 +34,7 @@ class Job:
     prompt: list[int]
     params: Any  # vllm.SamplingParams
     images: PromptImages | None = None
+    adapter: Any = None  # vllm's LoRARequest
 
 
 class Stream:
@@ -165,6 +167,8 @@ def engine_arguments(
         "enforce_eager": rollout.enforce_eager or platform.device == "cpu",
         "disable_log_stats": True,
     }
+    if platform.lora == "adapter":
+        arguments |= adapter_arguments(cfg.lora.rank)
     if rollout.kv_cache_mb or platform.device == "cpu":
         arguments["kv_cache_memory_bytes"] = (rollout.kv_cache_mb or CPU_KV_CACHE_MB) << 20
     if platform.device == "cpu" and rollout.prefix_caching:

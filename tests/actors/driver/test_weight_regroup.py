@@ -66,7 +66,7 @@ def run(make_config, tmp_path, monkeypatch) -> Run:
 
     monkeypatch.setattr(WeightTransferTrainerFactory, "trainer_init", lambda init, client, source: GlooTrainer(init, source))
     monkeypatch.setattr(trainer_transfer, "free_address", free_address)
-    monkeypatch.setattr(manifest, "expected_parameters", lambda model: SHAPES)
+    monkeypatch.setattr(manifest, "expected_parameters", lambda *_: SHAPES)
     monkeypatch.setattr(ray, "kill", lambda handle: None)
     monkeypatch.setattr(weight_sync, "GRACE_S", 0.5)
     return Run(make_config("rollout.engines=2", "weights.timeout_s=60"), tmp_path)

@@ -137,7 +137,7 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
         ("rollout.lr=1e-4", ["unknown key rollout.lr", "did you mean learner.lr?"]),
         ("temperature=1", ["rollout.temperature", "exploration.temperature", "eval.temperature"]),
         ("rollout.colour=red", ["unknown key rollout.colour", "rollout has engines, backend"]),
-        ("qqqq=1", ["unknown key qqqq", "there is algorithm, run, model, data"]),
+        ("qqqq=1", ["unknown key qqqq", "there is algorithm, run, model, lora, data"]),
         ("rollout.n.x=1", ["unknown key rollout.n.x", "rollout.n is a whole number"]),
         ("rollout.n=eight", ["rollout.n must be a whole number, got 'eight'"]),
         ("rollout.n=8.5", ["rollout.n must be a whole number, got 8.5"]),
