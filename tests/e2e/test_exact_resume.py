@@ -79,8 +79,9 @@ def measured(run: Path) -> list[dict[str, float]]:
 
 
 def rollouts(run: Path, kind: str) -> dict[str, list[dict]]:
-    """The lines of each file rollouts/`kind`_*.jsonl."""
-    return {path.name: [json.loads(line) for line in path.read_text().splitlines()] for path in (run / "rollouts").glob(f"{kind}_*")}
+    """The lines of each file rollouts/`kind`_*.jsonl, without the groups' numbers, which each start of a run counts anew."""
+    files = (run / "rollouts").glob(f"{kind}_*")
+    return {path.name: [json.loads(line) | {"group": None} for line in path.read_text().splitlines()] for path in files}
 
 
 def weights(run: Path) -> dict[str, bytes]:
