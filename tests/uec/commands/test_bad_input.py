@@ -107,4 +107,4 @@ def test_a_link_that_leads_to_itself_is_refused(refused, tmp_path: Path) -> None
 def test_an_empty_checkpoint_leaves_no_run_folder_behind(refused, tmp_path: Path) -> None:
     checkpoint = tmp_path / "old" / "checkpoints" / "step_000001"
     checkpoint.mkdir(parents=True)
-    assert "driver.json" in refused(f"run.resume={checkpoint}", "run.name=new")
+    assert "files.json is missing" in refused(f"run.resume={checkpoint}", "run.name=new")
