@@ -51,7 +51,7 @@ class VllmEngine:
         self._sampling = sampling
         platform = detect(self.cfg)
         self._core = self.core_type(self.name)
-        self._adapter = adapter_request() if platform.lora == "adapter" else None
+        self._adapter: Any = None  # what requests name, once the first weight update has brought an adapter
         self._receiver = WeightReceiver(self.cfg, platform, self.rank, self._core)
         model = self.cfg.model
         images = max(len(prompt.images) for prompt in prompts) if is_vision_language(load_config(model)) else None
@@ -113,6 +113,8 @@ class VllmEngine:
 
     async def load_weights(self, update: WeightUpdate) -> None:
         await self._receiver.load(update)
+        if update.kind == "adapter":
+            self._adapter = adapter_request()
         await self._core.renew(update.version)
 
     async def checksum(self) -> str:
