@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train-llm train-vlm test test-fast lint coldstart bench bench-quick oracle smollm2 clean
+.PHONY: help setup train-llm train-vlm test test-fast test-long lint coldstart bench bench-quick chaos oracle smollm2 clean
 
 ACCEL ?= auto
 ARGS ?=
@@ -21,17 +21,20 @@ train-llm: setup ## train the text model of configs/llm.yaml
 train-vlm: setup ## train the vision-language model of configs/vlm.yaml
 	@exec .venv/bin/uec train configs/vlm.yaml $(ARGS)
 
-test: setup ## run all tests: the fast ones first, two at a time, then those that start Ray
+test: setup ## run the tests: the fast ones first, two at a time, then those that start Ray; test-long has the rest
 	@.venv/bin/python -m pytest -q -n 2 -m "not e2e" $(ARGS) || [ $$? = 5 ] # 5: ARGS selects none of these
 ifeq ($(ARGS),)
-	@.venv/bin/python -m pytest -q -n 2 --dist loadfile -m e2e tests/actors/workers # each works on one core
-	@.venv/bin/python -m pytest -m e2e --durations=10 --ignore=tests/actors/workers
+	@.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "e2e and not long" tests/actors/workers # each works on one core
+	@.venv/bin/python -m pytest -m "e2e and not long" --durations=10 --ignore=tests/actors/workers
 else
 	@.venv/bin/python -m pytest -m e2e --durations=10 $(ARGS) || [ $$? = 5 ]
 endif
 
 test-fast: setup ## run the tests that need no Ray, engine or learner, two at a time
 	@.venv/bin/python -m pytest -q -n 2 -m "not e2e" $(ARGS)
+
+test-long: setup ## run the long tests, which make test leaves out: repeated kills, every placement, every model family
+	@.venv/bin/python -m pytest -m long --durations=10 $(ARGS)
 
 lint: setup ## ruff, mypy on uec/, and the order of imports
 	@.venv/bin/ruff check .
@@ -47,6 +50,9 @@ bench: setup ## measure each part relative to plain vLLM and plain torch
 
 bench-quick: setup ## compare the speed with the last committed results; ARGS=--record replaces them
 	@.venv/bin/uec bench --quick $(ARGS)
+
+chaos: setup ## disturb a real run for 18 minutes and check its books (docs/chaos.md); ARGS="--seed N --minutes M"
+	@exec .venv/bin/python -m bench.chaos $(ARGS)
 
 oracle: ## compute the reference values of verl and TRL again, in a separate environment
 	@tests/oracle/make.sh

@@ -14,12 +14,13 @@ from uec.config.schema import Config
 def _arguments(cfg: Config) -> dict[str, Any]:
     """Return the same engine arguments as VllmEngine's."""
     from actors.engines.vllm.job import engine_arguments
-    from uec.models.pretrained import context_length, is_vision_language, load_config, resolve_model
+    from uec.models.model_config import is_vision_language
+    from uec.models.pretrained import context_length, load_config, locate_model
     from uec.system.platform import detect
 
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would override the size that the config gives
     images = 1 if is_vision_language(load_config(cfg.model)) else None
-    return engine_arguments(cfg, detect(cfg), 0, resolve_model(cfg.model), context_length(cfg.model), images)
+    return engine_arguments(cfg, detect(cfg), 0, locate_model(cfg.model), context_length(cfg.model), images)
 
 
 def _sampling(cfg: Config) -> Any:
@@ -38,7 +39,7 @@ def _sampling(cfg: Config) -> Any:
         top_k=settings.top_k,
         min_p=settings.min_p,
         max_tokens=settings.max_tokens,
-        stop_token_ids=stop_tokens(cfg.model, load_tokenizer(cfg.model)),
+        stop_token_ids=stop_tokens(cfg.model, load_tokenizer(cfg.model), cfg.rollout.stop_tokens),
         detokenize=False,
         logprobs=0,
         flat_logprobs=True,

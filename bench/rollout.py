@@ -16,7 +16,7 @@ import ray
 
 from actors.driver.actor_specs import training_actors
 from actors.engines.vllm.job import PromptImages
-from actors.runtime.supervisor import Role
+from actors.runtime.slots import Role
 from bench.bare import Bare
 from bench.metric import Metric, Target, compared
 from bench.run_actors import cluster, cpu_of, create, dataset_of, features_of, prompts_of

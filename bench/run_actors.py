@@ -18,7 +18,8 @@ from actors.driver.rollout_log import RolloutLog
 from actors.driver.weight_sync import WeightSync
 from actors.runtime.cluster import connect
 from actors.runtime.logs import logged
-from actors.runtime.supervisor import ActorSpec, Supervisor
+from actors.runtime.slots import ActorSpec
+from actors.runtime.supervisor import Supervisor
 from bench.processes import cpu_seconds, tree
 from bench.turns import Block
 from uec.config.schema import Config

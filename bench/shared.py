@@ -21,7 +21,7 @@ from bench.task import VISION, default_config
 from bench.turns import Block, in_turns
 from uec.errors import RunFailed
 from uec.models.policy import Policy, load_model
-from uec.models.pretrained import load_tokenizer, resolve_model
+from uec.models.pretrained import load_tokenizer, locate_model
 from uec.models.processor import load_processor
 from uec.models.rows import Layout, Rows
 from uec.models.vision import Vision
@@ -50,7 +50,7 @@ def _with_images(groups: int) -> tuple[Policy, Layout, list[list[Continuation]],
     processor = load_processor(cfg.model, cfg.data.image, tokenizer)
     assert processor is not None, "configs/vlm.yaml has a vision-language model"
     torch.set_num_threads(cfg.learner.threads)
-    hf = load_model(cfg.model, resolve_model(cfg.model), "float32").train()
+    hf = load_model(cfg.model, locate_model(cfg.model), "float32").train()
     policy = Policy(hf, cfg.learner.logits_chunk_mb, len(tokenizer), banned=processor.vision_tokens())
     layout = Layout(torch.device("cpu"), True, Vision(hf, processor.feature_id, *processor.blank()))
     rng = np.random.default_rng(0)

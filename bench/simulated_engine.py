@@ -114,7 +114,9 @@ class FixedDifficulty:
     def __init__(self, cfg: Config) -> None:
         self._exploration = cfg.exploration
 
-    def classify(self, outcomes: list[Outcome], state: ScheduleState) -> list[Verdict]:
+    def start(self, replaces: bool) -> None: ...
+
+    def classify(self, outcomes: list[Outcome], state: ScheduleState, call: int | None = None) -> list[Verdict]:
         return [
             Verdict(
                 outcome.kind is Kind.REGULAR and outcome.prompt % DIFFICULT_EVERY == 0, self._exploration.n, self._exploration.temperature

@@ -5,6 +5,8 @@
               rollouts/step_000123.jsonl     every response of the step
                        replayed_000125.jsonl the earlier responses that a replay update drew
               checkpoints/step_000100/
+              bad_batches/             batches whose loss or gradient was not finite, if there were any
+              journals/                what a replaced DifficultyActor or ReplayActor reads
               images/0123456789abcdef.png    images that the data contains as bytes
               logs/
 """
@@ -18,13 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from uec.checkpoint_files import damage
 from uec.config.file import SAVED_HEADER, config_text
 from uec.config.schema import Config
 from uec.errors import BadInput
+from uec.paths import check_path
 from uec.system.files import atomic_write, sync_folder
 
 UNFINISHED = ".unfinished-"
 REPLACED = ".replaced-"
+DAMAGED = "damaged-"
 
 
 @dataclass
@@ -33,6 +38,8 @@ class RunFolder:
 
     path: Path
     resume_from: Path | None = None  # the checkpoint of `run.resume`; `open` sets it for `auto`
+    damaged: dict[Path, str] = field(default_factory=dict)  # checkpoints that were passed over, and what is wrong with each
+    _whole: Path | None = field(default=None, repr=False)  # the checkpoint whose files were checked
     _lock: IO[str] | None = field(default=None, repr=False)
 
     @property
@@ -56,6 +63,14 @@ class RunFolder:
         return self.path / "images"
 
     @property
+    def journals(self) -> Path:
+        return self.path / "journals"
+
+    @property
+    def bad_batches(self) -> Path:
+        return self.path / "bad_batches"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
@@ -74,6 +89,7 @@ class RunFolder:
         elif run.resume == "auto" and config_folder._is_run_of(config_path, run.name):
             folder = config_folder  # resumed by its config.yaml: the folder may have moved, and any working directory works
         else:
+            check_path(run.dir, "run.dir")
             folder = cls(Path(run.dir).resolve() / (run.name or _new_name(cfg, config_path)), checkpoint)
         run.name = folder.name
         if checkpoint is not None and checkpoint.parent == folder.checkpoints:
@@ -98,19 +114,47 @@ class RunFolder:
             if cfg.run.overwrite:
                 self._empty()
             save_config(cfg, self.config)
-            for part in (self.rollouts, self.checkpoints, self.logs):
+            for part in (self.rollouts, self.checkpoints, self.journals, self.logs):
                 part.mkdir(exist_ok=True)
             self._clear_unfinished()
             self.resume_from = self.checkpoint(cfg)
+            self._set_damaged_aside()
             self._drop_rollouts_after(step_of(self.resume_from) if self.resume_from else 0)
         except OSError as error:
             raise BadInput(f"the run folder {self.path} cannot be written ({error.strerror}); give a run.dir that is writable") from error
         return self.resume_from
 
     def checkpoint(self, cfg: Config) -> Path | None:
-        """Return the checkpoint that a run resumes from, or None; `run.overwrite` leaves none of this folder's."""
-        if cfg.run.resume == "auto":
-            return None if cfg.run.overwrite else self.latest_checkpoint()
+        """Return the checkpoint that a run resumes from, or None; `run.overwrite` leaves none of this folder's.
+
+        With `auto`, the newest whose files are as they were written; `damaged` names the others. Raises BadInput if no file can be trusted.
+        """
+        if cfg.run.resume == "auto" and not cfg.run.overwrite:
+            candidates = sorted(self._complete_checkpoints(), key=step_of, reverse=True)
+        else:
+            candidates = [self.resume_from] if self.resume_from and cfg.run.resume != "auto" else []
+        newest = self._newest_whole(candidates)
+        if newest is None and candidates:
+            raise BadInput(f"run.resume={cfg.run.resume}: {self.damaged[candidates[0]]}; {_instead(candidates[0], self.damaged)}")
+        return newest
+
+    def _newest_whole(self, candidates: list[Path]) -> Path | None:
+        """Return the first checkpoint whose files are as they were written; `damaged` then names those before it."""
+        for candidate in candidates:
+            problem = None if candidate == self._whole else self.damaged.get(candidate) or damage(candidate)
+            if problem is None:
+                self._whole = candidate
+                return candidate
+            self.damaged[candidate] = problem
+        return None
+
+    def rewind(self) -> Path | None:
+        """Go back to the newest checkpoint within a run that lost a learner; return it, or None for the initial model."""
+        self._clear_unfinished()
+        self._whole = None  # its files may have been damaged since
+        self.resume_from = self._newest_whole(sorted(self._complete_checkpoints(), key=step_of, reverse=True)) or self.resume_from
+        self._set_damaged_aside()
+        self._drop_rollouts_after(step_of(self.resume_from) if self.resume_from else 0)
         return self.resume_from
 
     def latest_checkpoint(self) -> Path | None:
@@ -171,6 +215,13 @@ class RunFolder:
         for path in [*self.checkpoints.glob(f"{UNFINISHED}*"), *self.checkpoints.glob(f"{REPLACED}*")]:
             shutil.rmtree(path)
 
+    def _set_damaged_aside(self) -> None:
+        """Rename damaged checkpoints, so that they neither count as the newest nor displace one that is whole."""
+        for checkpoint in [path for path in self.damaged if path.exists()]:
+            aside = checkpoint.with_name(f"{DAMAGED}{checkpoint.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            checkpoint.rename(aside)
+
     def _drop_rollouts_after(self, step: int) -> None:
         """Delete the rollout files of later steps, which the resumed run repeats."""
         for path in [*self.rollouts.glob("step_*.jsonl"), *self.rollouts.glob("replayed_*.jsonl")]:
@@ -226,6 +277,14 @@ def _named_checkpoint(path: str) -> Path:
         hint = f"; did you mean {newest}?" if newest else "; give `auto`, or a folder such as runs/NAME/checkpoints/step_000100"
         raise BadInput(f"run.resume={path} is not a checkpoint{hint}")
     return checkpoint
+
+
+def _instead(checkpoint: Path, damaged: dict[Path, str]) -> str:
+    """Say what a run can do whose checkpoint is damaged."""
+    others = RunFolder(checkpoint.parent.parent)._complete_checkpoints()
+    before = [path for path in others if path not in damaged and step_of(path) < step_of(checkpoint)]
+    newest = max(before, key=step_of, default=None)
+    return f"the checkpoint before it is {newest}" if newest else "there is no earlier checkpoint; copy the file back, or start a new run"
 
 
 def _new_name(cfg: Config, config_path: Path) -> str:

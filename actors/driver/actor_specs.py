@@ -4,7 +4,8 @@ from pathlib import Path
 
 from actors.driver.device_turns import DeviceTurns
 from actors.driver.image_cache import ImageCache
-from actors.runtime.supervisor import ActorSpec, Role, Supervisor
+from actors.runtime.slots import ActorSpec, Role
+from actors.runtime.supervisor import Supervisor
 from actors.workers.difficulty import DifficultyActor
 from actors.workers.image import ImageActor
 from actors.workers.image import environment as image_environment
@@ -20,12 +21,16 @@ from uec.system.platform import detect
 from uec.tracking.tracker import Tracker
 
 
-def training_actors(cfg: Config, device: str) -> list[ActorSpec]:
-    """Return the specs of every actor of a training run."""
+def training_actors(cfg: Config, device: str, journals: Path | None = None) -> list[ActorSpec]:
+    """Return the specs of every actor of a training run. `journals`: folder of the journals of its two stores; None: without them."""
     paired = device != "cpu" and cfg.cluster.placement == "colocated"
+
+    def journal(name: str) -> tuple[Path, ...]:
+        return () if journals is None else (journals / f"{name}.journal",)
+
     small = [
-        ActorSpec(Role.DIFFICULTY, "difficulty", DifficultyActor, (cfg,), SMALL_ACTOR_CPUS),
-        ActorSpec(Role.REPLAY, "replay", ReplayActor, (cfg,), SMALL_ACTOR_CPUS),
+        ActorSpec(Role.DIFFICULTY, "difficulty", DifficultyActor, (cfg, *journal("difficulty")), SMALL_ACTOR_CPUS),
+        ActorSpec(Role.REPLAY, "replay", ReplayActor, (cfg, *journal("replay")), SMALL_ACTOR_CPUS),
     ]
     computing = [*_engines(cfg, device, paired), *_learners(cfg, device, paired, optimizer=True)]
     return [*computing, *_graders(cfg), *_image_workers(cfg, device), *small]

@@ -6,6 +6,7 @@
         store/            replay store, leftover batch
         difficulty.json   each prompt's history
         driver.json       the driver's state, and the engines' random states
+        files.json        size and digest of each file (see uec.checkpoint_files)
 """
 
 import asyncio
@@ -14,15 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import ray
-
-from actors.runtime.supervisor import Supervisor, awaited
+from actors.runtime.supervisor import Supervisor
+from uec.checkpoint_files import FORMAT, list_files
 from uec.config.schema import Config
 from uec.errors import BadInput, RunFailed
 from uec.run_folder import RunFolder
 from uec.types import TrainingSample
-
-FORMAT = 4
 
 POLL_S = 0.5
 """Seconds between two questions whether the ranks have written their files."""
@@ -88,6 +86,7 @@ class Checkpoints:
         try:
             while not all(await asyncio.gather(*(self.supervisor.call(rank, "written") for rank in self.supervisor.learners))):
                 await asyncio.sleep(POLL_S)
+            await asyncio.to_thread(list_files, temporary)
             path = await asyncio.to_thread(self.folder.commit_checkpoint, temporary, step, self.cfg.checkpoint.keep)
         except OSError as error:
             raise _not_written(step, error) from error
@@ -104,12 +103,8 @@ class Checkpoints:
             # If there are more engines than in the checkpoint, the others keep their random states.
             *(supervisor.call(engine, "load", state) for engine, state in zip(supervisor.engines, engines, strict=False)),
         )
-        replay: Any = supervisor.replay.handle
-        leftover, batch = replay.load.options(num_returns=2).remote(str(path / "store"))
-        try:
-            waiting: list[TrainingSample] = await awaited(leftover)
-        except ray.exceptions.RayError as error:
-            raise RunFailed(supervisor.account(supervisor.replay, error)) from error
+        waiting: list[TrainingSample]
+        waiting, batch = await supervisor.call_two(supervisor.replay, "load", str(path / "store"))
         for sample in waiting:
             sample.batch = batch
         return waiting

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from actors.driver.bad_steps import BadSteps
 from actors.driver.checkpoint import Checkpoints
 from actors.driver.evaluation import Evaluation
 from actors.driver.learner_group import LearnerGroup
@@ -46,7 +47,8 @@ class Controller:
         self.sampler = Sampler(cfg, supervisor, self.rollouts, weights, self.schedule, self.order)
         self.estimator = load_estimator(cfg.advantage.estimator)
         self.learners = LearnerGroup(cfg, supervisor)
-        self.replay = ReplayUpdates(cfg, supervisor, self.learners, log)
+        self.bad_steps = BadSteps(cfg, supervisor, log)
+        self.replay = ReplayUpdates(cfg, supervisor, self.learners, log, self.bad_steps)
         self.batch = BatchBuffer(cfg)
         self.evaluation = Evaluation(cfg, dataset.eval, self.rollouts, self.learners, tracker)
         self.prefetcher = RolloutPrefetcher(self.sampler.step, cfg.train.max_staleness, last=self._last_to_begin)
@@ -66,6 +68,7 @@ class Controller:
             metrics = await self.step(self.steps_done + 1)
             self.steps_done += 1
             self.tracker.log(self.steps_done, metrics)
+            self.bad_steps.end_step(self.steps_done, metrics)
             checkpoints.refuse_errors()
             if self.steps_done == last or is_due(self.steps_done, cfg.eval.every):
                 await self.evaluation.run(self.steps_done)
@@ -94,6 +97,7 @@ class Controller:
         if batch:
             admitted = [admits(sample, cfg) for sample in batch]
             updated = await self.learners.update(batch, seed=cfg.run.seed + step, admitted=admitted)  # 6: policy update
+            await self.bad_steps.keep(f"step_{step:06d}", updated)
             metrics |= updated.metrics
             metrics["replay/admitted"] = float(await self.replay.admit(step, batch, admitted, updated))  # 7: admission
         replayed = await self.replay.update(step)  # 8: entropy stabiliser
@@ -120,6 +124,7 @@ class Controller:
             "weights": self.weights.state(),
             "order": self.order.state(),
             "schedule": self.schedule.state(),
+            "bad_steps": self.bad_steps.in_a_row,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -127,6 +132,7 @@ class Controller:
         self.order.load(state["order"])
         self.schedule.load(state["schedule"])
         self.weights.load(state["weights"])
+        self.bad_steps.in_a_row = state.get("bad_steps", 0)
         self.steps_done = state["steps_done"]
 
     async def _save(self, checkpoints: Checkpoints) -> None:

@@ -9,7 +9,8 @@ Each method does nothing where it is that turn already, or where nothing is shar
 
 import asyncio
 
-from actors.runtime.supervisor import ActorSlot, Supervisor
+from actors.runtime.slots import ActorSlot
+from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 
 

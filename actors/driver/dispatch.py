@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Generic, TypeVar
 
-from actors.runtime.supervisor import ActorSlot
+from actors.runtime.slots import ActorSlot
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")

@@ -12,7 +12,8 @@ from typing import Any
 
 import ray
 
-from actors.runtime.supervisor import ActorSlot, Supervisor
+from actors.runtime.slots import ActorSlot
+from actors.runtime.supervisor import Supervisor
 from uec.errors import RunFailed
 from uec.types import Prompt
 

@@ -4,13 +4,11 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
-
-from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
+from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
-from uec.errors import RunFailed
 from uec.models.packing import packs, plan
 from uec.models.pretrained import load_config
+from uec.tracking.metrics import finite
 from uec.types import TrainingSample, UpdatePlan
 
 
@@ -24,6 +22,12 @@ class Updated:
     metrics: dict[str, float]
     old_logprobs: list[Any]  # a reference for each rank, to dict[position, Logprobs]
     places: list[tuple[int, int]]  # rank of each sample, and position in that rank's plan
+    shares: list[tuple[UpdatePlan, list[Any]]]  # of each rank: its plan, and the references that went with it
+
+    @property
+    def skipped(self) -> bool:
+        """Return whether an optimizer step was left out because its loss or gradient was not finite."""
+        return self.metrics.get("learner/skipped_steps", 0.0) > 0
 
 
 class LearnerGroup:
@@ -45,8 +49,11 @@ class LearnerGroup:
         answers = [
             rank.handle.update.options(num_returns=2).remote(share, *refs) for rank, share, refs in zip(ranks, plans, data, strict=True)
         ]
-        metrics = await asyncio.gather(*(self._answer(rank, answer[0]) for rank, answer in zip(ranks, answers, strict=True)))
-        return Updated(metrics[0], [answer[1] for answer in answers], places)
+        metrics = await asyncio.gather(
+            *(self.supervisor.answer(rank, "update", answer[0]) for rank, answer in zip(ranks, answers, strict=True))
+        )
+        shares = list(zip(plans, data, strict=True))
+        return Updated(finite(metrics[0]), [answer[1] for answer in answers], places, shares)
 
     async def entropy(self, samples: list[TrainingSample]) -> float:
         """Return the mean true entropy of the policy over the samples' response tokens, in nats."""
@@ -96,9 +103,3 @@ class LearnerGroup:
             data.append([*batches, *images])
         await self.supervisor.turns.to_learners()
         return plans, data, places
-
-    async def _answer(self, rank: ActorSlot, answer: Any) -> dict[str, float]:
-        try:
-            return await awaited(answer)
-        except ray.exceptions.RayError as error:
-            raise RunFailed(self.supervisor.account(rank, error)) from error

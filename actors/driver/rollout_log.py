@@ -1,15 +1,14 @@
 """The rollout files of a run.
 
-A grader writes rollouts/step_NNNNNN.jsonl while the next step runs, because it can decode the responses. The driver writes
+A grader writes rollouts/step_NNNNNN.jsonl while the next step runs, because it can decode the responses; if it dies, its replacement
+writes the file again. The driver writes
 rollouts/replayed_NNNNNN.jsonl, which lists the earlier responses that a replay update drew.
 """
 
+import asyncio
 from typing import Any
 
-import ray
-
-from actors.runtime.supervisor import Supervisor, awaited
-from uec.errors import RunFailed
+from actors.runtime.supervisor import Supervisor
 from uec.run_folder import RunFolder
 from uec.tracking.rollouts import Page, write_replayed
 from uec.types import PromptRollouts, TrainingSample
@@ -22,7 +21,7 @@ class RolloutLog:
         self.folder = folder
         self.supervisor = supervisor
         self.enabled = enabled
-        self._writing: Any = None
+        self._writing: asyncio.Task[None] | None = None
 
     async def write(self, step: int, prompts: list[PromptRollouts], retained: list[PromptRollouts]) -> None:
         """Have a grader write every response of a step, and the advantages of those kept; wait for the previous file first."""
@@ -42,8 +41,10 @@ class RolloutLog:
             for sample in prompt.kept:
                 pages[sample.batch].advantages[sample.slot] = sample.advantage
         path = str(self.folder.rollouts / f"step_{step:06d}.jsonl")
-        handle: Any = self.supervisor.graders[0].handle
-        self._writing = handle.write_rollouts.remote(path, step, list(pages.values()), *pages, *graded.values())
+        call = self.supervisor.call(
+            self.supervisor.graders[0], "write_rollouts", path, step, list(pages.values()), *pages, *graded.values()
+        )
+        self._writing = asyncio.create_task(call)
 
     def write_replayed(self, step: int, drawn: list[TrainingSample]) -> None:
         """Write which responses the replay update of a step trains on."""
@@ -51,13 +52,7 @@ class RolloutLog:
             write_replayed(self.folder.rollouts / f"replayed_{step:06d}.jsonl", step, drawn)
 
     async def flush(self) -> None:
-        """Wait until the current file is written."""
+        """Wait until the current file is written. Raises RunFailed if the disk refuses."""
         writing, self._writing = self._writing, None
-        if writing is None:
-            return
-        try:
-            await awaited(writing)
-        except ray.exceptions.RayActorError:
-            self.supervisor.tracker.event("a grader died while it wrote the rollouts of a step: that file is missing")
-        except ray.exceptions.RayError as error:
-            raise RunFailed(f"rollouts could not be written: {self.supervisor.account(self.supervisor.graders[0], error)}") from error
+        if writing is not None:
+            await writing

@@ -15,7 +15,8 @@ import ray
 from actors.driver.dispatch import BatchedCalls, LeastLoaded
 from actors.driver.image_cache import AT_ONCE
 from actors.driver.timing import RolloutTimer
-from actors.runtime.supervisor import ActorSlot, Supervisor
+from actors.runtime.slots import ActorSlot
+from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.system.platform import sequences
@@ -118,10 +119,19 @@ class RolloutStream:
     async def _generate(self, engine: ActorSlot, handle: Any, requests: list[Request], images: list[Any]) -> BaseException | None:
         """Grade every response batch that an engine yields for the requests; return the engine's failure, if there was one."""
         gradings = []
-        async for batch in handle.generate.options(num_returns="streaming").remote(requests, *images):
+        stream = handle.generate.options(num_returns="streaming").remote(requests, *images)
+        timeout_s = self.supervisor.cfg.rollout.timeout_s
+        lost: BaseException | None = None
+        while True:
+            try:
+                batch = await asyncio.wait_for(anext(stream), timeout_s)
+            except StopAsyncIteration:
+                break
+            except TimeoutError:
+                lost = RunFailed(f"a response did not come within rollout.timeout_s={timeout_s:g} s")
+                break
             gradings.append(asyncio.create_task(self._grade(engine, batch)))
         self.timer.answered(engine, requests)
-        lost = None
         for result in await asyncio.gather(*gradings, return_exceptions=True):
             if isinstance(result, _BatchLost):
                 lost = result.__cause__

@@ -1,6 +1,7 @@
 """Steps 1 to 4 of the algorithm: regular rollouts, rewards, difficulty, targeted exploration; one task per prompt."""
 
 import asyncio
+import itertools
 
 from actors.driver.dispatch import BatchedCalls
 from actors.driver.rollouts import RolloutStream
@@ -29,8 +30,9 @@ class Sampler:
         self.weights = weights
         self.schedule = schedule
         self.order = order
+        numbers = itertools.count()  # so that a call that is repeated after a death is recorded once
         self.classify = BatchedCalls[Outcome, Verdict](
-            lambda outcomes: supervisor.call(supervisor.difficulty, "classify", outcomes, schedule.now)
+            lambda outcomes: supervisor.call(supervisor.difficulty, "classify", outcomes, schedule.now, next(numbers))
         )
 
     async def step(self, step: int) -> StepRollouts:

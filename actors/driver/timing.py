@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from actors.runtime.supervisor import ActorSlot
+from actors.runtime.slots import ActorSlot
 from uec.types import EngineUse, Kind, Request, RolloutTime
 
 

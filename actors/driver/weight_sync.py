@@ -15,7 +15,8 @@ from typing import Any
 import ray
 
 from actors.driver.weight_probe import WeightProbe
-from actors.runtime.supervisor import ActorSlot, Supervisor, awaited
+from actors.runtime.slots import ActorSlot
+from actors.runtime.supervisor import Supervisor, awaited
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.models.logprob_gap import Gap, Tolerance
@@ -142,14 +143,16 @@ class WeightSync:
             supervisor.tracker.event(f"weight version {update.version} is sent again: engines and learners meet anew")
 
     async def _give(self, engine: ActorSlot, update: WeightUpdate) -> None:
-        """Have an engine load an update. One that fails meanwhile is replaced, and the new one starts from this update."""
-        handle: Any = engine.handle
-        try:
-            await asyncio.wait_for(awaited(handle.update_weights.remote(update)), self.cfg.weights.timeout_s)
-        except TimeoutError as error:
-            raise self._late(engine, update.version) from error
-        except ray.exceptions.RayError as error:
-            await self.supervisor.revive(engine, handle, error)
+        """Have an engine load an update. One that fails or hangs meanwhile is replaced, and the new one is asked, too."""
+        while True:
+            handle: Any = engine.handle
+            try:
+                await asyncio.wait_for(awaited(handle.update_weights.remote(update)), self.cfg.weights.timeout_s)
+                return
+            except TimeoutError:
+                await self.supervisor.revive(engine, handle, self._late(engine, update.version))
+            except ray.exceptions.RayError as error:
+                await self.supervisor.revive(engine, handle, error)
 
     async def _give_together(self, update: WeightUpdate) -> None:
         """Have all engines load an update that is sent once. Where one fails, replace it and those that wait for it."""

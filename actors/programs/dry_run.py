@@ -18,9 +18,10 @@ from uec.doctor.devices import free_memory
 from uec.doctor.ray_state import would_join
 from uec.errors import BadInput
 from uec.memory.checkpoints import check_checkpoints
-from uec.memory.memory_report import memory_report
+from uec.memory.memory_report import check_host, memory_report
 from uec.memory.placement import resolve_placement
-from uec.models.pretrained import resolve_model
+from uec.models.architecture import check_device
+from uec.models.pretrained import check_weights_are_there, load_config
 from uec.run_folder import RunFolder
 from uec.system.gpu_devices import Gpu
 from uec.system.platform import gpu_count, smallest_gpu
@@ -43,7 +44,7 @@ def dry_run(cfg: Config, config_path: str) -> int:
     for line in lines:
         console.print(f"  {line}", markup=False)
     refused = list(_refusals(cfg, dataset, folder.path, gpus))
-    for note in [*notes(cfg), *dropped(dataset, cfg), *tight, *refused]:
+    for note in [*notes(cfg), *dataset.notes, *dropped(dataset, cfg), *tight, *refused]:
         console.print(f"note: {note}", markup=False)
     passed = "all checks passed" if not refused else "a run would be refused here, for what is noted last; all other checks passed"
     console.print(f"{passed}; no actor was started, nothing was written")
@@ -63,11 +64,16 @@ def _placement(cfg: Config, gpus: int, gpu: Gpu | None) -> list[str]:
 def _refusals(cfg: Config, dataset: Dataset, folder: Path, gpus: int) -> Iterator[str]:
     """Yield why a run would be refused. A local cluster, which a run would start, must hold the actors on this machine."""
     checks: list[tuple[str, Callable[[], object]]] = [
-        ("", lambda: resolve_model(cfg.model)),
+        ("", lambda: check_weights_are_there(cfg.model)),
         ("", lambda: check_checkpoints(cfg, folder)),
     ]
     if would_join(cfg)[0] is None:
+        device = "cuda" if gpus else "cpu"
+        checks.append((" on this machine", lambda: check_device(load_config(cfg.model), device, cfg.model.dtype)))
         checks.append((" on this machine", lambda: check_cluster(cfg, local_cpus(cfg), gpus, dataset.has_images)))
+        if not gpus:
+            lengths = [len(prompt.tokens) for prompt in dataset.train]
+            checks.append((" on this machine", lambda: check_host(cfg, free_memory()[1], lengths)))
     for where, check in checks:
         try:
             check()

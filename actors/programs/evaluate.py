@@ -21,7 +21,8 @@ from actors.driver.rollouts import RolloutStream
 from actors.programs.preflight import cluster, preflight
 from actors.runtime.cluster import Resources, fetch_model, place_model
 from actors.runtime.signals import STATUS, listen
-from actors.runtime.supervisor import ActorSpec, Supervisor, awaited
+from actors.runtime.slots import ActorSpec
+from actors.runtime.supervisor import Supervisor, awaited
 from uec.config.fields import texts
 from uec.config.schema import Config
 from uec.config.validate import check_cluster
@@ -38,6 +39,7 @@ from uec.eval.results import make_results, plural, results_console
 from uec.eval.settings import Candidate
 from uec.eval.subsets import by_column
 from uec.memory.placement import resolve_placement
+from uec.rewards.reward_function import is_error
 from uec.system.platform import detect
 from uec.system.ray_job import outside_job_copy
 from uec.tracking.tracker import Tracker
@@ -71,7 +73,8 @@ def evaluate(candidates: Sequence[Candidate], to: str | None, by: str | None, en
     found = [folder.read(one.target.label, one.cfg.eval.n) for one in candidates]
     with Tracker([evaluation_sink()]) as tracker:
         tracker.start(candidates[0].cfg, folder.path)
-        for line in [*said, *notes, *_dropped(datasets[0], candidates[0].cfg)]:
+        of_models = dict.fromkeys(note for dataset in datasets for note in dataset.notes)
+        for line in [*said, *notes, *of_models, *_dropped(datasets[0], candidates[0].cfg)]:
             tracker.event(line)
         run = EvaluationRun(candidates, [dataset.eval for dataset in datasets], found, folder, tracker, entropy)
         if run.todo:
@@ -222,7 +225,7 @@ class Failures:
         self.first = ""
 
     def add(self, group: list[TrainingSample]) -> None:
-        errors = [sample.error for sample in group if sample.error is not None]
+        errors = [str(sample.error) for sample in group if is_error(sample, self.cfg.reward)]
         self.total += len(group)
         self.failed += len(errors)
         self.first = self.first or (errors[0] if errors else "")

@@ -2,12 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray._raylet import GcsClient
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -122,7 +124,8 @@ def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) ->
     if address in (None, "local"):
         hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Ray's processes inherit this, so that only the driver reacts to a hang-up
         try:
-            ray.init(address=address, **common, **local)
+            with on_loopback():
+                ray.init(address=address, **common, **local)
             return False
         except ValueError as error:  # Ray raises this if it found a cluster, which has fixed resources
             if "existing cluster" not in str(error):
@@ -131,6 +134,21 @@ def _init(address: str | None, common: dict[str, Any], local: dict[str, Any]) ->
             signal.signal(signal.SIGHUP, hang_up)
     ray.init(address=address, **common)
     return True
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have a cluster that `ray.init` starts in this context listen on 127.0.0.1 only, so that no other machine reaches it.
+
+    Ray binds its servers to the loopback address when the node's address is exactly that, but replaces it by the outside one unless
+    clusters of several machines are switched off, as on Windows. Joining a cluster must stay outside: it needs the outside address.
+    """
+    several_machines = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = several_machines
 
 
 def fetch_model(cfg: Config) -> None:

@@ -1,13 +1,20 @@
-"""The log of each actor: its output goes to one file in the run's logs/, so that the console stays readable."""
+"""The processes of actors: a log file for each, so that the console stays readable, and a sign of life."""
 
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import ray
+
+from actors.runtime.watchdog import GROUP, Process, this_process
+
 
 def logged(actor: type, path: Path) -> type:
-    """Return the actor class with stdout and stderr going to `path`, also those of C code and of child processes."""
+    """Return the actor class with stdout and stderr going to `path`, also those of C code and of child processes.
+
+    It also has the method `sign_of_life`, in the concurrency group GROUP (actors/runtime/watchdog.py).
+    """
 
     def __init__(self: Any, *args: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,7 +26,11 @@ def logged(actor: type, path: Path) -> type:
         os.close(descriptor)
         actor.__init__(self, *args)
 
-    return type(actor.__name__, (actor,), {"__init__": __init__, "__module__": actor.__module__})
+    @ray.method(concurrency_group=GROUP)
+    def sign_of_life(self: Any) -> Process:
+        return this_process()
+
+    return type(actor.__name__, (actor,), {"__init__": __init__, "sign_of_life": sign_of_life, "__module__": actor.__module__})
 
 
 def tail(path: Path, lines: int = 3) -> str:

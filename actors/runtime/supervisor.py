@@ -1,78 +1,32 @@
-"""Start actors in parallel, name the one that fails and the cause, and replace engines, graders and image workers that die.
+"""Start actors in parallel, name the one that fails and the cause, and replace those that die or hang, except learners.
 
 It uses only an actor's role and methods; the specs contain the classes.
 """
 
 import asyncio
 import gc
-import re
+import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol
 
 import ray
 from ray.actor import ActorHandle
 
+from actors.runtime.failures import LearnerLost, reason
 from actors.runtime.logs import logged, tail
 from actors.runtime.placement import Pairs
+from actors.runtime.slots import ActorSlot, ActorSpec, Role
+from actors.runtime.watchdog import GROUP, Watchdog
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.system.process_env import current_compiler_caches, import_path
+from uec.tracking.failure import Failure
 from uec.tracking.tracker import Tracker
 from uec.types import Prompt, WeightUpdate
 
-MAX_RESTARTS = 3
 CLOSE_TIMEOUT_S = 5.0
-
-
-class Role(Enum):
-    """The task of an actor, which decides how it is started."""
-
-    ENGINE = auto()
-    LEARNER = auto()
-    GRADER = auto()
-    IMAGE = auto()
-    DIFFICULTY = auto()
-    REPLAY = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class ActorSpec:
-    """The class of an actor, its arguments and its resources."""
-
-    role: Role
-    name: str
-    actor: type
-    args: tuple[Any, ...]
-    cpus: float
-    gpus: float = 0.0
-    pair: int | None = None  # number of the GPU that it shares with another
-    concurrency: int = 1  # simultaneous calls, for an async actor
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def runtime_env(self) -> dict[str, dict[str, str]]:
-        """Return Ray's runtime environment of the actor: the variables of every actor, and its `environment`."""
-        shared = {"TOKENIZERS_PARALLELISM": "false", **import_path(), **current_compiler_caches()}
-        return {"env_vars": {**shared, **self.environment}}
-
-
-@dataclass(eq=False)
-class ActorSlot:
-    """An actor by its name; the handle changes when it is replaced."""
-
-    spec: ActorSpec
-    handle: ActorHandle | None = None
-    restarts: int = 0
-    outstanding: int = 0  # responses or gradings that it was asked for and has not answered
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def name(self) -> str:
-        """Return the actor's name, which is also that of its log."""
-        return self.spec.name
+PATIENCE = 10.0  # a call may take this many times supervise.timeout_s, or the longest earlier call of its method
+PLACE_S = 10.0  # after which the user learns that a replaced actor waits for room
 
 
 class Images(Protocol):
@@ -103,19 +57,6 @@ class Turns(Protocol):
     async def to_engines(self) -> None: ...
 
 
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-DEATH = ("The actor is dead because", "Worker exit", "exit type", "exit detail", "was killed", "node died", "node was", "OOM")
-
-
-def reason(error: BaseException) -> str:
-    """Return an actor error's cause in one line: the end of a traceback, or what Ray knows of a death."""
-    lines = [line.strip() for line in ANSI.sub("", str(error)).splitlines() if line.strip()]
-    if isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed:
-        lines = [line for line in lines if any(word in line for word in DEATH)] or lines
-        return " ".join(lines)[:600] or type(error).__name__
-    return lines[-1][:600] if lines else type(error).__name__
-
-
 class Supervisor:
     """The actors of a run or an evaluation."""
 
@@ -128,6 +69,8 @@ class Supervisor:
         self.logs = logs
         self.tracker = tracker
         self.namespace = namespace
+        self.watchdog = Watchdog(lambda: [slot.handle for slot in self.slots if slot.handle is not None], cfg.supervise.timeout_s)
+        self._longest: dict[str, float] = {}  # seconds of the longest call by role and method
         self.update: WeightUpdate | None = None  # what a replaced engine loads first
         self.weightless: set[ActorSlot] = set()  # replaced engines that wait for an update, because the current one was sent only once
         self.bring_weights: Callable[[], Awaitable[None]] | None = None  # gives them the weights; WeightSync sets it
@@ -166,11 +109,11 @@ class Supervisor:
             options["namespace"] = self.namespace
         if spec.concurrency > 1:
             options["max_concurrency"] = spec.concurrency
-        return ray.remote(logged(spec.actor, self.logs / f"{slot.name}.log")).options(**options).remote(*spec.args)
+        actor: Any = ray.remote(concurrency_groups={GROUP: 1})(logged(spec.actor, self.logs / f"{slot.name}.log"))
+        return actor.options(**options).remote(*spec.args)
 
-    async def _begin(self, slot: ActorSlot) -> Any:
-        """Call `start` of an actor that was created; a replaced engine loads the current weights."""
-        actor: Any = slot.handle
+    async def _begin(self, slot: ActorSlot, actor: Any, replaces: bool = False) -> Any:
+        """Call `start` of an actor that was created. A replaced engine loads the current weights, a replaced store its journal."""
         match slot.spec.role:
             case Role.ENGINE:
                 timings = await actor.start.remote(self._prompts)
@@ -183,8 +126,8 @@ class Supervisor:
                 return await actor.start.remote(await self._rendezvous)
             case Role.GRADER | Role.IMAGE:
                 return await actor.start.remote(self._prompts)
-            case _:
-                return await actor.__ray_ready__.remote()
+            case Role.DIFFICULTY | Role.REPLAY:
+                return await actor.start.remote(replaces)
 
     async def start(self, prompts: list[Prompt]) -> None:
         """Start every actor at once; on shared GPUs, learners start after all engines.
@@ -203,7 +146,7 @@ class Supervisor:
             learner: Any = self.learners[0].handle
             self._rendezvous = learner.address.remote()
         _collect_less_garbage()
-        starts = {asyncio.ensure_future(self._begin(slot)): slot for slot in self.slots if slot not in self.learners}
+        starts = {asyncio.ensure_future(self._begin_or_replace(slot)): slot for slot in self.slots if slot not in self.learners}
         engines = [task for task, slot in starts.items() if slot in self.engines] if self._pairs is not None else []
         starts |= {asyncio.ensure_future(self._begin_after(engines, slot)): slot for slot in self.learners}
         pending = set(starts)
@@ -216,8 +159,22 @@ class Supervisor:
             if not done:
                 raise RunFailed(self._not_started([starts[task] for task in pending]))
             for task in done:
-                if (error := task.exception()) is not None:
-                    raise RunFailed(self.account(starts[task], error)) from error
+                error = task.exception()
+                if isinstance(error, RunFailed):
+                    raise error
+                if error is not None:
+                    raise await self._failure(starts[task], error) from error
+        self.watchdog.start()
+
+    async def _begin_or_replace(self, slot: ActorSlot) -> Any:
+        """Call `start` of an actor; one whose process dies meanwhile is replaced."""
+        handle: Any = slot.handle
+        try:
+            return await self._begin(slot, handle)
+        except ray.exceptions.RayActorError as error:
+            if error.actor_init_failed:
+                raise
+            return await self.replace(slot, handle, error)
 
     async def _begin_after(self, engines: list[asyncio.Task[Any]], slot: ActorSlot) -> Any:
         """Call `start` of a learner once these engines have started: vLLM refuses a GPU whose free memory changes while it measures."""
@@ -225,14 +182,12 @@ class Supervisor:
             await asyncio.wait(engines)
             if any(engine.cancelled() or engine.exception() for engine in engines):
                 return None  # the engine's error ends the start
-        return await self._begin(slot)
+        return await self._begin(slot, slot.handle)
 
     def _not_started(self, slots: list[ActorSlot]) -> str:
         names = ", ".join(slot.name for slot in slots)
-        free, total = ray.available_resources(), ray.cluster_resources()
-        have = ", ".join(f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU") if kind in total)
         return (
-            f"not started within cluster.start_timeout_s={self.cfg.cluster.start_timeout_s:g} s: {names}. The cluster has {have}. "
+            f"not started within cluster.start_timeout_s={self.cfg.cluster.start_timeout_s:g} s: {names}. The cluster has {_room()}. "
             "Lower rollout.cpus, learner.cpus or their number, free the cluster, or raise the timeout."
         )
 
@@ -240,42 +195,158 @@ class Supervisor:
         """Return which actor failed, the cause, and the path of its log."""
         path = self.logs / f"{slot.name}.log"
         last = tail(path)
-        return f"{slot.name} failed: {reason(error)}" + (f"\nlast lines of {path}:\n{last}" if last else "")
+        return f"{slot.name} failed: {self._cause(slot.handle, error)}" + (f"\nlast lines of {path}:\n{last}" if last else "")
 
     async def revive(self, slot: ActorSlot, failed: ActorHandle, error: BaseException) -> None:
-        """Replace an engine, grader or image worker that failed. A new engine has the current weights before it is asked for anything."""
+        """Replace an actor that failed, but for a learner. A new engine has the current weights before it is asked for anything."""
         await self.replace(slot, failed, error)
         if slot in self.weightless and self.bring_weights is not None:
             await self.bring_weights()
 
     async def replace(self, slot: ActorSlot, failed: ActorHandle, error: BaseException) -> None:
-        """Do what `revive` does, but leave a new engine in `weightless` if it cannot load the current update alone."""
+        """Do what `revive` does, but leave a new engine in `weightless` if it cannot load the current update alone.
+
+        The slot keeps the failed handle until the new actor has started, so that nobody calls an actor that is starting.
+        Raises RunFailed if the actor fails more than `supervise.max_restarts` times within `supervise.window_s`.
+        """
         async with slot.lock:
             if slot.handle is not failed:
                 return  # another call saw the failure first
-            slot.restarts += 1
-            if slot.restarts > MAX_RESTARTS:
-                raise RunFailed(f"{self.account(slot, error)}\nIt was restarted {MAX_RESTARTS} times before.")
-            self.tracker.event(f"{slot.name} failed: {reason(error)}; restarting it ({slot.restarts} of {MAX_RESTARTS})")
-            ray.kill(failed)
-            slot.handle = self._create(slot, f"{slot.name}.{slot.restarts}")
-            try:
-                await asyncio.wait_for(self._begin(slot), self.cfg.cluster.start_timeout_s)
-            except (ray.exceptions.RayError, TimeoutError) as again:
-                raise RunFailed(f"{slot.name} could not be restarted: {self.account(slot, again)}") from again
-            self.tracker.event(f"{slot.name} is back")
+            noticed, replaced = time.monotonic(), failed
+            while True:
+                count = self._count_failure(slot, replaced, error)
+                self._report(slot, replaced, error, f"restarting it ({count} of {self.cfg.supervise.max_restarts})")
+                self._kill(replaced)
+                slot.restarts += 1
+                replaced = self._create(slot, f"{slot.name}.{slot.restarts}")
+                try:
+                    await self._placed(slot, replaced)
+                    await asyncio.wait_for(self._begin(slot, replaced, replaces=True), self.cfg.cluster.start_timeout_s)
+                    break
+                except ray.exceptions.RayActorError as again:
+                    if again.actor_init_failed:
+                        raise RunFailed(f"{slot.name} could not be restarted: {self.account(slot, again)}") from again
+                    error = again  # its process died, too
+                except (ray.exceptions.RayError, TimeoutError) as again:
+                    raise RunFailed(f"{slot.name} could not be restarted: {self.account(slot, again)}") from again
+            slot.handle = replaced
+            self._report(slot, failed, error, "replaced", time.monotonic() - noticed)
+
+    def _count_failure(self, slot: ActorSlot, handle: ActorHandle, error: BaseException) -> int:
+        """Return the number of this actor's failures in the window. Raises RunFailed if there are too many."""
+        limits, now = self.cfg.supervise, time.monotonic()
+        slot.failures.append(now)
+        while slot.failures[0] < now - limits.window_s:
+            slot.failures.popleft()
+        if len(slot.failures) > limits.max_restarts:
+            self._report(slot, handle, error, "ending the run")
+            raise RunFailed(
+                f"{self.account(slot, error)}\nIt failed {len(slot.failures)} times within supervise.window_s={limits.window_s:g} s "
+                f"(supervise.max_restarts={limits.max_restarts})."
+            )
+        return len(slot.failures)
+
+    async def _placed(self, slot: ActorSlot, actor: Any) -> None:
+        """Wait until a replaced actor has its place in the cluster. Raises RunFailed, naming what it lacks, after `supervise.wait_s`."""
+        ready = asyncio.ensure_future(awaited(actor.__ray_ready__.remote()))
+        if (await asyncio.wait([ready], timeout=PLACE_S))[1]:
+            lacking = f"it needs {slot.spec.cpus:g} CPUs and {slot.spec.gpus:g} GPUs, and the cluster has {_room()}"
+            wait_s = self.cfg.supervise.wait_s
+            self.tracker.event(f"{slot.name} waits for room, at most {wait_s:g} s: {lacking}")
+            if (await asyncio.wait([ready], timeout=wait_s))[1]:
+                ready.cancel()
+                raise RunFailed(f"{slot.name} found no room within supervise.wait_s={wait_s:g} s: {lacking}. Add a node and resume.")
+        await ready
+
+    def _report(self, slot: ActorSlot, handle: Any, error: BaseException, action: str, seconds: float = 0.0) -> None:
+        self.tracker.actor_failed(Failure(slot.name, self._node(handle), self._cause(handle, error), action, seconds))
+
+    def _node(self, handle: Any) -> str:
+        process = self.watchdog.pulse(handle).process
+        return "" if process is None else process.node
+
+    def _cause(self, handle: Any, error: BaseException) -> str:
+        return self.watchdog.pulse(handle).verdict or reason(error)
+
+    def _kill(self, handle: ActorHandle) -> None:
+        """End an actor's process, also one that is stopped."""
+        self.watchdog.pulse(handle).kill()
+        ray.kill(handle)
 
     async def call(self, slot: ActorSlot, method: str, *args: Any, timeout_s: float | None = None) -> Any:
-        """Call an actor whose death ends the run. Raises RunFailed, naming it."""
+        """Call an actor. One that dies or hangs is replaced and asked again; `timeout_s`: a limit of the caller, which ends the run.
+
+        Raises LearnerLost for a learner, RunFailed for another error; both name the actor.
+        """
+        return (await self._call(slot, method, args, timeout_s))[0]
+
+    async def call_two(self, slot: ActorSlot, method: str, *args: Any) -> tuple[Any, Any]:
+        """Call a method with two return values; return the first one, and a reference to the second. Otherwise as `call`."""
+        answer, reference = await self._call(slot, method, args, returns=2)
+        return answer, reference
+
+    async def _call(self, slot: ActorSlot, method: str, args: tuple[Any, ...], timeout_s: float | None = None, returns: int = 1) -> Any:
+        """Return the first value of a call, and references to the others."""
+        while True:
+            handle: Any = slot.handle
+            remote = getattr(handle, method)
+            try:
+                if returns == 1:
+                    return [await self._within(slot, method, remote.remote(*args), timeout_s)]
+                first, *others = remote.options(num_returns=returns).remote(*args)
+                return [await self._within(slot, method, first, timeout_s), *others]
+            except (TimeoutError, ray.exceptions.RayError) as error:
+                dead = isinstance(error, (TimeoutError, ray.exceptions.RayActorError))
+                if timeout_s is not None or slot in self.learners or not (dead or slot in self.engines):
+                    raise await self._failure(slot, error) from error
+                await self.revive(slot, handle, error)
+
+    async def answer(self, rank: ActorSlot, method: str, reference: Any) -> Any:
+        """Await a call to a learner that returns several references. Raises LearnerLost or RunFailed."""
         try:
-            return await asyncio.wait_for(awaited(getattr(slot.handle, method).remote(*args)), timeout_s)
+            return await self._within(rank, method, reference)
+        except (TimeoutError, ray.exceptions.RayError) as error:
+            raise await self._failure(rank, error) from error
+
+    async def _within(self, slot: ActorSlot, method: str, reference: Any, timeout_s: float | None = None) -> Any:
+        """Await an answer for PATIENCE times the longest earlier one, and not less than that of `supervise.timeout_s`."""
+        key, begin = f"{slot.spec.role.name}.{method}", time.monotonic()
+        limit = timeout_s or PATIENCE * max(self.cfg.supervise.timeout_s, self._longest.get(key, 0.0))
+        try:
+            found = await asyncio.wait_for(awaited(reference), limit)
         except TimeoutError as error:
-            raise RunFailed(f"{slot.name}.{method} did not finish within {timeout_s:g} s; see {self.logs / slot.name}.log") from error
-        except ray.exceptions.RayError as error:
-            raise RunFailed(self.account(slot, error)) from error
+            raise TimeoutError(f"{slot.name}.{method} did not finish within {limit:g} s; see {self.logs / slot.name}.log") from error
+        self._longest[key] = max(self._longest.get(key, 0.0), time.monotonic() - begin)
+        return found
+
+    async def _failure(self, slot: ActorSlot, error: BaseException) -> RunFailed:
+        """Return the failure that ends the run, or LearnerLost if a learner is dead or hangs, or data for it was lost with a node."""
+        if slot not in self.learners:
+            self._report(slot, slot.handle, error, "ending the run")
+            return RunFailed(self.account(slot, error))
+        lost = isinstance(error, (TimeoutError, ray.exceptions.RayActorError, ray.exceptions.ObjectLostError))
+        culprit = None if lost else await self._dead_learner()
+        if culprit is not None:  # the other ranks fail, because they wait for a dead one
+            slot, error = culprit
+        broken = isinstance(error, ray.exceptions.RayActorError) and error.actor_init_failed
+        if broken or not (lost or culprit):
+            self._report(slot, slot.handle, error, "ending the run")
+            return RunFailed(self.account(slot, error))
+        return LearnerLost(self.account(slot, error), slot.name, self._node(slot.handle), self._cause(slot.handle, error))
+
+    async def _dead_learner(self) -> tuple[ActorSlot, BaseException] | None:
+        """Return a rank whose process is dead, with its error, or None."""
+        signs: Any = [slot.handle.sign_of_life.remote() for slot in self.learners]  # type: ignore[union-attr]
+        asked = [asyncio.ensure_future(awaited(sign)) for sign in signs]
+        await asyncio.wait(asked, timeout=CLOSE_TIMEOUT_S)
+        for slot, answer in zip(self.learners, asked, strict=True):
+            if answer.done() and isinstance(error := answer.exception(), ray.exceptions.RayActorError):
+                return slot, error
+        return None
 
     async def stop(self) -> None:
         """End every actor. Child processes of a killed actor end with it, but learners must free their shared memory first."""
+        self.watchdog.stop()
         closing = (self._close(slot) for slot in self.learners if slot.handle is not None)
         try:
             await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), CLOSE_TIMEOUT_S)  # a dead learner raises
@@ -283,13 +354,19 @@ class Supervisor:
             self.tracker.event("the learners were busy at the end: their weights may stay in shared memory until the next run")
         for slot in self.slots:
             if slot.handle is not None:
-                ray.kill(slot.handle)
+                ray.kill(slot.handle)  # a process that is stopped is ended by uec/system/cleanup.py
         if self._pairs is not None:
             self._pairs.release()
 
     async def _close(self, slot: ActorSlot) -> None:
         learner: Any = slot.handle
         await learner.close.remote()
+
+
+def _room() -> str:
+    """Return what the cluster has, in words."""
+    free, total = ray.available_resources(), ray.cluster_resources()
+    return ", ".join(f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU") if kind in total)
 
 
 def _collect_less_garbage() -> None:

@@ -1,16 +1,19 @@
 """The names, shapes and dtypes that a weight update must have."""
 
 from actors.weights.shm import packed_size
-from uec.config.schema import ModelConfig
+from uec.config.schema import LoraConfig, ModelConfig
 from uec.errors import RunFailed
 from uec.types import WeightUpdate
 
 
-def expected_parameters(model: ModelConfig) -> dict[str, list[int]]:
-    """Return names and shapes of the tensors that a learner publishes (`PolicyModel.exported`); of tied parameters only one is named."""
+def expected_parameters(model: ModelConfig, lora: LoraConfig | None = None, exchange: str = "none") -> dict[str, list[int]]:
+    """Return names and shapes of the tensors that a learner publishes (`PolicyModel.exported`); of tied parameters only one is named.
+
+    `exchange`: as `Platform.lora`.
+    """
     from uec.models.policy_model import meta_policy_model
 
-    return {name: list(tensor.shape) for name, tensor in meta_policy_model(model).exported()}
+    return {name: list(tensor.shape) for name, tensor in meta_policy_model(model, lora, exchange != "adapter").exported()}
 
 
 def check(update: WeightUpdate, expected: dict[str, list[int]]) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from uec.errors import RunFailed
+from uec.system.cleanup import RUN
 from uec.types import WeightUpdate
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "uec-weights-"
+RUN_FOLDERS = f"{SHARED_MEMORY}/{PREFIX}*-{{run}}-*"
+"""Pattern of the folders of one run, for `uec.system.cleanup.cleaned`."""
 LOCK = "lock"
 ALIGNMENT = 64  # bytes
 
@@ -64,7 +67,8 @@ class ShmPublisher:
         if rank == 0:
             _remove_abandoned(shared_memory)
             # The host's name tells an engine elsewhere why it does not see the file.
-            self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{socket.gethostname()}-", dir=shared_memory))
+            prefix = "-".join([f"{PREFIX}{socket.gethostname()}", *([os.environ[RUN]] if RUN in os.environ else []), ""])
+            self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=shared_memory))
             self._lock = os.open(self._folder / "new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             (self._folder / "new").rename(self._folder / LOCK)  # so that a lock file which nobody holds is always abandoned

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ def environment(cfg: Config, rank: int) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(2 << 30),
         "MALLOC_TOP_PAD_": str(64 << 20),
+        "MALLOC_ARENA_MAX": "1",  # Ray runs the calls in a second thread, whose own arena could not hold large blocks
         # On Hopper and Blackwell, cuDNN's attention would build a plan for each new shape of blocks.
         "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
         **ONEDNN_CACHES,
@@ -49,6 +51,7 @@ class LearnerActor:
         self.cfg = cfg
         self.rank = rank
         self.inference_only = inference_only
+        self.exchange = "none"  # see Platform.lora
         self.steps_done = 0  # optimizer steps
         self.version = 0  # last published
         self._shared: int | None = None  # version that policy and engines share; None after an update
@@ -69,6 +72,7 @@ class LearnerActor:
         """
         platform = detect(self.cfg)
         self.background_writes = platform.device == "cuda"
+        self.exchange = platform.lora
         clock = [time.perf_counter()]
         _join(self.cfg, self.rank, platform, address)
         clock.append(time.perf_counter())
@@ -90,7 +94,7 @@ class LearnerActor:
             self.engine = make_inference_engine(self.policy, settings, platform)
         else:
             self.engine = make_engine(self.policy, self.policy_model.trainable(), settings, platform)
-            reference = self.policy_model.reference()
+            reference = self.policy_model.reference() if self.cfg.loss.kl_coef > 0 else None
             self._update = PolicyUpdate(self.engine, reference, self.cfg, load_policy_loss(self.cfg.loss.policy), self.layout)
             self.publisher = make_publisher(self.cfg, self.rank)
         verify(self.engine, self.policy, self.layout)
@@ -110,9 +114,15 @@ class LearnerActor:
         trajectories, images = _sorted(plan, data)
         metrics, old_logprobs = self._update.run(plan, trajectories, images, self.steps_done, self._shared if whole else None)
         if plan.steps:
-            self.steps_done += len(plan.steps)
+            self.steps_done += round(metrics["learner/optimizer_steps"])
             self._shared = None
         return metrics, old_logprobs
+
+    def write_batch(self, path: str, plan: UpdatePlan, *data: list[Trajectory] | ImageFeatures) -> None:
+        """Write this rank's share of a batch to a file that all ranks' folders can hold, for a look. `data` as for `update`."""
+        from uec.models.batch_file import write_batch
+
+        write_batch(Path(path), plan, _sorted(plan, data)[0], self.tokenizer)
 
     def entropy(self, plan: UpdatePlan, *data: list[Trajectory] | ImageFeatures) -> float:
         """Return the policy's mean true entropy over the response tokens of all ranks' plans, in nats. `data` as for `update`."""
@@ -153,7 +163,13 @@ class LearnerActor:
         if again and self._shared != version:
             version += 1
         exported = self.policy_model.exported()
-        update = self.publisher.publish(version, exported if scale == 1 else ((name, tensor.detach() * scale) for name, tensor in exported))
+        if scale != 1:
+            # A factor alone would leave an adapter whose B is zero without effect.
+            offset = scale - 1 if self.exchange == "adapter" else 0.0
+            exported = ((name, tensor.detach() * scale + offset) for name, tensor in exported)
+        update = self.publisher.publish(version, exported)
+        if update is not None and self.exchange == "adapter":
+            update = replace(update, kind="adapter")
         self.version = self._shared = version
         return update
 
@@ -173,6 +189,7 @@ class LearnerActor:
             from uec.models.offload import reload
 
             reload(self.engine, weights=self.cfg.learner.offload == "all")
+
     def digest(self) -> str:
         """Return a digest of the weights that `publish` publishes, equal on all ranks."""
         from uec.models.digest import digest
@@ -193,17 +210,22 @@ class LearnerActor:
         trainable = list(self.policy_model.trainable())
         state = snapshot(self.engine, trainable, self.steps_done, self.version, copy=self.background_writes)
         self._write(lambda: state.write(Path(folder)))
+        if self.cfg.lora.enabled and self.rank == 0:
+            self._write(lambda: self.base.write(Path(folder)))
 
     def load(self, folder: str) -> None:
         """Restore the state of `save`, also with another number of ranks or ZeRO stage. Raises BadInput for the state of another model."""
         from uec.models.training_state import load_state
 
         self._finish_publishing()
+        if self.cfg.lora.enabled:
+            self.base.check(Path(folder))
         self.steps_done, self.version = load_state(Path(folder), self.engine, list(self.policy_model.trainable()))
         self._shared = None
 
     def save_hf(self, folder: str) -> None:
-        """Write a checkpoint that plain transformers loads, with tokenizer, processor and chat template. See `written`."""
+        """Write a checkpoint that plain transformers, with LoRA peft, loads, with tokenizer and chat template. See `written`."""
+        from uec.models.adapter_folder import save_adapter
         from uec.models.hf_checkpoint import collect, save_pretrained
 
         self._finish_publishing()
@@ -211,7 +233,11 @@ class LearnerActor:
         weights = collect(self.policy_model.complete(), keep=writes)
         if writes:
             processing = self.tokenizer if self.processor is None else self.processor.processor
-            self._write(lambda: save_pretrained(Path(folder), self.policy.hf, processing, weights))
+            if self.cfg.lora.enabled:
+                config = self.policy_model.config  # type: ignore[attr-defined]  # of LoraPolicy
+                self._write(lambda: save_adapter(Path(folder), config, self.base, processing, weights))
+            else:
+                self._write(lambda: save_pretrained(Path(folder), self.policy.hf, processing, weights))
 
     def written(self) -> bool:
         """Return whether all files of `save` and `save_hf` are complete. Raises the error of a write that failed.
@@ -236,27 +262,40 @@ class LearnerActor:
             self.publisher.wait()
 
     def _load_policy_model(self, platform: Platform) -> "PolicyModel":
+        from uec.models.adapter_folder import load_adapter
+        from uec.models.base_model import BaseModel
         from uec.models.deepspeed_engine import make_inference_engine
+        from uec.models.linear import with_onednn
         from uec.models.policy_model import Forward, make_policy_model
+        from uec.models.pretrained import absolute_path
 
         def load_reference() -> Forward:
             return make_inference_engine(self._load_policy(platform), self.cfg.learner, platform)
 
-        return make_policy_model(self._load_policy(platform), self.cfg.model, load_reference if self.cfg.loss.kl_coef > 0 else None)
+        policy = self._load_policy(platform)
+        if not self.cfg.lora.enabled:
+            return make_policy_model(policy, self.cfg.model, load_reference if self.cfg.loss.kl_coef > 0 else None)
+        self.base = BaseModel.of(absolute_path(self.cfg.model), policy.hf)
+        found = make_policy_model(policy, self.cfg.model, None, self.cfg.lora, self.exchange == "merged", self.cfg.run.seed)
+        if self.cfg.lora.path is not None:
+            load_adapter(self.cfg.lora, found.trainable())
+        if platform.device == "cpu":
+            with_onednn(policy.hf)
+        return found
 
     def _load_policy(self, platform: Platform) -> "Policy":
         from uec.algorithm.entropy import Gradients
         from uec.models.liger import use_liger
         from uec.models.linear import with_onednn
         from uec.models.policy import Policy, load_model
-        from uec.models.pretrained import load_tokenizer, resolve_model
+        from uec.models.pretrained import load_tokenizer, locate_model
         from uec.models.processor import load_processor
         from uec.models.vision import use_varlen
         from uec.models.vocabulary import vocabulary_size
 
         self.tokenizer = load_tokenizer(self.cfg.model)
         self.processor = load_processor(self.cfg.model, self.cfg.data.image, self.tokenizer)
-        hf = load_model(self.cfg.model, resolve_model(self.cfg.model), platform.dtype)
+        hf = load_model(self.cfg.model, locate_model(self.cfg.model), platform.dtype)
         if platform.device == "cpu":
             with_onednn(hf)
         if platform.attention == "varlen" and has_flash_attention():

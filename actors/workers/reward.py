@@ -30,7 +30,8 @@ class RewardActor:
         self.prompts = {prompt.index: prompt for prompt in prompts}
         # Output of graders goes to the log of this actor, in the run's logs/.
         self.pool = GradingPool(self.cfg.reward, output=1)
-        self._decode, _ = await asyncio.gather(asyncio.to_thread(load_decoder, self.cfg.model), asyncio.to_thread(self.pool.start))
+        decoder = asyncio.to_thread(load_decoder, self.cfg.model, self.cfg.rollout.stop_tokens)
+        self._decode, _ = await asyncio.gather(decoder, asyncio.to_thread(self.pool.start))
 
     async def grade(self, batch: list[Trajectory]) -> list[TrainingSample]:
         """Grade a response batch, in its order. A grading that fails is a sample with an error, not an exception."""

@@ -13,6 +13,7 @@ from uec.errors import RunFailed
 from uec.models.pretrained import load_tokenizer
 from uec.models.processor import Processor, load_processor
 from uec.models.vocabulary import stop_tokens, vocabulary_size
+from uec.system.cleanup import temporary_files
 from uec.system.platform import detect
 from uec.system.process_env import ONEDNN_CACHES
 from uec.types import Completion, Continuation, ImageFeatures, Kind, Logprobs, Prompt, Request, Sampling, Trajectory, WeightUpdate
@@ -23,7 +24,7 @@ RESPONSE_BATCH_INTERVAL_S = 0.02  # responses that finish within this time share
 def environment(cfg: Config, rank: int) -> dict[str, str]:
     """Return the environment variables of this actor's process, to be set before it starts."""
     engine = load_engine("in_actor" if cfg.rollout.backend == "auto" else cfg.rollout.backend)  # vLLM's two kinds need the same ones
-    return {"OMP_NUM_THREADS": str(cfg.rollout.threads), **ONEDNN_CACHES, **engine.environment(cfg)}
+    return {"OMP_NUM_THREADS": str(cfg.rollout.threads), **ONEDNN_CACHES, **temporary_files(), **engine.environment(cfg)}
 
 
 class RolloutActor:
@@ -55,7 +56,7 @@ class RolloutActor:
             top_k=settings.top_k,
             min_p=settings.min_p,
             stop=tuple(settings.stop),
-            stop_tokens=tuple(stop_tokens(self.cfg.model, tokenizer)),
+            stop_tokens=tuple(stop_tokens(self.cfg.model, tokenizer, settings.stop_tokens)),
         )
         self._engine: Engine = load_engine(detect(self.cfg).engine)(self.cfg, self.rank, self.name)
         self.version = 0

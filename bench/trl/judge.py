@@ -16,7 +16,7 @@ class Judge:
         torch.set_num_threads(threads)
         self._cfg, self._prompts = cfg, prompts
         self._grader = load_reward(cfg.reward)
-        self._decode = load_decoder(cfg.model)
+        self._decode = load_decoder(cfg.model, cfg.rollout.stop_tokens)
         tokenizer = load_tokenizer(cfg.model)
         tokenizer.padding_side = "left"
         ids = {"input_ids": [prompt.tokens.tolist() for prompt in prompts]}

@@ -260,6 +260,7 @@ def test_the_fixed_difficulty_explores_every_third_prompt_once(make_config):
     assert verdicts[0].n == 16
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_the_exploration_bench_measures_both_orders_of_work_on_simulated_lengths(tmp_path: Path):
     from bench.exploration import LONGEST, skewed

@@ -89,8 +89,8 @@ def test_a_page_is_short_and_its_tables_have_short_cells(name: str, project: Pat
     assert [cell for row in rows for cell in row if len(cell.strip()) > 120] == []
 
 
-def test_every_test_that_reliability_md_names_exists(project: Path) -> None:
-    page = (project / "docs/reliability.md").read_text()
+def test_every_test_that_reliability_md_and_checkpoints_md_name_exists(project: Path) -> None:
+    page = "".join((project / f"docs/{name}.md").read_text() for name in ("reliability", "checkpoints"))
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page)
     assert len(set(named)) >= 40 and len(named) == page.count("::")  # none is written in a way that is not looked at
     trees = {file: ast.parse((project / file).read_text()) for file in {file for file, _ in named}}
@@ -126,6 +126,7 @@ def test_uec_train_takes_its_config_its_data_and_its_model(command: Command, fol
     assert main(words) == 0, capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_every_command_on_a_finished_run_works(folder: Path, project: Path) -> None:
     def uec(*words: str) -> None:

@@ -236,7 +236,7 @@ def test_a_stopped_job_leaves_a_whole_checkpoint_of_its_last_step(stopped: Stopp
     assert [path.name for path in (stopped.run / "checkpoints").iterdir()] == [f"step_{done:06d}"]
     checkpoint = stopped.run / f"checkpoints/step_{done:06d}"
     assert json.loads((checkpoint / "driver.json").read_text())["step"] == done
-    assert {path.name for path in checkpoint.iterdir()} == {"hf", "learner", "store", "difficulty.json", "driver.json"}
+    assert {path.name for path in checkpoint.iterdir()} == {"hf", "learner", "store", "difficulty.json", "driver.json", "files.json"}
     with safe_open(checkpoint / "hf/model.safetensors", framework="numpy") as weights:
         assert sum(weights.get_tensor(name).size for name in weights.keys()) > 500_000
 

@@ -63,7 +63,8 @@ def test_the_constants_equal_those_of_the_installed_ray() -> None:
 def test_an_actor_uses_the_compiler_caches_of_the_driver_on_a_running_cluster(cluster, make_config, monkeypatch, tmp_path) -> None:
     import ray
 
-    from actors.runtime.supervisor import ActorSlot, ActorSpec, Role, Supervisor
+    from actors.runtime.slots import ActorSlot, ActorSpec, Role
+    from actors.runtime.supervisor import Supervisor
 
     class Surrounded:
         def variable(self, name: str) -> str | None:

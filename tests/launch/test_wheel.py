@@ -78,12 +78,13 @@ def test_an_actor_of_an_installed_wheel_finds_its_class_in_another_folder(instal
     program = f"""
 import uec, ray
 from pathlib import Path
-from actors.runtime.logs import logged
-from actors.runtime.supervisor import ActorSpec, Role
+from actors.runtime.logs import GROUP, logged
+from actors.runtime.slots import ActorSpec, Role
 from actors.workers.image import ImageActor
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
 spec = ActorSpec(Role.IMAGE, "image-0", ImageActor, (None, 0), cpus=0.1)
-actor = ray.remote(logged(spec.actor, Path({str(tmp_path / "log")!r}))).options(num_cpus=spec.cpus, runtime_env=spec.runtime_env)
+watched = ray.remote(concurrency_groups={{GROUP: 1}})(logged(spec.actor, Path({str(tmp_path / "log")!r})))
+actor = watched.options(num_cpus=spec.cpus, runtime_env=spec.runtime_env)
 modules = ray.get(actor.remote(*spec.args).__ray_call__.remote(lambda self: [__import__(name).__file__ for name in ("uec", "actors")]))
 print(*modules)
 """

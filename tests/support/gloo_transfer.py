@@ -104,6 +104,7 @@ class EngineHandle:
         self.core, self.version = GlooCore(), 0
         self.receiver = WeightReceiver(cfg, PLATFORM, rank, self.core)
         self.start, self.ready, self.update_weights = remote(self._start), remote(self._ready), remote(self._update)
+        self.__ray_ready__ = remote(self._ready)
 
     async def _start(self, prompts: object) -> dict[str, float]:
         return {}

@@ -28,7 +28,7 @@ def _row(config: str) -> tuple[str, ...]:
     name = cfg.model.path.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as folder:
         cfg.model.path = str(model_folder(Path(folder) / "model", name))
-        shape, platform = shape_of(cfg.model), detect(cfg, "cuda")
+        shape, platform = shape_of(cfg.model, cfg.lora), detect(cfg, "cuda")
         workload = worst_case(cfg.data.max_prompt_tokens)
         size = smallest_gpu(cfg, shape, platform, workload)
         assert size is not None, config
@@ -67,7 +67,7 @@ def _turns(config: str, gpus: int) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as folder:
         cfg.model.path = str(model_folder(Path(folder) / "model", name))
         workload = worst_case(cfg.data.max_prompt_tokens)
-        estimates = gpu_estimates(cfg, shape_of(cfg.model), detect(cfg, "cuda"), workload, usable(80))
+        estimates = gpu_estimates(cfg, shape_of(cfg.model, cfg.lora), detect(cfg, "cuda"), workload, usable(80))
     assert all(estimate.bytes <= usable(80) for estimate in estimates), (config, gpus)
     return name, f"{gpus}", f"`{TURNS[gpus]}`", *(f"{estimate.bytes / GIB:.1f}" for estimate in estimates)
 

@@ -77,7 +77,7 @@ def measured(model: Path, folder: Path, *overrides: str) -> tuple[Config, Measur
 
 def predicted(cfg: Config, workload: Workload) -> tuple[float, float, float]:
     """Return the bytes of a learner rank, of an engine, and of all without the object store, which a short run hardly uses."""
-    estimate = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), workload, store=0)
+    estimate = host_estimate(cfg, shape_of(cfg.model, cfg.lora), detect(cfg, "cpu"), workload, store=0)
     by_name = {holder.name: holder.bytes for holder in estimate.holders}
     return by_name["learner"], by_name["engine"], estimate.bytes
 

@@ -18,6 +18,7 @@ MAKERS = ("_not_started", "account", "notes", "dropped", "_dropped", "_apply", "
 """Functions that return a message or a list of messages."""
 ELSEWHERE = {
     "str(error)": "the text of an exception, passed on",
+    "str(failure)": "`… failed: …; …`: who failed, why, and what the run did about it",
     "str(answer[-1])": "the BadInput of load_reward, in the grading process",
     "error": "the text of a grading process, passed on",
     "'\\n'.join(dict.fromkeys(problems))": "each problem is a message by itself",

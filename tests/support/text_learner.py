@@ -12,7 +12,6 @@ from torch import Tensor
 
 from actors.workers.learner import LearnerActor
 from tests.support.learner_ranks import weights
-from uec.errors import RunFailed
 from uec.models.packing import Length, plan
 from uec.types import Kind, Trajectory, UpdatePlan
 
@@ -196,12 +195,10 @@ def exported(learner: LearnerActor, shares: list[UpdatePlan], rows: list[Traject
     return saved
 
 
-def failure(learner: LearnerActor, shares: list[UpdatePlan], rows: list[Trajectory]) -> str:
-    try:
-        learner.update(shares[learner.rank], rows)
-    except RunFailed as error:
-        return str(error)
-    return "trained"
+def batch_written(learner: LearnerActor, share: UpdatePlan, rows: list[Trajectory], path: str) -> dict[str, float]:
+    metrics, _ = learner.update(share, rows)
+    learner.write_batch(path, share, rows)
+    return metrics
 
 
 def published_update(learner: LearnerActor, shares: list[UpdatePlan], rows: list[Trajectory]) -> Any:

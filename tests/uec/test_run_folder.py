@@ -1,5 +1,6 @@
 """Run folders: no foreign folder is touched, and a checkpoint is complete or absent."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from uec.checkpoint_files import FORMAT, list_files
 from uec.config.file import load_config
 from uec.config.schema import Config
 from uec.errors import BadInput
@@ -35,6 +37,8 @@ def checkpoint(folder: RunFolder, step: int, keep: int = 9, content: str = "x") 
     unfinished = folder.begin_checkpoint(step)
     (unfinished / "hf").mkdir()
     (unfinished / "hf" / "weights").write_text(content)
+    (unfinished / "driver.json").write_text(json.dumps({"format": FORMAT}))
+    list_files(unfinished)
     return folder.commit_checkpoint(unfinished, step, keep)
 
 
@@ -67,7 +71,7 @@ def test_nothing_is_written_before_the_folder_is_opened(make, tmp_path: Path) ->
     folder = RunFolder.prepare(cfg, CONFIG)
     assert list(tmp_path.iterdir()) == []
     folder.open(cfg)
-    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "checkpoints", "config.yaml", "logs", "rollouts"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "checkpoints", "config.yaml", "journals", "logs", "rollouts"]
     assert load_config(folder.config, []).run.name == "a"
 
 
@@ -243,6 +247,34 @@ def test_remains_of_a_crash_are_deleted_and_a_replaced_checkpoint_is_restored(ma
     cfg = make("run.name=a", "run.resume=auto")
     assert RunFolder.prepare(cfg, CONFIG).open(cfg) == path
     assert list(folder.checkpoints.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["hf/weights", "driver.json", "files.json"])
+@pytest.mark.parametrize("fault", ["missing", "empty", "flipped"])
+def test_a_damaged_checkpoint_is_named_and_set_aside_and_the_one_before_is_taken(make, name: str, fault: str) -> None:
+    folder = opened(make("run.name=a"))
+    before, newest = checkpoint(folder, 5), checkpoint(folder, 10)
+    file = newest / name
+    content = file.read_bytes()
+    file.write_bytes(b"" if fault == "empty" else bytes([content[0] ^ 1]) + content[1:])
+    if fault == "missing":
+        file.unlink()
+    close(folder)
+    cfg = make("run.name=a", "run.resume=auto")
+    again = RunFolder.prepare(cfg, CONFIG)
+    assert again.open(cfg) == before
+    assert str(file) in again.damaged[newest]
+    assert sorted(path.name for path in again.checkpoints.iterdir()) == ["damaged-step_000010", "step_000005"]
+
+
+def test_a_run_whose_only_checkpoint_is_damaged_is_refused_with_the_files_name(make) -> None:
+    folder = opened(make("run.name=a"))
+    file = checkpoint(folder, 5) / "hf/weights"
+    file.write_text("y")
+    close(folder)
+    cfg = make("run.name=a", "run.resume=auto")
+    with pytest.raises(BadInput, match="hf/weights has other content than was written .digest.; there is no earlier checkpoint"):
+        RunFolder.prepare(cfg, CONFIG).checkpoint(cfg)
 
 
 # --- atomic files

@@ -3,16 +3,23 @@
 
 import argparse
 import os
+import select
 import sys
+import tempfile
+import traceback
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
+from uec.brief import brief, clipped
 from uec.commands import bench, config, doctor, eval, export, report, train
 from uec.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_SIGHUP, EXIT_SIGINT, EXIT_SIGTERM, BadInput, RunFailed
-from uec.system.process_env import discard_stderr_at_exit
+from uec.system.process_env import discard_output, discard_stderr_at_exit
 
 COMPLETING = "_ARGCOMPLETE"
 """Environment variable that a shell sets to ask for completions."""
+
+MOST_LINES = 40
+"""Lines of an error message."""
 
 COMMANDS = (train, eval, report, export, doctor, bench, config)
 STATUSES = {
@@ -42,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         complete(main_parser)
     arguments = main_parser.parse_args(argv)
     try:
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except BadInput as error:
         return _report(error, EXIT_BAD_INPUT)
     except RunFailed as error:
@@ -50,9 +59,22 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("uec: stopped before training began; nothing was changed", file=sys.stderr)
         return EXIT_SIGINT
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            discard_output(sys.stdout.fileno())  # what Python still holds is flushed at exit
+            return EXIT_FAILURE
+        return _report(_unexpected(error), EXIT_FAILURE)
 
 
-class IntermixedParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are short, however long the arguments are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message; exit with status 2."""
+        super().error(clipped(message))
+
+
+class IntermixedParser(Parser):
     """A parser that takes options before, between and after the positional arguments."""
 
     _nested = False
@@ -82,7 +104,7 @@ class Version(argparse.Action):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    main_parser = argparse.ArgumentParser(
+    main_parser = Parser(
         prog="uec",
         description="RL for reasoning models with unified entropy control",
         epilog=f"{EXAMPLES}\n{EXIT_STATUS}",
@@ -109,9 +131,26 @@ def script(argv: list[str] | None = None) -> int:
     return main(argv)
 
 
+def _reader_has_left() -> bool:
+    """Return whether stdout is a pipe that nobody reads any more, as after `uec config | head -1`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def _unexpected(error: Exception) -> RunFailed:
+    """Write the traceback of an error that no code foresaw to a file that only this user can read; return what to report."""
+    descriptor, name = tempfile.mkstemp(prefix="uec-error-", suffix=".txt")
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"uec {brief(sys.argv[1:], 2000)}\n\n{''.join(traceback.format_exception(error))}")
+    return RunFailed(f"unexpected {type(error).__name__}: {brief(str(error), 300)}; this is a bug, please report it with {name}")
+
+
 def _report(error: Exception, status: int) -> int:
-    """Print an error to stderr; return the exit status."""
-    lines = str(error).splitlines() or [type(error).__name__]
+    """Print an error to stderr, at most a screen of it; return the exit status."""
+    lines = [clipped(line) for line in str(error).splitlines()] or [type(error).__name__]
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES - 1 :] = [f"... and {len(lines) - MOST_LINES + 1} more"]
     print("\n".join([f"uec: {lines[0]}", *(f"     {line}" for line in lines[1:])]), file=sys.stderr)
     return status
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from contextlib import ExitStack
 
 from uec.errors import BadInput
 
@@ -45,19 +46,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then sample, grade and report."""
     from uec.eval.settings import EvalArguments, resolve_candidates
+    from uec.paths import check_path
     from uec.system.process_env import prepare_driver
 
     prepare_driver()
     models, overrides = _split(arguments.models)
     if not models:
         raise BadInput("no model to evaluate; give a run's folder, a checkpoint, a folder in Hugging Face format or a hub name")
+    for model in models:
+        check_path(model, "MODEL_OR_CHECKPOINT")
+    check_path(arguments.to or ".", "--to")
     request = EvalArguments(
         models, overrides, arguments.data, arguments.layout, arguments.config, arguments.n, arguments.k, arguments.temperature
     )
-    candidates, notes = resolve_candidates(request)
-    from actors.programs.evaluate import evaluate
+    with ExitStack() as merges:
+        candidates, notes = resolve_candidates(request, merges)
+        from actors.programs.evaluate import evaluate
 
-    return evaluate(candidates, arguments.to, arguments.by, not arguments.no_entropy, arguments.overwrite, notes)
+        return evaluate(candidates, arguments.to, arguments.by, not arguments.no_entropy, arguments.overwrite, notes)
 
 
 def _numbers(text: str) -> list[int]:

@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from uec.paths import check_path
     from uec.report.page import check_place, render, watch, write
     from uec.report.run_data import find_runs, newest_run, read_runs
 
@@ -47,6 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadInput(f"--groups {arguments.groups}: expected 0 or more")
     if not 0.5 <= arguments.every <= 3600:
         raise BadInput(f"--every {arguments.every:g}: expected seconds from 0.5 to 3600")
+    for run in arguments.runs:
+        check_path(run, "RUN")
+    check_path(arguments.to or ".", "--to")
     folders = find_runs(arguments.runs or [newest_run(Path("runs"))])
     folder = folders[0] if len(folders) == 1 else folders[0].parent
     place = Path(arguments.to) if arguments.to else folder / PAGE

@@ -67,7 +67,8 @@ def type_text(hint: Any) -> str:
     if get_origin(hint) is list:
         return f"a list of {_PLURALS[get_args(hint)[0]]}"
     if get_origin(hint) is dict:
-        return "a mapping of names to numbers, e.g. {accuracy: 1.0}"
+        numbers = get_args(hint)[1] is float
+        return "a mapping of names to numbers, e.g. {accuracy: 1.0}" if numbers else "a mapping, e.g. {enable_thinking: false}"
     return _WORDS.get(hint, "text, or a list of texts")
 
 

@@ -16,9 +16,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from uec.brief import brief, clipped
 from uec.config.fields import did_you_mean, fields, is_section, takes_texts, type_of, type_text, without_none
 from uec.config.presets import folders, presets
 from uec.config.schema import Config
+from uec.config.yaml_nodes import check_numbers, compose, foreign_digits, read_text
 from uec.errors import BadInput
 
 SAVED_HEADER = "# uec-rl: all the settings of this run."
@@ -117,7 +119,7 @@ Dumper.add_representer(str, _represent_text)
 
 def _chain(path: Path, child: tuple[Path, ...] = ()) -> list[Source]:
     """Return the file and the files that it extends, parents first."""
-    if path.resolve() in [known.resolve() for known in child]:
+    if child and path.resolve() in [known.resolve() for known in child]:
         raise BadInput(f"{child[0]}: `extends` is circular: {' -> '.join(str(p) for p in (*child, path))}")
     source = _read_file(path, child[-1] if child else None)
     if source.extends is None:
@@ -128,14 +130,9 @@ def _chain(path: Path, child: tuple[Path, ...] = ()) -> list[Source]:
 def _read_file(path: Path, child: Path | None) -> Source:
     """Return the settings and problems of one file. `child`: the file that extends this one."""
     subject = f"{child}: extends {path}, which" if child else f"config file {path}"
+    text = read_text(path, subject)
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadInput(f"{subject} does not exist (looked in {Path.cwd() if not path.is_absolute() else path.parent})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{subject} cannot be read: {error}") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = compose(text)
     except yaml.YAMLError as error:
         raise BadInput(f"{_place(path, error)}: not valid YAML: {_cause(error)}") from error
     if node is None or node.tag == NULL:
@@ -203,7 +200,7 @@ def _read_overrides(overrides: list[str]) -> Source:
             source.settings.append(Setting(key, value, COMMAND_LINE))  # a text with braces or colons may not be valid YAML
             continue
         try:
-            node = yaml.compose(value, Loader=yaml.SafeLoader) or yaml.ScalarNode(NULL, "")
+            node = compose(value) or yaml.ScalarNode(NULL, "")
             _walk_value(node, key, None, COMMAND_LINE, source)
         except yaml.YAMLError as error:
             source.problems.append(f"{COMMAND_LINE}: {text!r}: the value is not valid YAML: {_cause(error)}")
@@ -235,8 +232,9 @@ def _walk_value(node: yaml.Node, key: str, file: Path | None, where: str, source
         entries = tuple((name.value, _at(file, name)) for name, _ in pairs)
         try:
             source.settings.append(Setting(key, _value(node, hint), where, entries))
-        except yaml.YAMLError as error:
-            source.problems.append(f"{where}: {key}: the value is not valid YAML: {_cause(error)}")
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: no date, or a number of more digits than Python reads
+            cause = _cause(error) if isinstance(error, yaml.YAMLError) else str(error)
+            source.problems.append(f"{where}: {key} must be {type_text(hint)}; its value cannot be read: {clipped(cause)}")
     elif isinstance(node, yaml.MappingNode):
         _walk(node, f"{key}.", file, source)
     elif node.tag != NULL:
@@ -264,27 +262,44 @@ def _at(file: Path | None, node: yaml.Node) -> str:
 
 
 def _value(node: yaml.Node, hint: Any) -> Any:
-    """Return the value of a node. A text field takes scalars literally, such as `no` and `007`."""
+    """Return the value of a node. A text field takes scalars literally, such as `no` and `007`. Raises yaml.YAMLError and ValueError."""
     if isinstance(node, yaml.ScalarNode) and node.tag != NULL and without_none(hint) is str:
         return node.value
     if isinstance(node, yaml.SequenceNode) and (get_origin(hint) is list or takes_texts(hint)):
         return [_value(item, str if takes_texts(hint) else get_args(hint)[0]) for item in node.value]
+    check_numbers(node)
     return yaml.SafeLoader("").construct_document(node)
 
 
 def _apply(tree: DictConfig, setting: Setting) -> list[str]:
     """Set one field; return the problems with its value."""
     hint, value = type_of(setting.key), setting.value
+    if hint == dict[str, float] and value == {}:
+        return [f"{setting.where}: {setting.key} is empty; name at least one part with its weight, e.g. {{accuracy: 1.0}}"]
     try:
         if without_none(hint) is bool and not isinstance(value, bool | NoneType):
             raise TypeError  # OmegaConf would accept 2 as true
         if takes_texts(hint) and not (value is None or (isinstance(value, str | list) and all(isinstance(text, str) for text in value))):
             raise TypeError
+        if not _is_shallow(without_none(hint), value):
+            raise TypeError
         OmegaConf.update(tree, setting.key, _escaped(value), merge=True)
-    except (OmegaConfBaseException, ValueError, TypeError):
-        shown = "null" if value is None else repr(value)
+    except (OmegaConfBaseException, ValueError, TypeError, OverflowError):
+        shown = "null" if value is None else brief(value, 200)
         return [f"{setting.where}: {setting.key} must be {type_text(hint)}, got {shown}"]
     return []
+
+
+def _is_shallow(hint: Any, value: Any) -> bool:
+    """Return whether the items of a list or mapping are scalars, and numbers have the digits 0 to 9; OmegaConf checks neither."""
+    if value is None:
+        return True
+    items = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
+    of_scalars = get_origin(hint) is list or hint == dict[str, float]
+    if of_scalars and any(isinstance(item, list | dict | bytes | NoneType) for item in items):
+        return False
+    numeric = hint in (int, float, list[int], list[float], dict[str, float])
+    return not (numeric and any(foreign_digits(item) for item in items))
 
 
 def _escaped(value: Any) -> Any:

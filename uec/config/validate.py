@@ -9,24 +9,25 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
-from uec.config.fields import range_text
 from uec.config.schema import Config
 from uec.config.validate_algorithm import algorithm_conflicts
+from uec.config.validate_lora import lora_conflicts, lora_notes
+from uec.config.validate_values import out_of_range
 from uec.errors import BadInput
 
+MOST_RESPONSES = 10_000_000
+"""Responses of a step."""
 SMALL_ACTOR_CPUS = 0.01
 """CPUs that Ray reserves for the ReplayActor and for the DifficultyActor, each."""
 
 
 def validate(cfg: Config) -> None:
     """Check a config without its surroundings. Raises BadInput with one line per problem."""
-    problems = list(_out_of_range(cfg, ""))
+    problems = list(out_of_range(cfg, ""))
     if not problems:  # the conflicts need values in range
-        parts = (_rollout_conflicts, algorithm_conflicts, _training_conflicts, _image_conflicts, _run_conflicts)
+        parts = (_rollout_conflicts, algorithm_conflicts, _training_conflicts, lora_conflicts, _image_conflicts, _run_conflicts)
         problems = [problem for part in parts for problem in part(cfg)]
     if problems:
         raise BadInput("\n".join(problems))
@@ -34,7 +35,7 @@ def validate(cfg: Config) -> None:
 
 def notes(cfg: Config) -> list[str]:
     """Return warnings about values that are allowed but perhaps not intended."""
-    warnings = []
+    warnings = list(lora_notes(cfg))
     longest = cfg.data.max_prompt_tokens + cfg.rollout.max_tokens
     if cfg.learner.micro_batch_tokens < longest:
         warnings.append(
@@ -77,6 +78,10 @@ def check_cluster(cfg: Config, cpus: float, gpus: float, images: bool = False) -
         problems.append(
             f"the run wants {cpus_needed:g} CPUs and the cluster has {cpus:g}: {terms}, and {2 * SMALL_ACTOR_CPUS:g} for replay and "
             "difficulty; lower the numbers or the shares"
+        )
+    if not gpus and rollout.tensor_parallel > 1:
+        problems.append(
+            f"{_given(cfg, 'rollout.tensor_parallel')} divides an engine among GPUs, and the cluster has none; set it to 1"
         )
     engine_gpus, learner_gpus = rollout.engines * rollout.tensor_parallel, learner.ranks
     colocated = cfg.cluster.placement == "colocated"
@@ -147,39 +152,6 @@ def _given(cfg: Config, key: str) -> str:
     return f"{key}={str(value).lower() if isinstance(value, bool) else f'{value:g}' if isinstance(value, float) else value}"
 
 
-# --- ranges
-
-
-def _out_of_range(section: Any, prefix: str) -> Iterator[str]:
-    """Yield the problems of all values of a section."""
-    for spec in fields(section):
-        key, value = prefix + spec.name, getattr(section, spec.name)
-        if is_dataclass(value):
-            yield from _out_of_range(value, f"{key}.")
-        elif isinstance(value, list):
-            for i, item in enumerate(value):
-                yield from _wrong(f"{key}[{i}]", item, spec.metadata)
-        elif isinstance(value, dict):
-            for name, item in value.items():
-                yield from _wrong(f"{key}.{name}", item, spec.metadata)
-        elif value is not None:
-            yield from _wrong(key, value, spec.metadata)
-
-
-def _wrong(key: str, value: Any, metadata: Any) -> Iterator[str]:
-    """Yield the problem of one value, if there is one."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield f"{key}={value} is not a finite number"
-        return
-    choices = metadata.get("choices")
-    if choices and value not in choices:
-        yield f"{key}={value!r} is none of {', '.join(choices)}"
-    holds = {"ge": lambda b: value >= b, "gt": lambda b: value > b, "le": lambda b: value <= b, "lt": lambda b: value < b}
-    bounds = {name: metadata[name] for name in holds if metadata.get(name) is not None}
-    if any(not holds[name](bound) for name, bound in bounds.items()):
-        yield f"{key}={value} must be {range_text(metadata)}"
-
-
 # --- fields in conflict
 
 
@@ -197,6 +169,10 @@ def _rollout_conflicts(cfg: Config) -> Iterator[str]:
         )
     if cfg.rollout.top_k == 0:
         yield "rollout.top_k=0 leaves no token to sample; -1 switches it off"
+    if not cfg.reward.weights:
+        yield "reward.weights is empty, so that every reward would be 0; name a part of the reward, e.g. {accuracy: 1.0}"
+    elif not any(cfg.reward.weights.values()):
+        yield f"{_given(cfg, 'reward.weights')} makes every reward 0; give a part a weight above 0"
     if "" in cfg.rollout.stop:
         yield "rollout.stop holds an empty text, which would end every response at once; remove it"
     backend, placement = _given(cfg, "weights.backend"), _given(cfg, "cluster.placement")
@@ -244,6 +220,12 @@ def _training_conflicts(cfg: Config) -> Iterator[str]:
         yield (
             f"{_given(cfg, 'train.prompts_per_step')} x {_given(cfg, 'rollout.n')} = {batch} trajectories cannot be divided by "
             f"{_given(cfg, 'learner.ranks')}; make the product a multiple of it"
+        )
+    responses = batch * cfg.rollout.rounds + train.prompts_per_step * (cfg.exploration.n if cfg.exploration.enabled else 0)
+    if responses > MOST_RESPONSES:
+        yield (
+            f"{_given(cfg, 'train.prompts_per_step')}, {_given(cfg, 'rollout.n')}, {_given(cfg, 'rollout.rounds')} and "
+            f"{_given(cfg, 'exploration.n')} can make {responses} responses a step; a step takes at most {MOST_RESPONSES}: lower them"
         )
     if len(learner.betas) != 2:
         yield f"{_given(cfg, 'learner.betas')} must be two numbers, e.g. [0.9, 0.95]"

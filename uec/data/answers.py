@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
+from uec.brief import brief, check_characters, describe, is_blank
 from uec.config.schema import DataConfig
-from uec.data.brief import brief, check_characters, describe, is_blank
 from uec.errors import BadInput, RunFailed
 from uec.types import Answer
 

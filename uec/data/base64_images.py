@@ -5,7 +5,7 @@ import binascii
 import re
 from urllib.parse import unquote, unquote_to_bytes
 
-from uec.data.brief import brief
+from uec.brief import brief
 from uec.errors import BadInput
 
 BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")

@@ -19,6 +19,8 @@ class Dataset:
     dropped_eval: int
     embedded: dict[str, bytes] = field(default_factory=dict)
     """Images that the data holds as bytes, by the file name that prompts use until `write_images`."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the model that reads these prompts: its chat template, and how its rows are computed."""
 
     @property
     def has_images(self) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from uec.data.brief import brief
+from uec.brief import brief
 from uec.data.columns import Row
 from uec.errors import BadInput
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from uec.brief import brief, describe
 from uec.config.schema import ImageConfig
 from uec.data.base64_images import LONGEST_PATH, from_text, of_base64
-from uec.data.brief import brief, describe
 from uec.errors import BadInput
 from uec.types import Prompt
 

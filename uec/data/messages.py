@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from uec.data.brief import describe, is_blank
+from uec.brief import describe, is_blank
 from uec.errors import BadInput
 
 IMAGE = "<image>"

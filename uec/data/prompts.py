@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uec.brief import brief, clipped, names
 from uec.config.schema import Config, DataConfig
 from uec.data.answers import read_answers
-from uec.data.brief import brief, clipped, names
 from uec.data.columns import MISSING, Row, lookup, top_column
 from uec.data.dataset import Dataset
 from uec.data.embedded_images import file_name
@@ -21,6 +21,7 @@ from uec.data.row_reader import RowReader
 from uec.data.tables import Table, load_tables
 from uec.data.template import check_template
 from uec.errors import BadInput
+from uec.rewards.answer_text import PROMPT_OPENS_THINK
 from uec.types import Answer, Prompt
 
 if TYPE_CHECKING:
@@ -112,7 +113,10 @@ def _read(tables: list[Table], field: str, reader: RowReader, limit: int | None 
         conversation = reader.conversation(row, where)
         images = [] if reader.processor is None else _images(value, conversation, folder, data, where)
         text = reader.read(row, conversation, len(images), where)
-        problems.append(_Problem(where, text, answer, images, _other_columns(row, conversation, value, data)))
+        others = _other_columns(row, conversation, value, data)
+        if text.rstrip().endswith("<think>"):
+            others = {**others, PROMPT_OPENS_THINK: True}
+        problems.append(_Problem(where, text, answer, images, others))
     return problems
 
 

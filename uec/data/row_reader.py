@@ -2,10 +2,11 @@
 
 import json
 import re
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from uec.brief import brief, check_characters, describe, is_blank
 from uec.config.schema import DataConfig
-from uec.data.brief import check_characters, describe, is_blank
 from uec.data.columns import MISSING, Row, lookup
 from uec.data.messages import IMAGE, Conversation, Messages, check_end, without_null
 from uec.data.template import place_images, split_at_images, to_conversation, to_text
@@ -13,6 +14,9 @@ from uec.errors import BadInput
 
 Tools = list[Any]
 """JSON schemas of functions."""
+
+RESERVED = ("messages", "tools", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message", "conversation")
+"""Arguments that a run gives the chat template."""
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +44,7 @@ class RowReader:
             self._takes_parts = data.chat and self._renders_parts(processor.image_token)
             marks = tokenizer.convert_ids_to_tokens(processor.vision_tokens())
             self._mark = re.compile("|".join(map(re.escape, marks)))
+        self._check_arguments()
 
     def conversation(self, row: Row, where: str) -> Conversation | None:
         """Return a row's chat messages, with the images in their parts; None for plain text. Raises BadInput, with `where`."""
@@ -69,8 +74,8 @@ class RowReader:
         if self.processor is not None:
             messages = self._place(messages, images, where)
         try:
-            text = self._render(messages, tools, continues)
-            ignored = tools is not None and text == self._render(messages, None, continues)
+            text = self.render(messages, tools, continues=continues, opened=not continues)
+            ignored = tools is not None and text == self.render(messages, None, continues=continues, opened=not continues)
         except Exception as error:  # a template is the model author's code and may raise any exception
             raise BadInput(f"{where}: the model's chat template rejects it: {str(error)[:300]}") from error
         if ignored:
@@ -116,22 +121,42 @@ class RowReader:
             return split_at_images(messages)
         return [{**message, "content": message["content"].replace(IMAGE, self._placeholder)} for message in messages]
 
-    def _render(self, messages: Messages, tools: Tools | None = None, continues: bool = False) -> str:
+    def turns(self, *texts: str) -> Messages:
+        """Return messages of user and assistant in turn, as the chat template takes them."""
+        messages = [{"role": role, "content": text} for role, text in zip(cycle(("user", "assistant")), texts, strict=False)]
+        return split_at_images(messages) if self.processor is not None and self._takes_parts else messages
+
+    def render(self, messages: Messages, tools: Tools | None = None, *, continues: bool = False, opened: bool = True) -> str:
+        """Return the messages as text. `opened`: with the beginning of the assistant's turn; `continues`: the last turn stays open."""
         return str(
             self.tokenizer.apply_chat_template(
                 messages,
                 tools=tools,
                 chat_template=self.chat_template,
                 tokenize=False,
-                add_generation_prompt=not continues,
+                add_generation_prompt=opened,
                 continue_final_message=continues,
+                **self.data.chat_template_kwargs,
             )
         )
+
+    def _check_arguments(self) -> None:
+        """Raise BadInput for an argument of `data.chat_template_kwargs` that the chat template does not use, perhaps a typing error."""
+        if not self.data.chat_template_kwargs:
+            return
+        if not self.data.chat:
+            raise BadInput("data.chat_template_kwargs are arguments of the chat template, and data.chat=false; remove one of them")
+        given = self.chat_template or self.tokenizer.chat_template or ""
+        template = " ".join(given.values()) if isinstance(given, dict) else str(given)
+        for name in self.data.chat_template_kwargs:
+            if name in RESERVED or not re.search(rf"\b{re.escape(name)}\b", template):
+                why = "is set by the run itself" if name in RESERVED else "is no argument of the model's chat template"
+                raise BadInput(f"data.chat_template_kwargs: {brief(name, 60)} {why}; correct the name, or remove it")
 
     def _renders_parts(self, image_token: str) -> bool:
         """Return whether the chat template accepts content in parts, as nearly all vision-language models do; others accept text only."""
         try:
-            text = self._render(split_at_images([{"role": "user", "content": f"{IMAGE}probe"}]))
+            text = self.render(split_at_images([{"role": "user", "content": f"{IMAGE}probe"}]))
         except Exception:  # it rejects parts
             return False
         return text.count(image_token) == 1 and "probe" in text and "{'type'" not in text

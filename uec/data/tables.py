@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uec.brief import brief
 from uec.config.fields import texts
-from uec.data.brief import brief
 from uec.data.columns import Row
 from uec.data.files import ENDINGS, check_kind, read_file
 from uec.data.folders import check_pattern, choose_files

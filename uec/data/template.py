@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
+from uec.brief import brief, is_blank
 from uec.config.schema import DataConfig
-from uec.data.brief import brief, is_blank
 from uec.data.columns import MISSING, Row, lookup
 from uec.data.messages import IMAGE, Conversation, Messages, from_text, read_messages
 from uec.errors import BadInput

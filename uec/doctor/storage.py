@@ -1,10 +1,8 @@
 """Checks of storage: shared memory, disks, caches, the model, the hub."""
 
-import json
 import math
 import os
 import shutil
-import struct
 import tempfile
 import threading
 from pathlib import Path
@@ -13,7 +11,8 @@ from uec.config.schema import Config
 from uec.config.validate import check_context, check_disk
 from uec.doctor.check import Check, fail, mib, note, ok
 from uec.errors import BadInput
-from uec.models.pretrained import context_length, load_config, load_tokenizer, resolve_model
+from uec.models.pretrained import context_length, load_config, load_tokenizer, locate_model, resolve_model
+from uec.models.weight_files import read_headers
 from uec.system.hub import is_offline, why_unreachable
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -96,19 +95,11 @@ def hub(cfg: Config) -> Check:
 def parameters_of(cfg: Config) -> int | None:
     """Return the model's number of parameters, from its files' headers; None if the model is not on this machine."""
     try:
-        folder = Path(resolve_model(cfg.model))
+        folder = Path(locate_model(cfg.model))
+        headers = read_headers(folder) if folder.is_dir() else {}
     except BadInput:
         return None
-    sizes = [_numbers(file) for file in folder.glob("*.safetensors")] if folder.is_dir() else []
-    return sum(sizes) or None
-
-
-def _numbers(file: Path) -> int:
-    """Return the number of elements in a safetensors file, which begins with an 8-byte length and a JSON header."""
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return sum(math.prod(header.shape) for header in headers.values()) or None
 
 
 def _hub_problem(timeout_s: float) -> str | None:

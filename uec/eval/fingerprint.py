@@ -9,7 +9,7 @@ import xxhash
 
 from uec.config.schema import Config
 from uec.errors import BadInput
-from uec.models.pretrained import resolve_model
+from uec.models.pretrained import locate_model
 from uec.rewards.reward_function import list_names
 from uec.system.user_code import is_path
 from uec.types import Prompt
@@ -39,7 +39,7 @@ def model_fingerprint(cfg: Config, prompts: Sequence[Prompt]) -> Fingerprint:
         digest.update(answer.encode("utf-8", errors="surrogatepass"))
         digest.update("".join(Path(image).name for image in prompt.images).encode())
         digest.update(repr(sorted(prompt.row.items(), key=lambda item: item[0])).encode("utf-8", errors="surrogatepass"))
-    return {"weights": _weights(resolve_model(cfg.model)), "model.dtype": cfg.model.dtype, "prompts": digest.hexdigest()}
+    return {"weights": _weights(locate_model(cfg.model)), "model.dtype": cfg.model.dtype, "prompts": digest.hexdigest()}
 
 
 def check_unchanged(folder: Path, before: Fingerprint, now: Fingerprint) -> None:

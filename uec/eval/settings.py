@@ -6,16 +6,18 @@ Only the section `model` differs between models, so that a model with model.trus
 """
 
 import difflib
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from uec.algorithm.functions import check_functions
 from uec.config.file import load_config
-from uec.config.schema import Config
+from uec.config.schema import Config, LoraConfig
 from uec.config.validate import validate
 from uec.errors import BadInput
 from uec.eval.benchmarks import LAYOUTS, NAMES, Layout
 from uec.eval.target import CONFIG, Target, find_target, with_unique_labels
+from uec.models.merge import merged
 from uec.models.pretrained import context_length
 
 DEFAULTS = Path(__file__).parent / "defaults.yaml"
@@ -62,9 +64,14 @@ class _Source:
         return lines
 
 
-def resolve_candidates(arguments: EvalArguments) -> tuple[list[Candidate], list[str]]:
-    """Return the models with their settings, and notes for the user on these settings. Raises BadInput."""
+def resolve_candidates(arguments: EvalArguments, merges: ExitStack | None = None) -> tuple[list[Candidate], list[str]]:
+    """Return the models with their settings, and notes for the user on these settings. Raises BadInput.
+
+    `merges`: keeps the models that are made of adapters; None: no argument is an adapter.
+    """
     targets = with_unique_labels([find_target(model) for model in arguments.models])
+    if merges is not None:
+        targets = [replace(target, path=merges.enter_context(merged(target.path))) for target in targets]
     first = next((target.run for target in targets if target.run is not None), None)
     base = Path(arguments.config) if arguments.config else first / CONFIG if first else DEFAULTS
     overrides = _overrides(arguments, base)
@@ -144,6 +151,7 @@ def _config(target: Target, base: Path, overrides: list[str], arguments: EvalArg
         cfg.reward.weights = {"accuracy": 1.0}  # the base's weights belong to the parts of another grader
     if arguments.k is None and not _overridden("eval.k", arguments.overrides) and max(cfg.eval.k, default=0) > cfg.eval.n:
         cfg.eval.k = sorted({*(k for k in cfg.eval.k if k <= cfg.eval.n), cfg.eval.n})
+    cfg.lora = LoraConfig()  # an adapter is merged into its model first
     validate(cfg)
     check_functions(cfg)
     return cfg

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from uec.config.file import SAVED_HEADER
 from uec.errors import BadInput
+from uec.models.adapter_folder import is_adapter
 from uec.models.pretrained import may_be_hub_name
 from uec.run_folder import RunFolder, step_of
 
@@ -73,7 +74,7 @@ def _choose(given: str, run: Path, step: int | None) -> Path:
 
 def _of_checkpoint(given: str, checkpoint: Path) -> Target:
     hf = checkpoint / "hf"
-    if not (hf / "config.json").is_file():
+    if not (hf / "config.json").is_file() and not is_adapter(hf):
         raise BadInput(f"{given}: {checkpoint} has no model in hf/ (no config.json); give another checkpoint")
     run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" and _is_run(checkpoint.parent.parent) else None
     step = step_of(checkpoint)

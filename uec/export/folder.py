@@ -10,7 +10,7 @@ from typing import Any
 from uec.config.schema import Config, ModelConfig
 from uec.errors import BadInput
 from uec.eval.target import Target
-from uec.models.pretrained import load_tokenizer, resolve_model
+from uec.models.pretrained import load_tokenizer, locate_model
 from uec.models.vocabulary import stop_tokens
 from uec.system.files import sync_folder
 
@@ -89,7 +89,7 @@ def generation_config(cfg: Config, tokenizer: Any) -> dict[str, Any]:
     from transformers import GenerationConfig
 
     try:
-        given = json.loads(GenerationConfig.from_pretrained(resolve_model(cfg.model)).to_json_string())
+        given = json.loads(GenerationConfig.from_pretrained(locate_model(cfg.model)).to_json_string())
     except OSError:  # the model has none
         given = {}
     rollout = cfg.rollout
@@ -97,7 +97,7 @@ def generation_config(cfg: Config, tokenizer: Any) -> dict[str, Any]:
     found |= {"do_sample": True, "temperature": rollout.temperature, "top_p": rollout.top_p, "top_k": max(0, rollout.top_k)}
     if rollout.min_p:
         found["min_p"] = rollout.min_p
-    ends = stop_tokens(cfg.model, tokenizer)
+    ends = stop_tokens(cfg.model, tokenizer, cfg.rollout.stop_tokens)
     found["eos_token_id"] = ends[0] if len(ends) == 1 else ends
     if found.get("pad_token_id") is None and tokenizer.pad_token_id is not None:
         found["pad_token_id"] = tokenizer.pad_token_id
@@ -112,7 +112,7 @@ def tokenizer_is_rebuilt(model: ModelConfig) -> bool:
     from transformers import AutoTokenizer
 
     ours = load_tokenizer(model)
-    theirs = AutoTokenizer.from_pretrained(resolve_model(model), trust_remote_code=model.trust_remote_code)
+    theirs = AutoTokenizer.from_pretrained(locate_model(model), trust_remote_code=model.trust_remote_code)
     ids = sorted(ours.get_vocab().values())
     for begin in range(0, len(ids), TOKENS_AT_ONCE):
         text = str(ours.decode(ids[begin : begin + TOKENS_AT_ONCE]))

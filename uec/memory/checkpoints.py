@@ -25,6 +25,6 @@ def check_checkpoints(cfg: Config, folder: Path) -> None:
 
 def checkpoint_bytes(cfg: Config) -> int:
     """Return the bytes of a checkpoint: the learner's state, and the policy in hf/."""
-    shape = shape_of(cfg.model)
+    shape = shape_of(cfg.model, cfg.lora)
     width = 4 if cfg.model.dtype == "float32" else 2
     return STATE * shape.trained + width * shape.parameters + OTHER

@@ -70,7 +70,7 @@ def _permanent(cfg: Config, shape: Shape, platform: Platform) -> list[Allocation
     found = [] if cfg.learner.cpu_offload == "parameters" else [Allocation("weights", width * shape.parameters / of_weights)]
     if cfg.learner.cpu_offload == "none":
         found += [Allocation(name, size) for name, size in zip(OPTIMIZER_STATES, (master, 8 * shape.trained / of_states), strict=True)]
-    if cfg.loss.kl_coef > 0:
+    if cfg.loss.kl_coef > 0 and not cfg.lora.enabled:
         found.append(Allocation("reference model", width * shape.parameters / of_weights))
     if platform.weights == "ipc":
         found.append(Allocation("buffers of the weight sync", 2 * max(IPC_BUFFER, width * shape.head)))

@@ -25,7 +25,7 @@ def memory_report(cfg: Config, machine: float, gpu: float | None, prompts: Seque
     `machine`: bytes of this machine's memory; `gpu`: bytes of its smallest GPU. With None, the lines cover both this machine's memory
     and the GPUs that the run needs. `prompts`: their lengths in tokens.
     """
-    shape, workloads = shape_of(cfg.model), (typical(fmean(prompts)), worst_case(max(prompts)))
+    shape, workloads = shape_of(cfg.model, cfg.lora), (typical(fmean(prompts)), worst_case(max(prompts)))
     lines = [
         f"memory, an estimate for {shape.parameters:,} parameters: typically, and at most, if every response is of full length and every "
         "prompt is difficult"
@@ -51,6 +51,18 @@ def memory_report(cfg: Config, machine: float, gpu: float | None, prompts: Seque
         lines += _table(usual, peak, words)
         notes += _excess(peak, available)
     return lines, notes
+
+
+def check_host(cfg: Config, machine: float, prompts: Sequence[int]) -> None:
+    """Check that a run on this machine, without GPUs, typically fits into its memory of `machine` bytes. Raises BadInput.
+
+    `prompts`: their lengths in tokens. The typical case decides, because the worst one, every response of full length, is rare.
+    """
+    usual = host_estimate(cfg, shape_of(cfg.model), detect(cfg, "cpu"), typical(fmean(prompts)), cfg.store_mb() * MIB)
+    if usual.bytes > machine:
+        largest = max(usual.holders, key=lambda holder: holder.bytes)
+        parts = f"{gib(largest.bytes)}: {_allocations(largest)}"
+        raise BadInput(f"{_excess(usual, machine)[0]}; the largest part is {_named(largest)}, {parts}")
 
 
 def _table(usual: DeviceEstimate, peak: DeviceEstimate, against: str) -> Iterator[str]:

@@ -66,7 +66,7 @@ def _gpu_memory(cfg: Config, gpu: Gpu | None, together: bool) -> tuple[float, st
     if gpu is None:
         return SHARED_GPU, "engine and learner share a GPU of unknown memory"
     longest = worst_case(cfg.data.max_prompt_tokens)
-    share, missing = shared_gpu_memory(cfg, shape_of(cfg.model), detect(cfg, "cuda"), longest, gpu.bytes)
+    share, missing = shared_gpu_memory(cfg, shape_of(cfg.model, cfg.lora), detect(cfg, "cuda"), longest, gpu.bytes)
     if missing:
         return share, (
             f"the least that the engine starts with; engine and learner together may need {gib(missing)} more than this GPU has. "

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from uec.config.schema import ModelConfig
-from uec.errors import BadInput
+from uec.config.schema import LoraConfig, ModelConfig
+from uec.models.model_config import is_vision_language
 from uec.models.policy_model import meta_policy_model
-from uec.models.pretrained import is_vision_language, load_config
+from uec.models.pretrained import load_config
 from uec.models.vision import vision_tower
 
 
@@ -51,13 +51,13 @@ class Shape:
         return 2 * self.text.count * self.text.key * width
 
 
-def shape_of(model: ModelConfig) -> Shape:
-    """Return the model's sizes, without memory for its parameters (PyTorch's device `meta`). Raises BadInput."""
+def shape_of(model: ModelConfig, lora: LoraConfig | None = None) -> Shape:
+    """Return the model's sizes, without memory for its parameters (PyTorch's device `meta`). With LoRA, only adapters are trained.
+
+    Raises BadInput.
+    """
     config = load_config(model)
-    try:
-        policy_model = meta_policy_model(model)
-    except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise BadInput(f"model.path: the config.json of {model.path} makes no model: {type(error).__name__}: {error}") from error
+    policy_model = meta_policy_model(model, lora)
     hf = policy_model.policy.hf
     text = config.get_text_config()
     tower = vision_tower(hf) if is_vision_language(config) else None

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from uec.config.schema import LearnerConfig
 from uec.errors import BadInput
-from uec.models.pretrained import full_attention
+from uec.models.model_config import full_attention
 from uec.system.platform import Platform, has_flash_attention
 
 Ints = NDArray[np.int64]

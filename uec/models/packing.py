@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uec.config.schema import LearnerConfig
-from uec.models.pretrained import full_attention
+from uec.models.model_config import takes_packed_rows
 from uec.types import UpdatePlan
 
 Ints = NDArray[np.int64]
@@ -52,9 +52,9 @@ class Length:
 def packs(settings: LearnerConfig, model: Any) -> bool:
     """Return whether rows are packed, so that responses to one prompt share its tokens. `model`: its transformers config.
 
-    Packing requires that all layers have full attention.
+    Packing requires that all layers have full attention, which another function can compute.
     """
-    return settings.shared_prefix and full_attention(model)
+    return settings.shared_prefix and takes_packed_rows(model)
 
 
 def plan(

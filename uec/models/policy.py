@@ -135,7 +135,8 @@ def load_model(settings: ModelConfig, path: str, dtype: str) -> nn.Module:
     """
     from transformers.utils import logging
 
-    from uec.models.pretrained import auto_class, load_config
+    from uec.models.model_config import auto_class
+    from uec.models.pretrained import load_config
 
     logging.disable_progress_bar()
     try:

@@ -1,5 +1,5 @@
 """The contract between a policy and its training: which parameters training changes, which tensors the engines receive, and the
-initial model. Full training and training with a frozen vision tower are two implementations."""
+initial model. Implementations: full training, training with a frozen vision tower, and LoRA (lora.py)."""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from uec.algorithm.entropy import TokenScores
-from uec.config.schema import ModelConfig
+from uec.config.schema import LoraConfig, ModelConfig
 from uec.errors import BadInput
 from uec.models.deepspeed_engine import Named, gathered
+from uec.models.lora import LoraPolicy
+from uec.models.model_config import meta_model
 from uec.models.policy import Policy
-from uec.models.pretrained import auto_class, load_config
+from uec.models.pretrained import load_config
 from uec.models.vision import vision_tower
 
 Forward = Callable[..., TokenScores]
@@ -34,7 +36,10 @@ class PolicyModel(Protocol):
         ...
 
     def complete(self) -> Iterator[tuple[str, Tensor]]:
-        """Return the whole tensors of a checkpoint that plain transformers loads. Each is valid only until the next one is requested."""
+        """Return the whole tensors of a checkpoint that plain transformers loads, with LoRA peft.
+
+        Each is valid only until the next one is requested.
+        """
         ...
 
     def reference(self) -> Forward | None:
@@ -73,18 +78,25 @@ class FrozenTowerPolicy(FullPolicy):
         tower.requires_grad_(False)
 
 
-def make_policy_model(policy: Policy, model: ModelConfig, load_reference: Callable[[], Forward] | None = None) -> PolicyModel:
-    """Choose the implementation by `model`. Raises BadInput where the vision tower to freeze is missing."""
-    if not model.freeze_vision_tower:
-        return FullPolicy(policy, load_reference)
-    if vision_tower(policy.hf) is None:
+def make_policy_model(
+    policy: Policy,
+    model: ModelConfig,
+    load_reference: Callable[[], Forward] | None = None,
+    lora: LoraConfig | None = None,
+    merged: bool = True,
+    seed: int = 0,
+) -> PolicyModel:
+    """Choose the implementation by `model` and `lora`. `merged`: see LoraPolicy. Raises BadInput where the tower to freeze is missing."""
+    if model.freeze_vision_tower and vision_tower(policy.hf) is None:
         raise BadInput(f"model.freeze_vision_tower=true, and {model.path} ({type(policy.hf).__name__}) has no vision tower")
-    return FrozenTowerPolicy(policy, load_reference)
+    if lora is not None and lora.enabled:
+        return LoraPolicy(policy, lora, merged, model.freeze_vision_tower, seed)
+    return (FrozenTowerPolicy if model.freeze_vision_tower else FullPolicy)(policy, load_reference)
 
 
-def meta_policy_model(model: ModelConfig) -> PolicyModel:
+def meta_policy_model(model: ModelConfig, lora: LoraConfig | None = None, merged: bool = True) -> PolicyModel:
     """Return the policy model of a config.json on PyTorch's device `meta`: names and shapes without weights. Raises BadInput."""
     config = load_config(model)
+    hf = meta_model(config, model)
     with torch.device("meta"):
-        hf = auto_class(config).from_config(config, trust_remote_code=model.trust_remote_code)
-    return make_policy_model(Policy(hf, 1, config.get_text_config().vocab_size), model)
+        return make_policy_model(Policy(hf, 1, config.get_text_config().vocab_size), model, lora=lora, merged=merged)

@@ -1,13 +1,14 @@
 """Find and check a model (a folder in Hugging Face format or a hub name), and load its config and tokenizer."""
 
-import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uec.config.schema import ModelConfig
 from uec.errors import BadInput
+from uec.models.model_config import advise_on_code, meta_model, read_config
+from uec.models.weight_files import read_json, weight_files
 from uec.system.hub import why_unreachable
 from uec.types import Tokens
 
@@ -15,16 +16,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 FORMS = "a folder in Hugging Face format (config.json, *.safetensors, tokenizer.json), or a hub name such as Qwen/Qwen2.5-0.5B"
-EMBEDDINGS = ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight")
+ADAPTER = "adapter_config.json"
 GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 def resolve_model(model: ModelConfig) -> str:
-    """Return the argument for `from_pretrained` and vLLM, as `locate_model` does, and check the weights. Raises BadInput."""
+    """Return what `locate_model` returns, and check the weights by their headers if they are on this machine. Raises BadInput.
+
+    Programs call this once, before any actor starts; an actor calls `locate_model`.
+    """
     path = locate_model(model)
     if Path(path).is_dir():
-        _check_weights(Path(path), model)
+        check_weights_in(Path(path), model)
     return path
+
+
+def check_weights_are_there(model: ModelConfig) -> None:
+    """Raise BadInput for a folder without weights."""
+    path = Path(locate_model(model))
+    if path.is_dir():
+        weight_files(path)
+
+
+def check_weights_in(folder: Path, model: ModelConfig) -> None:
+    """Check the weights in a folder, which may be a downloaded hub model's. Raises BadInput."""
+    from uec.models.weight_check import check_weights
+
+    check_weights(folder, meta_model(read_config(str(folder), model), model))
 
 
 def locate_model(model: ModelConfig) -> str:
@@ -50,7 +68,7 @@ def absolute_path(model: ModelConfig) -> str:
 
 def load_config(model: ModelConfig) -> "PreTrainedConfig":
     """Return config.json. Raises BadInput if transformers cannot read it or does not know the architecture."""
-    return _read_config(locate_model(model), model)
+    return read_config(locate_model(model), model)
 
 
 def context_length(model: ModelConfig) -> int:
@@ -58,27 +76,6 @@ def context_length(model: ModelConfig) -> int:
     text_config = load_config(model).get_text_config()
     length = text_config.to_dict().get(text_config.attribute_map.get("max_position_embeddings", "max_position_embeddings"))
     return sys.maxsize if length is None else int(length)
-
-
-def is_vision_language(config: "PreTrainedConfig") -> bool:
-    """Return whether the model reads images and text and writes text."""
-    from transformers import AutoModelForImageTextToText
-
-    return hasattr(config, "vision_config") and type(config) in AutoModelForImageTextToText._model_mapping
-
-
-def auto_class(config: "PreTrainedConfig") -> Any:
-    """Return transformers' class that builds the model of a config: for images and text, or for text."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    return AutoModelForImageTextToText if is_vision_language(config) else AutoModelForCausalLM
-
-
-def full_attention(config: "PreTrainedConfig") -> bool:
-    """Return whether every layer attends to all previous tokens, so that one mask serves all layers."""
-    text = config.get_text_config()
-    kinds = getattr(text, "layer_types", None)
-    return set(kinds) == {"full_attention"} if kinds else not getattr(text, "sliding_window", None)
 
 
 def load_tokenizer(model: ModelConfig) -> "PreTrainedTokenizerBase":
@@ -90,12 +87,13 @@ def load_tokenizer(model: ModelConfig) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     path = locate_model(model)
-    generic = _tokenizer_config(path).get("tokenizer_class") in GENERIC_TOKENIZERS
+    generic = read_model_json(path, "tokenizer_config.json").get("tokenizer_class") in GENERIC_TOKENIZERS
     loader = PreTrainedTokenizerFast if generic else AutoTokenizer
     try:
         tokenizer = loader.from_pretrained(path, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise BadInput(f"model.path: {model.path} has no tokenizer that can be loaded: {_advise_on_code(error, model)}") from error
+        tokenizer.decode(tokenizer("1 + 1").input_ids)
+    except Exception as error:  # the tokenizer's files decide what fails, and the Rust tokenizer raises plain Exception
+        raise BadInput(f"model.path: {model.path} has no tokenizer that can be loaded: {advise_on_code(error, model)}") from error
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes such a tokenizer if no file exists
         raise BadInput(f"model.path: {model.path} has no tokenizer (tokenizer.json and tokenizer_config.json); save one beside the model")
     if tokenizer.eos_token_id is None:
@@ -103,50 +101,60 @@ def load_tokenizer(model: ModelConfig) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_decoder(model: ModelConfig) -> Callable[[list[Tokens]], list[str]]:
-    """Return a function that decodes responses [T] to texts without special tokens, as the tokenizer of `load_tokenizer` does.
+def load_decoder(model: ModelConfig, ends: Collection[int] = ()) -> Callable[[list[Tokens]], list[str]]:
+    """Return a function that decodes responses [T] to texts. Only end and padding tokens are left out: others, such as `<think>`, are text.
 
-    A generic tokenizer is loaded by the `tokenizers` package alone: importing transformers and torch takes seconds and hundreds of MB,
-    which a process that only decodes does not need.
+    `ends`: tokens that end a response besides those of the model's files. A generic tokenizer is loaded by the `tokenizers` package
+    alone: importing transformers and torch takes seconds and hundreds of MB, which a process that only decodes does not need.
     """
     path = locate_model(model)
-    settings = _tokenizer_config(path)
+    settings = read_model_json(path, "tokenizer_config.json")
     file = Path(path) / "tokenizer.json"
+    omitted: set[int | None] = {*ends, *end_tokens(read_model_json(path, "generation_config.json"))}
     if settings.get("tokenizer_class") in GENERIC_TOKENIZERS and not settings.get("clean_up_tokenization_spaces") and file.is_file():
         from tokenizers import Tokenizer
 
         backend = Tokenizer.from_file(str(file))
-        return lambda responses: backend.decode_batch([response.tolist() for response in responses], skip_special_tokens=True)
+        settings = read_model_json(path, "special_tokens_map.json") | settings  # where older tokenizers have them
+        omitted |= {backend.token_to_id(_content(settings.get(name))) for name in ("eos_token", "pad_token")}
+        return lambda responses: backend.decode_batch([_without(response, omitted) for response in responses], skip_special_tokens=False)
     tokenizer = load_tokenizer(model)
-    return lambda responses: [str(tokenizer.decode(response.tolist(), skip_special_tokens=True)) for response in responses]
+    omitted |= {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    return lambda responses: [str(tokenizer.decode(_without(response, omitted), skip_special_tokens=False)) for response in responses]
+
+
+def end_tokens(generation: dict[str, Any]) -> list[int]:
+    """Return the tokens that end a response by generation_config.json. Raises BadInput for a value that is no token id."""
+    ends = generation.get("eos_token_id")
+    found = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(isinstance(end, int) and end >= 0 for end in found):
+        raise BadInput(f"model.path: generation_config.json has eos_token_id={str(ends)[:60]}; expected a token id, or a list of them")
+    return list(found)
+
+
+def _content(token: Any) -> str:
+    """Return a special token's text, from tokenizer_config.json."""
+    return str(token.get("content", "") if isinstance(token, dict) else token or "")
+
+
+def _without(response: Tokens, omitted: Collection[int | None]) -> list[int]:
+    return [token for token in response.tolist() if token not in omitted]
 
 
 def _check_config(folder: Path) -> Path:
-    if not (folder / "config.json").is_file():
+    """Refuse a folder without config.json, naming the base model where it holds an adapter."""
+    if (folder / "config.json").is_file():
+        return folder
+    if not (folder / ADAPTER).is_file():
         raise BadInput(f"model.path: {folder} has no config.json; give {FORMS}")
-    return folder
-
-
-def _check_weights(folder: Path, model: ModelConfig) -> None:
-    """Check that files are complete by their headers, and that the embedding has the sizes of config.json."""
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        advice = "convert them: pickled weights can run code when they are loaded" if pickled else "save it with save_pretrained"
-        raise BadInput(f"model.path: {folder} has no weights as .safetensors; {advice}")
-    shapes: dict[str, list[int]] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="np") as tensors:
-                shapes |= {name: tensors.get_slice(name).get_shape() for name in EMBEDDINGS if name in tensors.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise BadInput(f"model.path: {file} is cut off or no safetensors file ({error}); copy it again") from error
-    text = _read_config(str(folder), model).get_text_config()
-    for name, shape in shapes.items():
-        if shape != (wanted := [text.vocab_size, text.hidden_size]):
-            raise BadInput(f"model.path: {name} in {folder} is {shape}, and its config.json says {wanted}; they are of different models")
+    adapter = read_json(folder / ADAPTER)
+    base = str(adapter.get("base_model_name_or_path") or "its base model (base_model_name_or_path is empty)")[:200]
+    kind = str(adapter.get("peft_type") or "PEFT")[:20].upper().replace("LORA", "LoRA")
+    raise BadInput(
+        f"model.path: {folder} is a {kind} adapter of {base}, not a model. Merge it first: "
+        f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}), {folder.name!r}).merge_and_unload()"
+        ".save_pretrained('merged'), save the tokenizer beside it, and give that folder"
+    )
 
 
 def may_be_hub_name(path: str) -> bool:
@@ -186,36 +194,15 @@ def _resolve_hub_name(name: str) -> str:
     return name
 
 
-def _read_config(path: str, model: ModelConfig) -> "PreTrainedConfig":
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise BadInput(f"model.path: the config.json of {model.path} cannot be used: {_advise_on_code(error, model)}") from error
-
-
-def _advise_on_code(error: Exception, model: ModelConfig) -> str:
-    text = str(error).strip()
-    if "trust_remote_code" in text and not model.trust_remote_code:
-        return "it contains Python code; if you trust its source, set model.trust_remote_code=true"
-    return text
-
-
-def _tokenizer_config(path: str) -> dict[str, Any]:
-    """Return tokenizer_config.json, or {} if there is none."""
-    file = Path(path) / "tokenizer_config.json"
+def read_model_json(path: str, name: str) -> dict[str, Any]:
+    """Return a JSON file of the model that `locate_model` found, {} if it has none. Raises BadInput if it is no object."""
+    file = Path(path) / name
     if not Path(path).is_dir():
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError
 
         try:
-            file = Path(hf_hub_download(path, "tokenizer_config.json"))
+            file = Path(hf_hub_download(path, name))
         except EntryNotFoundError:
             return {}
-    if not file.is_file():
-        return {}
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise BadInput(f"model.path: {file} is not valid JSON: {error}") from error
+    return read_json(file) if file.is_file() else {}

@@ -10,7 +10,8 @@ import xxhash
 
 from uec.config.schema import ImageConfig, ModelConfig
 from uec.errors import BadInput, RunFailed
-from uec.models.pretrained import is_vision_language, load_config, locate_model
+from uec.models.model_config import is_vision_language
+from uec.models.pretrained import load_config, locate_model
 from uec.types import ImageFeatures, Prompt, Tokens
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from uec.checkpoint_files import write_digests
 from uec.errors import BadInput, RunFailed
 from uec.models.deepspeed_engine import Named
 from uec.models.state_files import StateFiles
@@ -40,7 +41,7 @@ class Snapshot:
     contents: dict[str, Any] | None  # of learner.json, which rank 0 writes
 
     def write(self, folder: Path) -> None:
-        """Write the files and flush them to disk."""
+        """Write the files, flush them to disk, and leave their digests."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{kind}-{self.rank:05d}.safetensors" for kind in ("state", "random")]
         save_file(self.tensors, paths[0], metadata={"begins": json.dumps(self.begins)})
@@ -51,6 +52,7 @@ class Snapshot:
         for path in paths:
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
+        write_digests(folder, f"{self.rank:05d}", paths)
 
 
 def snapshot(engine: Any, named: list[Named], steps_done: int, version: int, copy: bool) -> Snapshot:

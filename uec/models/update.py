@@ -16,7 +16,6 @@ from uec.algorithm.losses.policy import MARKING, PolicyLoss, mark, token_covaria
 from uec.algorithm.losses.terms import behaviour_weights
 from uec.algorithm.losses.token_batch import TokenBatch
 from uec.config.schema import Config, LearnerConfig
-from uec.errors import RunFailed
 from uec.models.metric_sums import COVARIANCE, MetricSums, entropy_sums
 from uec.models.microbatch import MicroBatch, behaviour_and_advantages, collate
 from uec.models.rows import Layout
@@ -62,6 +61,7 @@ class PolicyUpdate:
         steps taken so far; the version of the weights that engine and policy share, or None where the engine's log-probabilities
         cannot be compared.
         Returns: metrics over all ranks, and the old log-probabilities of the samples to be admitted to the replay store.
+        An optimizer step whose loss or gradient norm is not finite changes nothing on any rank, and `learner/skipped_steps` counts it.
         A plan without steps does nothing.
         """
         if not plan.steps:
@@ -77,11 +77,12 @@ class PolicyUpdate:
         admitted: dict[int, Logprobs] = {}
         for k in range(len(plan.steps)):
             for group in self.engine.optimizer.param_groups:
-                group["lr"] = group["lr_scale"] * learning_rate(self.cfg.learner, done + k)
+                group["lr"] = group["lr_scale"] * learning_rate(self.cfg.learner, done + len(norms))
             size = StepSize(plan.tokens[k], plan.counts[k], self.cfg.rollout.max_tokens)
             marks = self._mark(plan, k, trajectories, done + k)
             batches = collated(k)
             batch = next(batches)
+            total = torch.zeros((), device=self.device)  # this rank's loss so far
             for j, rows in enumerate(plan.steps[k]):
                 last = j == len(plan.steps[k]) - 1
                 with metric_sums.clock("forward_s"):
@@ -90,15 +91,20 @@ class PolicyUpdate:
                     loss = self._loss(batch, scores, before, marks[j], size, metric_sums)
                     admitted |= _admitted(plan, rows, batch, before.logprobs_N)
                 with metric_sums.clock("backward_s"):
-                    self._backward(loss, last)
+                    total += loss.detach()
+                    self._backward(loss, last, total)
                     batch = next(batches, batch)  # made while the device computes
                 with metric_sums.clock("optimizer_s"):
-                    self._step(last, done + k, norms)
+                    norm = self._step(last)
+                    if norm is not None and math.isfinite(norm):
+                        norms.append(norm)
         metrics = metric_sums.over_ranks().metrics(len(plan.steps))
-        metrics["policy/grad_norm"] = math.fsum(norms) / len(norms)
-        metrics["policy/lr"] = learning_rate(self.cfg.learner, done + len(plan.steps) - 1)
+        if norms:
+            metrics["policy/grad_norm"] = math.fsum(norms) / len(norms)
+        metrics["policy/lr"] = learning_rate(self.cfg.learner, done + max(1, len(norms)) - 1)
         metrics["learner/micro_batches"] = float(sum(map(len, plan.steps)))
-        metrics["learner/optimizer_steps"] = float(len(plan.steps))
+        metrics["learner/optimizer_steps"] = float(len(norms))
+        metrics["learner/skipped_steps"] = float(len(plan.steps) - len(norms))
         return metrics, admitted
 
     def _forward(self, batch: MicroBatch, metric_sums: MetricSums, version: int | None) -> TokenScores:
@@ -205,20 +211,31 @@ class PolicyUpdate:
         metric_sums.add(rows=len(rows.counts), response_tokens=len(rows.row_N), tokens=rows.tokens, padded_tokens=rows.ids_BL.numel())
         return loss
 
-    def _backward(self, loss: Tensor, last: bool) -> None:
+    def _backward(self, loss: Tensor, last: bool, total: Tensor) -> None:
         # Before the backward pass, because ZeRO treats gradients as complete only in the last one.
         self.engine.set_gradient_accumulation_boundary(last)
         # DeepSpeed averages over ranks, but these are shares of one mean and must be summed.
-        self.engine.backward(loss * dist.get_world_size())
+        # A loss that is not finite can have finite gradients: the factor makes them NaN, so that the norm over all ranks is NaN, too.
+        self.engine.backward(loss * torch.where(total.isfinite(), float(dist.get_world_size()), math.nan))
 
-    def _step(self, last: bool, number: int, norms: list[float]) -> None:
-        """Run the optimizer step after the last micro-batch."""
+    def _step(self, last: bool) -> float | None:
+        """Run the optimizer step after the last micro-batch; returns the gradient norm over all ranks, and None before the last.
+
+        With a norm that is not finite, weights and moments stay as they are: DeepSpeed's ZeRO optimizers leave the step out by
+        themselves, and without ZeRO it is left out here.
+        """
+        norm = None
         if last and self.cfg.learner.zero_stage == 0:  # where DeepSpeed clips but does not report the norm
             gradients = [parameter.grad for parameter in self.engine.parameters() if parameter.grad is not None]
-            norms.append(_finite(torch.nn.utils.get_total_norm(gradients), number))
+            norm = float(torch.nn.utils.get_total_norm(gradients))
+            if not math.isfinite(norm):
+                for parameter in self.engine.parameters():
+                    parameter.grad = None
+                return norm
         self.engine.step()
         if last and self.cfg.learner.zero_stage > 0:
-            norms.append(_finite(self.engine.get_global_grad_norm(), number))
+            norm = float(self.engine.get_global_grad_norm())
+        return norm
 
 
 def learning_rate(settings: LearnerConfig, done: int) -> float:
@@ -232,17 +249,6 @@ def _admitted(plan: UpdatePlan, rows: list[list[int]], batch: MicroBatch, old_N:
     if plan.admitted.isdisjoint(responses):
         return {}
     return {i: part for i, part in zip(responses, batch.rows.split(old_N), strict=True) if i in plan.admitted}
-
-
-def _finite(norm: Any, number: int) -> float:
-    """Return a gradient norm as a float. Raises RunFailed for infinity or NaN, which would stay in Adam's moments."""
-    value = float(norm)
-    if not math.isfinite(value):
-        raise RunFailed(
-            f"the gradient norm of optimizer step {number + 1} is {value}: the loss has left the range of numbers. "
-            "Lower learner.lr or learner.grad_clip, and resume from the last checkpoint"
-        )
-    return value
 
 
 def mean_entropy(engine: Any, plan: UpdatePlan, trajectories: list[Trajectory], layout: Layout, images: dict[int, ImageFeatures]) -> float:

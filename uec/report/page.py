@@ -63,6 +63,8 @@ def check_place(place: Path) -> None:
         raise BadInput(f"--to {place}: is a folder; give a file, such as {place}/report.html")
     if not place.parent.is_dir():
         raise BadInput(f"--to {place}: the folder {place.parent} does not exist; make it, or give another file")
+    if place.exists() and not place.is_file():
+        raise BadInput(f"--to {place}: is a named pipe or a device; give a file")
     if place.exists():
         with place.open("rb") as file:
             if file.read(len(MARK)) != MARK.encode():

@@ -133,7 +133,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         tree = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from error
+        raise BadInput(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise BadInput(f"{path} holds no settings; {NOT_A_RUN}")
     if not text.startswith(SAVED_HEADER) and not (folder / METRICS_FILE).is_file():

@@ -45,6 +45,10 @@ def _fold_letter(letter: str) -> str:
     return unicodedata.normalize("NFKC", letter).replace("⁄", "/")
 
 
+PROMPT_OPENS_THINK = "prompt_opens_think"
+"""Key in a row for reward functions: True where the prompt ends with `<think>`, so that a response begins inside the thought."""
+
+
 def without_thought(response: str) -> str:
     """Return what follows the thought; nothing if the thought is never closed."""
     if "<think>" not in response and "</think>" not in response:

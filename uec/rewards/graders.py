@@ -9,7 +9,16 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from uec.rewards.answer_text import boxed_answer, comparable, final_answer, fold, last_box, plain, without_thought
+from uec.rewards.answer_text import (
+    PROMPT_OPENS_THINK,
+    boxed_answer,
+    comparable,
+    final_answer,
+    fold,
+    last_box,
+    plain,
+    without_thought,
+)
 from uec.rewards.exact_answer import choice, chosen, final_quantity, is_right, reference_text
 from uec.rewards.quantity import Quantity, equal, read_whole, show
 from uec.rewards.symbolic import same_mathematics
@@ -32,6 +41,8 @@ def exact(response: str, answer: Reference, **row: Any) -> float:
     reference is compared as a choice (`B`), a list, or text: white space is collapsed, and case, LaTeX that only formats, and outer
     punctuation are ignored. A reference that contains `####` (raw GSM8K) is the text behind it. docs/your-data.md has a table.
     """
+    if _is_all_thought(response, row):
+        return 0.0
     return float(any(is_right(response, one) for one in _references(answer)))
 
 
@@ -59,7 +70,7 @@ def boxed(response: str, answer: Reference, **row: Any) -> float:
     `1234`, `2\frac14` and `9/4`, `18\text{ dollars}` and `18`), equal choices, and what math-verify finds equal: `1/2`, `0.5` and
     `\frac{1}{2}`; `x=5` and `5`. The reference may be boxed or stand between `$`. docs/your-data.md has a table.
     """
-    content = boxed_answer(without_thought(response))
+    content = None if _is_all_thought(response, row) else boxed_answer(without_thought(response))
     return 0.0 if content is None else float(any(_same_box(one, content) for one in _references(answer)))
 
 
@@ -174,13 +185,19 @@ def _without_unit(side: str, number: Quantity | None) -> tuple[str, str]:
 OPEN, CLOSE = "<think>", "</think>"
 
 
-def format(response: str, answer: str, **row: Any) -> dict[str, float]:
+def _is_all_thought(response: str, row: dict[str, Any]) -> bool:
+    """Return whether a thought that the prompt opens is never closed."""
+    return bool(row.get(PROMPT_OPENS_THINK)) and CLOSE not in response
+
+
+def format(response: str, answer: str, prompt_opens_think: bool = False, **row: Any) -> dict[str, float]:
     r"""Return the part `format`: 1 iff the response has the requested form, else 0, whether its answer is right or wrong.
 
     The form: `<think>` comes first (after white space) and once, then a non-empty thought, then `</think>` once, and behind
-    it a balanced, non-empty \boxed{...} (the prompt of 2604.14646).
+    it a balanced, non-empty \boxed{...} (the prompt of 2604.14646). Where the prompt ends with `<think>`, the response begins inside
+    the thought.
     """
-    return {"format": float(_has_form(response))}
+    return {"format": float(_has_form(OPEN + response if prompt_opens_think else response))}
 
 
 def _has_form(response: str) -> bool:

@@ -300,13 +300,22 @@ class Graded(Protocol):
     def timed_out(self) -> bool: ...
 
 
+def is_error(graded: Graded, reward: RewardConfig) -> bool:
+    """Return whether a failed grading counts as an error of the reward function.
+
+    Where all functions are built in, a response that ran into the time limit does not: the policy wrote it, and `reward/timeout_frac`
+    counts it. A user's function that is late may be broken.
+    """
+    return graded.error is not None and not (graded.timed_out and all(name in BUILTIN for name in list_names(reward.fn)))
+
+
 def refuse_errors(graded: Sequence[Graded], reward: RewardConfig, expected: int = 0) -> None:
-    """Raise RunFailed, with the first error, if more than `reward.max_error_frac` of a step's gradings failed.
+    """Raise RunFailed, with the first error, if more than `reward.max_error_frac` of a step's gradings failed; see `is_error`.
 
     `expected` is the number of gradings that the step will have in the end. With it an unfinished step can be checked: it
     is refused as soon as it would fail even if all gradings to come succeeded.
     """
-    errors = [one for one in graded if one.error is not None]
+    errors = [one for one in graded if is_error(one, reward)]
     total = max(len(graded), expected)
     if len(errors) <= reward.max_error_frac * total:
         return

@@ -3,12 +3,15 @@ r"""Mathematical equality by math-verify, asked exactly, and what it gets wrong,
 Both sides are parsed as LaTeX in a box (math-verify's other parser calls eval). It is not asked to drop units, because it takes the
 variables t, h, s, m, c, d, l, g and o for units. Its decimals become fractions, and its yes is checked again, because it rounds
 decimals to six places and takes a difference below 1e-15 for zero. Its time limits are switched off: they use signals, which do not
-interrupt a thread or a C function that hangs; the grading process is killed instead (uec/rewards/process.py).
+interrupt a thread or a C function that hangs; the grading process is killed instead (uec/rewards/process.py). So that a tower of powers
+does not hold a grading process for a whole time limit, an answer out of proportion is refused before it is parsed (uec/rewards/size.py).
 """
 
 import re
 from functools import cache
 from typing import Any
+
+from uec.rewards.size import computable
 
 DIGITS = 50  # of the second comparison
 POINTS = ((7, 13), (17, 11), (5, 3), (2, 7))  # (a, b): variable number i becomes a/b + i/19
@@ -23,7 +26,12 @@ MATRIX = re.compile(r"\\begin\{[pbvB]?matrix\}(.*?)\\end\{[pbvB]?matrix\}", re.D
 
 
 def same_mathematics(wanted: str, found: str) -> bool:
-    """Return whether two LaTeX texts are equal as mathematics: numbers, expressions, equations, lists, sets, intervals, matrices."""
+    """Return whether two LaTeX texts are equal as mathematics: numbers, expressions, equations, lists, sets, intervals, matrices.
+
+    An answer that is out of proportion is not equal; a reference that is too is the user's, and has its answers compared.
+    """
+    if not computable(found) and computable(wanted):
+        return False
     wanted, found = latex(wanted), latex(found)
     if MATRIX.fullmatch(wanted) is None or MATRIX.fullmatch(found) is None:
         wanted, found = _vector_as_tuple(wanted), _vector_as_tuple(found)

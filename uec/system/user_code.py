@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from uec.errors import BadInput
+from uec.paths import check_path
 
 
 def load_function(field: str, name: str, builtin: tuple[str, ...], wanted: str, arguments: int) -> Callable[..., Any]:
@@ -56,6 +57,7 @@ def load_module(field: str, name: str, builtin: tuple[str, ...]) -> tuple[Module
         forms = f"{', '.join(builtin)}, path/to/file.py:name or package.module:name"
         raise BadInput(f"{field}: {name!r} is none of {forms}" + (f"; did you mean {near[0]}?" if near else ""))
     if is_path(source):
+        check_path(source, field)
         return _import_file(field, name, Path(source).expanduser().resolve()), function
     return _import_module(field, name, source), function
 

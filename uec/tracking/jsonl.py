@@ -4,11 +4,13 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from uec.config.schema import Config
 from uec.errors import RunFailed
+from uec.tracking.failure import Failure
 from uec.tracking.metrics_file import METRICS_FILE, encode, truncate
 from uec.tracking.sink import Sink
 
@@ -50,8 +52,14 @@ class JsonlSink(Sink):
         self.log(step, metrics)
 
     def event(self, text: str) -> None:
+        self._write_event(text, {})
+
+    def actor_failed(self, failure: Failure) -> None:
+        self._write_event(str(failure), asdict(failure))
+
+    def _write_event(self, text: str, more: dict[str, Any]) -> None:
         assert self._events is not None
-        event = {"time": round(time.time(), 3), "step": self._last.get("step", 0), "event": text}
+        event = {"time": round(time.time(), 3), "step": self._last.get("step", 0), "event": text, **more}
         with _named(EVENTS_FILE), self._events.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event, ensure_ascii=False) + "\n")
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from uec.config.schema import Config
+from uec.tracking.failure import Failure
 from uec.tracking.summary import Summary
 
 
@@ -27,6 +28,10 @@ class Sink:
 
     def event(self, text: str) -> None:
         """Show an event that the user must know."""
+
+    def actor_failed(self, failure: Failure) -> None:
+        """Show a failure of an actor; by default as an event."""
+        self.event(str(failure))
 
     def finish(self, summary: Summary) -> None:
         """Show the summary of a run that succeeded; `close` follows."""

@@ -6,8 +6,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from uec.config.schema import Config
+from uec.config.schema import Config, WarnConfig
+from uec.tracking.alarms import Alarms
+from uec.tracking.failure import Failure
 from uec.tracking.metrics import finite
+from uec.tracking.metrics_file import METRICS_FILE, read_metrics
 from uec.tracking.sink import Sink
 from uec.tracking.summary import RunHistory, Summary, read_history
 
@@ -53,6 +56,7 @@ class Tracker:
         self._started: list[Sink] = []
         self._folder = Path()
         self._history = RunHistory()
+        self._alarms = Alarms(WarnConfig())
 
     def start(self, cfg: Config, folder: Path, step: int = 0) -> None:
         """Open every sink. `folder`: the existing run folder; `step`: the last completed one, above 0 when a run is resumed.
@@ -60,6 +64,7 @@ class Tracker:
         Raises BadInput if a service cannot be reached or rejects the user.
         """
         self._folder = folder
+        self._alarms = Alarms(cfg.warn)
         lines = []
         for sink in self._sinks:
             self._started.append(sink)
@@ -71,6 +76,9 @@ class Tracker:
         if step:
             # metrics.jsonl has been truncated to that step.
             self._history = read_history(folder)
+            path = folder / METRICS_FILE
+            for row in read_metrics(path) if path.exists() else []:
+                self._alarms.look(row)
 
     def stage(self, text: str) -> None:
         """Report an activity outside the steps, such as "starting 5 actors: learner ready".
@@ -91,6 +99,8 @@ class Tracker:
         self._history.log(step, kept)
         for sink in self._started:
             sink.log(step, kept)
+        for line in self._alarms.look(kept):
+            self.event(f"warning: {line}")
 
     def evaluation(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Report the `eval/` metrics after `step` steps; step 0 is the initial model."""
@@ -103,6 +113,11 @@ class Tracker:
         """Report an event that the user must know, such as "engine rollout-0 died: out of memory; restarted"."""
         for sink in self._started:
             sink.event(text)
+
+    def actor_failed(self, failure: Failure) -> None:
+        """Report a failure of an actor, and what was done about it."""
+        for sink in self._started:
+            sink.actor_failed(failure)
 
     def summary(self, wall_s: float) -> Summary:
         """Return the summary, `wall_s` seconds after the start; it includes the steps before a resume that metrics.jsonl has."""

@@ -66,7 +66,8 @@ class AsyncCore:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
-            async for output in self._engine.generate(engine_input(self._engine.renderer, job), job.params, job.id):
+            given = engine_input(self._engine.renderer, job)
+            async for output in self._engine.generate(given, job.params, job.id, lora_request=job.adapter):
                 stream.put([output])
         except EngineDeadError as error:
             stream.fail(self._death(error))

@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from actors.engines.base import SleepPart
+from actors.engines.vllm.adapter import adapter_request
 from actors.engines.vllm.async_llm import AsyncCore
 from actors.engines.vllm.in_process import InProcessCore
 from actors.engines.vllm.inputs import logprobs_params, sampling_params
@@ -19,7 +20,8 @@ from actors.engines.vllm.job import environment as vllm_environment
 from actors.engines.vllm.weight_receiver import WeightReceiver
 from uec.config.schema import Config
 from uec.errors import RunFailed
-from uec.models.pretrained import context_length, is_vision_language, load_config, load_tokenizer, resolve_model
+from uec.models.model_config import is_vision_language
+from uec.models.pretrained import context_length, load_config, load_tokenizer, locate_model
 from uec.system.platform import detect
 from uec.types import Completion, Continuation, ImageFeatures, Logprobs, Prompt, Request, Sampling, WeightUpdate
 
@@ -49,9 +51,11 @@ class VllmEngine:
         self._sampling = sampling
         platform = detect(self.cfg)
         self._core = self.core_type(self.name)
+        self._adapter: Any = None  # what requests name, once the first weight update has brought an adapter
+        self._receiver = WeightReceiver(self.cfg, platform, self.rank, self._core)
         model = self.cfg.model
         images = max(len(prompt.images) for prompt in prompts) if is_vision_language(load_config(model)) else None
-        arguments = engine_arguments(self.cfg, platform, self.rank, resolve_model(model), context_length(model), images)
+        arguments = engine_arguments(self.cfg, platform, self.rank, locate_model(model), context_length(model), images)
         self._longest = arguments["max_model_len"]
         self._sleeps = arguments.get("enable_sleep_mode", False)
         with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +67,6 @@ class VllmEngine:
         await self._core.workers("limit_vocabulary", size=sampling.vocabulary, never=list(sampling.never))
         await self._core.renew(0)
         built = time.perf_counter()
-        self._receiver = WeightReceiver(self.cfg, platform, self.rank, self._core)
         await self._receiver.start()
         return {"import_s": imported - begin, "engine_s": built - imported, "weights_s": time.perf_counter() - built}
 
@@ -75,7 +78,7 @@ class VllmEngine:
             prompt = self._prompts[request.prompt]
             tokens = prompt.tokens.tolist() if request.behind is None else [*prompt.tokens.tolist(), *request.behind.tolist()]
             params = sampling_params(self._sampling, request.n, request.temperature)
-            jobs.append(Job(id, tokens, params, self._prompt_images(request.prompt, images)))
+            jobs.append(Job(id, tokens, params, self._prompt_images(request.prompt, images), self._adapter))
         stream = self._core.submit(jobs)
         started: dict[tuple[str, int], Any] = {}
         try:
@@ -94,7 +97,9 @@ class VllmEngine:
                     f"got {len(one.prompt_tokens)} + {len(one.tokens)}"
                 )
         params = logprobs_params()
-        jobs = [Job(str(next(self._ids)), _joined(one), params, self._prompt_images(one.prompt, images)) for one in continuations]
+        jobs = [
+            Job(str(next(self._ids)), _joined(one), params, self._prompt_images(one.prompt, images), self._adapter) for one in continuations
+        ]
         stream = self._core.submit(jobs)
         found: dict[str, Logprobs] = {}
         while not stream.exhausted:
@@ -108,6 +113,8 @@ class VllmEngine:
 
     async def load_weights(self, update: WeightUpdate) -> None:
         await self._receiver.load(update)
+        if update.kind == "adapter":
+            self._adapter = adapter_request()
         await self._core.renew(update.version)
 
     async def checksum(self) -> str:

@@ -135,7 +135,7 @@ class InProcessCore:
     def _add(self, engine: Any, jobs: list[Job], stream: Stream) -> None:
         try:
             for job in jobs:
-                engine.add_request(job.id, engine_input(engine.renderer, job), job.params)
+                engine.add_request(job.id, engine_input(engine.renderer, job), job.params, lora_request=job.adapter)
                 self._streams[job.id] = stream
         except ValueError as error:  # vLLM refuses a request; the engine is not affected
             self._drop(engine, [job.id for job in jobs])

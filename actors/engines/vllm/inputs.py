@@ -36,11 +36,15 @@ def sampling_params(sampling: Sampling, n: int, temperature: float) -> Any:
 
 
 def logprobs_params() -> Any:
-    """Return `vllm.SamplingParams` for a prompt's log-probabilities at T = 1. With them, vLLM does not use its prefix cache."""
+    """Return `vllm.SamplingParams` for a prompt's log-probabilities at T = 1. With them, vLLM does not use its prefix cache.
+
+    They do not depend on the temperature. The token that vLLM must sample is greedy, because a random one would move the random state,
+    and a resumed run, which probes its first weights again, would sample other responses than the run that was never interrupted.
+    """
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     return SamplingParams(
-        temperature=1.0,
+        temperature=0.0,
         max_tokens=1,
         prompt_logprobs=0,
         flat_logprobs=True,

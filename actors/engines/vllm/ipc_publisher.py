@@ -71,6 +71,7 @@ class IpcPublisher:
         self.cfg = cfg
         self.rank = rank
         self._dtype = platform.dtype
+        self._exchange = platform.lora
         self._device = platform.device
         self._buckets: list[Bucket] = []
         self._buffers: list[torch.Tensor] = []
@@ -121,7 +122,7 @@ class IpcPublisher:
 
         from actors.weights.manifest import expected_parameters
 
-        self._expected = expected_parameters(self.cfg.model)
+        self._expected = expected_parameters(self.cfg.model, self.cfg.lora, self._exchange)
         self._buckets, size = buckets(self._expected, self._dtype, BUFFER_BYTES)
         self._buffers = [torch.empty(size, dtype=torch.uint8, device=self._device) for _ in range(BUFFERS)]
         address = list(free_address()) if self.rank == 0 else None

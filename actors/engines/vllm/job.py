@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from actors.engines.vllm.adapter import adapter_arguments
 from uec.config.schema import Config
 from uec.system.platform import Platform, sequences
 from uec.types import ImageFeatures
@@ -33,6 +34,7 @@ class Job:
     prompt: list[int]
     params: Any  # vllm.SamplingParams
     images: PromptImages | None = None
+    adapter: Any = None  # vllm's LoRARequest
 
 
 class Stream:
@@ -148,6 +150,7 @@ def engine_arguments(
     arguments: dict[str, Any] = {
         "model": model,
         "dtype": platform.dtype,
+        "load_format": "safetensors",  # "auto" would take pickled weights, and Mistral's files before those of transformers
         "trust_remote_code": cfg.model.trust_remote_code,
         "seed": cfg.run.seed + rank,
         "max_model_len": min(longest + 1, max(context_length, longest)),  # + 1: `logprobs` samples a token beyond the sequence
@@ -164,6 +167,8 @@ def engine_arguments(
         "enforce_eager": rollout.enforce_eager or platform.device == "cpu",
         "disable_log_stats": True,
     }
+    if platform.lora == "adapter":
+        arguments |= adapter_arguments(cfg.lora.rank)
     if rollout.kv_cache_mb or platform.device == "cpu":
         arguments["kv_cache_memory_bytes"] = (rollout.kv_cache_mb or CPU_KV_CACHE_MB) << 20
     if platform.device == "cpu" and rollout.prefix_caching:

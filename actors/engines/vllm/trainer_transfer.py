@@ -69,6 +69,7 @@ class NcclPublisher:
         self.cfg = cfg
         self.rank = rank
         self._dtype = platform.dtype
+        self._exchange = platform.lora
         self._device = platform.device
         self._trainer: Any = None
         self._thread: threading.Thread | None = None
@@ -107,7 +108,7 @@ class NcclPublisher:
 
         self.wait()
         if self._trainer is None:
-            self._expected = expected_parameters(self.cfg.model)
+            self._expected = expected_parameters(self.cfg.model, self.cfg.lora, self._exchange)
             dtype = getattr(torch, self._dtype)
             self._source = _source([ParamMeta(name, dtype, tuple(shape)) for name, shape in self._expected.items()])
             self._address, self._port = free_address()

@@ -21,16 +21,18 @@ class WeightReceiver:
     """Loads weight updates into the workers of one engine."""
 
     def __init__(self, cfg: Config, platform: Platform, rank: int, core: EngineCore) -> None:
+        """Read the names and shapes of the model's parameters. Call this before vLLM builds the model, which may patch its class."""
+        self._expected = expected_parameters(cfg.model, cfg.lora, platform.lora)
         self.cfg = cfg
         self.backend = platform.weights
+        self.exchange = platform.lora
         self.rank = rank
         self._core = core
         self._store: Any = None  # of ipc
         self._group: str | None = None  # the connection that was made, for backends that need one
 
     async def start(self) -> None:
-        """Read the names and shapes of the model's parameters; call this once."""
-        self._expected = expected_parameters(self.cfg.model)
+        """Prepare the workers; call this once."""
         if self.backend == "shm":
             await self._core.workers("init_weight_transfer_engine", init_info={})
 
@@ -38,8 +40,8 @@ class WeightReceiver:
         """Raise RunFailed, with the cause, if the update must not be loaded. Leaves the engine alone."""
         if update.backend != self.backend:
             raise RunFailed(f"weights version {update.version} come by {update.backend}, the engine takes {self.backend}")
-        if update.kind != "whole":
-            raise RunFailed(f"weights version {update.version} are of kind {update.kind}, and this engine loads whole models only")
+        if update.kind != (kind := "adapter" if self.exchange == "adapter" else "whole"):
+            raise RunFailed(f"weights version {update.version} are of kind {update.kind}, and this engine loads kind {kind} only")
         check(update, self._expected)
         if self.backend == "shm":
             check_file(update)
@@ -49,12 +51,16 @@ class WeightReceiver:
         connection = update.handles.get("connection")
         if connection is not None and connection["group"] != self._group:
             await self._connect(connection)
-        await self._core.workers("start_weight_update")
+        adapter = update.kind == "adapter"
+        await self._core.workers("start_adapter_update" if adapter else "start_weight_update")
         if self.backend == "ipc":
             await self._read_buckets(**update.handles["pipe"])
         else:
             await self._core.workers("update_weights", update_info=self._update_info(update))
-        await self._core.workers("finish_weight_update")
+        if adapter:
+            await self._core.workers("finish_adapter_update", rank=self.cfg.lora.rank, scale=self.cfg.lora.scale())
+        else:
+            await self._core.workers("finish_weight_update")
 
     async def _read_buckets(self, address: list[Any], name: str, buckets: list["Bucket"], handles: list[dict[str, Any]]) -> None:
         """Load what the learners pass through their buffers; see IpcPublisher."""

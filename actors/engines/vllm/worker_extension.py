@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from actors.engines.vllm import adapter
 from uec.models.policy import BANNED
 
 
@@ -18,31 +19,54 @@ class WorkerExtension:
     device: torch.device
     rank: int
     model_runner: Any
+    weight_transfer_engine: Any
 
     def limit_vocabulary(self, size: int, never: list[int]) -> None:
         """Cut the logits to the tokenizer's `size` tokens, where the embedding is padded beyond it, and rule out the tokens `never`.
 
         This acts where vLLM computes logits: no such token is sampled or has probability, and `logprobs` agrees with it.
         """
+        from vllm.lora.layers import LogitsProcessorWithLoRA
         from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
-        heads = [module for module in self.model_runner.get_model().modules() if isinstance(module, LogitsProcessor)]
+        modules = list(self.model_runner.get_model().modules())
+        heads = [module for module in modules if isinstance(module, LogitsProcessor)]
+        wrapped = {id(module.base_layer): module for module in modules if isinstance(module, LogitsProcessorWithLoRA)}
         if not heads:
             raise RuntimeError("this model has no LogitsProcessor of vLLM's: its vocabulary cannot be cut to the tokenizer's")
         for head in heads:
             head.org_vocab_size = min(head.org_vocab_size, size)
             if never:
-                head.register_forward_hook(partial(_rule_out, torch.tensor(never, device=self.device)))
+                # The module that LoRA wraps around it calls its function, not the module with its hooks.
+                wrapped.get(id(head), head).register_forward_hook(partial(_rule_out, torch.tensor(never, device=self.device)))
 
     def weight_checksum(self) -> str:
-        """Return a digest of this worker's weights; "" if vLLM does not hold all of them as parameters.
+        """Return a digest of this worker's weights; "" if vLLM does not hold all of them as parameters. With LoRA, of the adapter.
 
         vLLM's kernels on CPU compute with a packed copy of a matrix, and vLLM drops the matrix itself where the kernel allows it.
         """
+        if getattr(self.model_runner, "lora_manager", None) is not None:
+            return adapter.checksum(self.model_runner.lora_manager)
         if any(parameter.numel() == 0 for parameter in self.model_runner.get_model().parameters()):
             return ""
         digests: dict[str, str] = self.compute_weight_checksums()  # type: ignore[attr-defined]  # of Worker
         return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
+
+    def start_adapter_update(self) -> None:
+        """Let the next `update_weights` bring an adapter. The model keeps its weights."""
+        self._collector = adapter.Collector()
+        self.weight_transfer_engine.set_weight_update_target(self._collector, None)
+        self._weight_update_active = True  # which Worker.update_weights asks for
+
+    def finish_adapter_update(self, rank: int, scale: float) -> None:
+        """Put the adapter that `update_weights` brought in place of the one before.
+
+        Not by Worker.finish_weight_update: it would process the model's weights anew and remove all adapters.
+        """
+        self._weight_update_active = False
+        self.weight_transfer_engine.reset_weight_update_target()
+        collected, self._collector = self._collector, adapter.Collector()
+        adapter.install(self.model_runner.lora_manager, collected.tensors, rank, scale)
 
     def random_state(self) -> str:
         """Return the state of the generators that sample, as JSON text.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from actors.programs.gpu.stage import Cast, Stage
-from actors.runtime.supervisor import Role
+from actors.runtime.slots import Role
 from uec.doctor import verdicts
 from uec.doctor.check import Status
 from uec.doctor.gpu import Measured
@@ -168,7 +168,7 @@ class Checks:
     def _peak(self, cast: Cast) -> Measured:
         cfg, longest = cast.cfg, max(len(prompt.tokens) for prompt in cast.dataset.train)
         platform, device = detect(cfg, "cuda"), float(self.rig.device_bytes)
-        estimates = gpu_estimates(cfg, shape_of(cfg.model), platform, worst_case(longest), device)
+        estimates = gpu_estimates(cfg, shape_of(cfg.model, cfg.lora), platform, worst_case(longest), device)
         used, estimate = float(max(cast.used)), max(one.bytes for one in estimates)
         return Measured(verdicts.peak("peak memory", used, estimate), {"peak_bytes": used, "estimate_bytes": estimate})
 

@@ -17,7 +17,8 @@ from actors.driver.weight_probe import probe_sequences
 from actors.driver.weight_sync import WeightSync
 from actors.programs.gpu.rig import Rig
 from actors.programs.preflight import preflight
-from actors.runtime.supervisor import Role, Supervisor
+from actors.runtime.slots import Role
+from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
 from uec.models.logprob_gap import Gap, Tolerance, tolerance

@@ -21,7 +21,8 @@ from actors.driver.controller import Controller
 from actors.driver.rollout_log import RolloutLog
 from actors.driver.rollouts import RolloutStream
 from actors.driver.weight_sync import WeightSync
-from actors.runtime.supervisor import ActorSlot, Supervisor
+from actors.runtime.slots import ActorSlot
+from actors.runtime.supervisor import Supervisor
 from uec.config.schema import Config
 from uec.data.dataset import Dataset
 from uec.models.logprob_gap import Tolerance
@@ -34,11 +35,14 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers
 
 FAST, SLOW = 0, 1
 PATIENCE_S = 8.0
-DIE = 2
+DIE, LOSE = 2, 3
 
 
 class LateEngine:
-    """Injects latency: prompt SLOW waits until another was explored, or for PATIENCE_S; DIE kills the first process that it meets."""
+    """Injects latency: prompt SLOW waits until another was explored, or for PATIENCE_S.
+
+    DIE kills the first process that it meets; the first process that meets LOSE never gives the second response.
+    """
 
     def __init__(self, cfg: Config, rank: int) -> None:
         self.explored = asyncio.Event()
@@ -52,6 +56,10 @@ class LateEngine:
                 yield [_trajectory(request, 0)]  # half of the group is out when the process goes
                 marker.touch()
                 os._exit(7)
+            if request.prompt == LOSE and not (marker.parent / "lost").exists():
+                yield [_trajectory(request, 0)]
+                (marker.parent / "lost").touch()
+                await asyncio.Event().wait()
             if request.prompt == SLOW and request.kind is Kind.REGULAR:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.explored.wait(), PATIENCE_S)
@@ -82,7 +90,7 @@ class Judge:
 
     def __init__(self, cfg: Config) -> None: ...
 
-    def classify(self, outcomes: list[Outcome], schedule: ScheduleState) -> list[Verdict]:
+    def classify(self, outcomes: list[Outcome], schedule: ScheduleState, call: int) -> list[Verdict]:
         return [Verdict(outcome.kind is Kind.REGULAR, 2, 1.2) for outcome in outcomes]
 
 
@@ -161,6 +169,19 @@ def test_a_group_of_an_engine_that_dies_is_issued_again_whole_and_counted_once(s
     assert supervisor.engines[0].restarts == 1
     assert supervisor.engines[0].outstanding == 0
     assert (tmp_path / "died").exists()
+
+
+def test_a_response_that_never_comes_is_asked_for_again_within_the_timeout(staff, tmp_path):
+    supervisor, cfg = staff
+    cfg.rollout.timeout_s = 2.0
+
+    async def main() -> list[TrainingSample]:
+        return await RolloutStream(supervisor).sample(LOSE, 3, 1.0, Kind.REGULAR)
+
+    group = asyncio.run(asyncio.wait_for(main(), 60))
+    assert [sample.index for sample in group] == [0, 1, 2]
+    assert supervisor.engines[0].restarts == 1 and supervisor.engines[0].outstanding == 0
+    assert (tmp_path / "lost").exists()
 
 
 def test_a_grader_that_dies_is_replaced_and_its_response_batch_graded_again(staff):

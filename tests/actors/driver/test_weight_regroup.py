@@ -13,7 +13,8 @@ import torch
 from actors.driver import weight_sync
 from actors.driver.weight_sync import WeightSync
 from actors.engines.vllm import trainer_transfer
-from actors.runtime.supervisor import ActorSpec, Role, Supervisor
+from actors.runtime.slots import ActorSpec, Role
+from actors.runtime.supervisor import Supervisor
 from actors.weights import manifest
 from tests.support.answers import NoTurns
 from tests.support.gloo_transfer import SHAPES, EngineHandle, GlooTrainer, LearnerHandle, dead, free_address
@@ -65,7 +66,7 @@ def run(make_config, tmp_path, monkeypatch) -> Run:
 
     monkeypatch.setattr(WeightTransferTrainerFactory, "trainer_init", lambda init, client, source: GlooTrainer(init, source))
     monkeypatch.setattr(trainer_transfer, "free_address", free_address)
-    monkeypatch.setattr(manifest, "expected_parameters", lambda model: SHAPES)
+    monkeypatch.setattr(manifest, "expected_parameters", lambda *_: SHAPES)
     monkeypatch.setattr(ray, "kill", lambda handle: None)
     monkeypatch.setattr(weight_sync, "GRACE_S", 0.5)
     return Run(make_config("rollout.engines=2", "weights.timeout_s=60"), tmp_path)

@@ -67,7 +67,7 @@ def ends(make_config, monkeypatch):
     monkeypatch.setattr(ipc_publisher, "share", handles.share)
     monkeypatch.setattr(ipc_publisher, "free_address", free_address)
     monkeypatch.setattr(ipc_publisher, "BUFFER_BYTES", 64)
-    monkeypatch.setattr(manifest, "expected_parameters", lambda model: SHAPES)
+    monkeypatch.setattr(manifest, "expected_parameters", lambda *_: SHAPES)
     cfg = make_config("rollout.engines=1", "learner.ranks=1", "weights.timeout_s=20")
     core = Core(handles)
     publisher, engine = IpcPublisher(cfg, PLATFORM, 0), WeightReceiver(cfg, PLATFORM, 0, core)

@@ -240,7 +240,10 @@ def test_unreadable_features_are_refused_with_the_processor_and_the_known_famili
     assert side.gap(side.sample([side.request(1), side.request(2)])) < GAP
 
 
-@pytest.mark.parametrize("side", list(SETTINGS), indirect=True)
+SLOW = ("internvl", "idefics3")  # image processors that take seconds to load
+
+
+@pytest.mark.parametrize("side", [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in SETTINGS], indirect=True)
 def test_engine_logprobs_are_those_of_transformers_before_and_after_an_update(side):
     asked = [(prompt, temperature) for prompt in range(len(SIZES)) for temperature in (1.0, 1.2)]
     before = side.sample([side.request(prompt, 2, temperature) for prompt, temperature in asked])

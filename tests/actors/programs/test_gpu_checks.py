@@ -184,6 +184,7 @@ def test_injected_a_kernel_that_hides_the_prompt_from_responses_is_red(monkeypat
 # --- with real actors
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_the_whole_sequence_runs_with_real_actors_and_a_stand_in_for_the_gpu(tmp_path: Path, project: Path, monkeypatch) -> None:
     monkeypatch.chdir(project)

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
 from actors.driver.actor_specs import entropy_actors, sampling_actors, supervise, training_actors
 from actors.runtime.cluster import cluster_gpu
-from actors.runtime.supervisor import ActorSlot, ActorSpec
+from actors.runtime.slots import ActorSlot, ActorSpec
 from uec.config.schema import Config
 from uec.memory.placement import resolve_placement
 from uec.tracking.tracker import Tracker
@@ -51,8 +52,8 @@ def given(cfg: Config, folder: Path, specs: list[ActorSpec], kill: str | None = 
     supervisor = supervise(cfg, specs, folder, Tracker([]), namespace=f"{folder.name}-{len(specs)}-{specs[0].name}")
     found: dict[str, list[int]] = {}
 
-    async def ask(slot: ActorSlot) -> None:
-        found[slot.name] = await slot.handle.gpus.remote()
+    async def ask(slot: ActorSlot, actor: Any, replaces: bool = False) -> None:
+        found[slot.name] = await actor.gpus.remote()
 
     async def run() -> None:
         supervisor._begin = ask  # type: ignore[method-assign]
@@ -91,12 +92,14 @@ def test_colocated_each_engine_shares_a_gpu_with_the_rank_of_its_number(four_pai
     assert all_free()
 
 
+@pytest.mark.long
 def test_an_engine_that_is_replaced_comes_back_to_its_ranks_gpu(four_pairs: Config, tmp_path: Path) -> None:
     found = given(four_pairs, tmp_path, training_actors(four_pairs, "cuda"), kill="rollout-2")
     assert found["rollout-2"] == found["learner-2"]
     assert all_free()
 
 
+@pytest.mark.long
 def test_an_evaluations_engines_and_later_its_learners_have_separate_gpus(four_pairs: Config, tmp_path: Path) -> None:
     for actors, name in ((sampling_actors, "rollout"), (entropy_actors, "learner")):
         found = given(four_pairs, tmp_path, actors(four_pairs, "cuda"))
@@ -114,6 +117,7 @@ def test_on_one_gpu_the_default_run_shares_it_between_engine_and_learner(make_co
     assert all_free()
 
 
+@pytest.mark.long
 def test_apart_a_tensor_parallel_engine_has_all_its_gpus(make_config: Callable[..., Config], tmp_path: Path) -> None:
     cfg = make_config("rollout.tensor_parallel=2", "learner.ranks=2", "learner.zero_stage=2", "rollout.cpus=0.5")
     found = given(cfg, tmp_path, training_actors(cfg, "cuda"))

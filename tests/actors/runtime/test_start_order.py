@@ -10,10 +10,16 @@ import pytest
 from actors.driver.actor_specs import supervise, training_actors
 from actors.runtime import supervisor as module
 from actors.runtime.placement import Pairs
-from actors.runtime.supervisor import ActorSlot
+from actors.runtime.slots import ActorSlot
 from uec.config.schema import Config
 from uec.errors import RunFailed
 from uec.tracking.tracker import Tracker
+
+
+class Handle:
+    """Stands in for an actor's handle."""
+
+    address = SimpleNamespace(remote=lambda: None)
 
 
 def events(cfg: Config, folder: Path, monkeypatch: pytest.MonkeyPatch, dies: str | None = None) -> list[str]:
@@ -21,14 +27,14 @@ def events(cfg: Config, folder: Path, monkeypatch: pytest.MonkeyPatch, dies: str
     supervisor = supervise(cfg, training_actors(cfg, "cuda"), folder, Tracker([]))
     seen: list[str] = []
 
-    async def begin(slot: ActorSlot) -> None:
+    async def begin(slot: ActorSlot, actor: object, replaces: bool = False) -> None:
         seen.append(f"begin {slot.name}")
         await asyncio.sleep(0.01 if slot in supervisor.engines else 0)
         if slot.name == dies:
             raise RuntimeError("no memory")
         seen.append(f"end {slot.name}")
 
-    handle = SimpleNamespace(address=SimpleNamespace(remote=lambda: None))
+    handle = Handle()
     monkeypatch.setattr(module.ray, "put", lambda value: value)
     monkeypatch.setattr(module, "_collect_less_garbage", lambda: None)
     monkeypatch.setattr(Pairs, "reserve", lambda pairs: None)

@@ -1,5 +1,7 @@
 """Two ranks of the learner on real DeepSpeed against one rank and plain torch, ZeRO 0 to 3."""
 
+import math
+
 import pytest
 
 from tests.support.learner_ranks import assert_close, assert_equal, gradients
@@ -35,6 +37,16 @@ def test_zero_stages_give_the_same_weights_after_two_steps(two, cfg, model):
             assert_close(ours.weights, plain.weights(), atol=1e-5)
             assert ours.metrics[1]["policy/grad_norm"] == pytest.approx(results[0][0].metrics[1]["policy/grad_norm"], rel=1e-5)
             assert ours.metrics[1]["learner/rows"] == 12  # over both ranks
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_loss_that_is_not_finite_on_one_rank_leaves_the_step_out_on_all(two, cfg, model, stage):
+    broken = plans(ROWS, [*ADVANTAGES[:-1], math.nan], ranks=2, budget=60)
+    ranks = two.run(trained, cfg(f"learner.zero_stage={stage}"), [(broken, ROWS)])
+    for ours in ranks:
+        assert ours.metrics[0]["learner/skipped_steps"] == 1
+        assert_equal(ours.weights, Plain(model).weights())
 
 
 @pytest.mark.e2e

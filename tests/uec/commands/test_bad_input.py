@@ -94,3 +94,17 @@ def test_an_unknown_folder_is_not_touched_even_with_overwrite(project: Path, tmp
         assert status == 2
         assert "taken" in capsys.readouterr().err
         assert mine.read_text() == "keep me"
+
+
+def test_a_link_that_leads_to_itself_is_refused(refused, tmp_path: Path) -> None:
+    for name in ("loop", "loop.py"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    assert "run.dir" in refused(f"run.dir={tmp_path / 'loop'}")
+    message = refused(f"reward.fn={tmp_path / 'loop.py'}:score")
+    assert "reward.fn" in message and "leads nowhere" in message
+
+
+def test_an_empty_checkpoint_leaves_no_run_folder_behind(refused, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "old" / "checkpoints" / "step_000001"
+    checkpoint.mkdir(parents=True)
+    assert "files.json is missing" in refused(f"run.resume={checkpoint}", "run.name=new")

@@ -125,4 +125,4 @@ def test_an_invalid_config_json_is_bad_input(capsys: pytest.CaptureFixture[str],
     content = json.loads((model / "config.json").read_text()) | {"num_attention_heads": 0}
     (model / "config.json").write_text(json.dumps(content))
     assert main(["train", str(PROJECT / "configs/llm.yaml"), f"model.path={model}", f"run.dir={tmp_path}", "--dry-run"]) == 2
-    assert "makes no model: " in capsys.readouterr().err
+    assert "has num_attention_heads=0; expected 1 to 4096" in capsys.readouterr().err

@@ -190,8 +190,10 @@ def test_too_few_gpus_of_the_cluster_are_refused_unless_they_are_shared(make_con
     check_cluster(make_config("rollout.engines=4", "learner.ranks=4", "cluster.placement=colocated"), 8, 4)
 
 
-def test_a_cluster_without_gpus_needs_none(make_config) -> None:
-    check_cluster(make_config("rollout.tensor_parallel=2"), 2, 0)
+def test_a_cluster_without_gpus_needs_none_and_divides_no_engine(make_config) -> None:
+    check_cluster(make_config(), 2, 0)
+    with pytest.raises(BadInput, match=r"^rollout.tensor_parallel=2 divides an engine among GPUs, and the cluster has none; set it to 1$"):
+        check_cluster(make_config("rollout.tensor_parallel=2"), 2, 0)
 
 
 def test_a_place_that_is_not_writable_is_refused(make_config, tmp_path: Path) -> None:

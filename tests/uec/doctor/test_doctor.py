@@ -1,5 +1,6 @@
 """`uec doctor`: an injected fault for each red line, and the resulting report and exit status."""
 
+import json
 import os
 import re
 import socket
@@ -237,9 +238,12 @@ def test_the_model_is_named_with_its_size(make_config, project, monkeypatch) -> 
 
 
 def test_parameters_are_counted_from_the_files_headers(tmp_path, make_config) -> None:
+    names = {}
     for name, shapes in {"a": [(3, 4), (5,)], "b": [(2, 2, 2)]}.items():
-        tensors = {str(i): np.zeros(shape, np.float32) for i, shape in enumerate(shapes)}
+        tensors = {f"{name}{i}": np.zeros(shape, np.float32) for i, shape in enumerate(shapes)}
         save_file(tensors, tmp_path / f"{name}.safetensors", metadata={"format": "pt"})
+        names |= dict.fromkeys(tensors, f"{name}.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
     assert storage.parameters_of(make_config(f"model.path={tmp_path}")) == 12 + 5 + 8
 

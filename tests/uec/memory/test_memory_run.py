@@ -20,6 +20,7 @@ def test_a_real_run_takes_what_was_estimated_within_a_fifth(tmp_path: Path) -> N
     assert found.total == pytest.approx(total, rel=NEAR)
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_the_default_run_takes_the_typical_memory_of_its_dry_run(tmp_path: Path) -> None:
     cfg, found = measured(PROJECT / "assets/countdown", tmp_path, "train.steps=10")

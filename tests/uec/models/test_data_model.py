@@ -104,12 +104,16 @@ def test_a_tokenizer_is_loaded_as_it_was_saved(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"clean_up_tokenization_spaces": True}], ids=["alone", "through transformers"])
-def test_a_decoder_gives_the_tokenizers_texts_without_special_tokens(folder: Path, changes: dict[str, object]) -> None:
+def test_a_decoder_gives_the_tokenizers_texts_without_end_and_padding(folder: Path, changes: dict[str, object]) -> None:
     edit(folder / "tokenizer_config.json", **changes)
     model = ModelConfig(path=str(folder))
-    responses = [np.array(load_tokenizer(model)(text).input_ids, np.int32) for text in ("8 * 7 = 56", "1 + 2 = 3", "?")]
+    tokenizer = load_tokenizer(model)
+    ends = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    encoded = [tokenizer(text, add_special_tokens=False).input_ids for text in ("8 * 7 = 56", "1 + 2 = 3", "?")]
+    responses = [np.array([*ids, *ends], np.int32) for ids in encoded]
     assert load_decoder(model)(responses) == ["8 * 7 = 56", "1 + 2 = 3", "?"]
     assert load_decoder(model)([]) == []
+    assert load_decoder(model, ends=encoded[0][:1])(responses)[0] == "* 7 = 56"
 
 
 def test_decoding_needs_neither_transformers_nor_torch(folder: Path) -> None:
@@ -118,6 +122,11 @@ def test_decoding_needs_neither_transformers_nor_torch(folder: Path) -> None:
         f"load_decoder(ModelConfig(path={str(folder)!r})); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_a_tokenizer_that_is_loaded_and_fails_at_its_first_text_is_refused(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", model_max_length="long")
+    assert "has no tokenizer that can be loaded: " in complaint(lambda: load_tokenizer(ModelConfig(path=str(folder))))
 
 
 def test_a_folder_without_a_tokenizer_or_its_end_of_text_is_named(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """The download of a model from the hub before actors start, with a stand-in for the hub's client."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -10,6 +12,7 @@ from uec.errors import BadInput
 from uec.models import download
 from uec.models.download import download_model
 
+DOWNLOADED = Path(__file__).resolve().parents[3] / "assets/countdown"
 FILES_OF_A_REPOSITORY = ["config.json", "tokenizer.json", "vocab.txt", "chat_template.jinja", "model-00001-of-00002.safetensors"]
 
 
@@ -18,7 +21,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     """Return what the hub's client is asked for; the hub answers."""
     calls: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(download, "why_unreachable", lambda: None)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **patterns: calls.append((name, patterns)))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **patterns: calls.append((name, patterns)) or str(DOWNLOADED))
     return calls
 
 
@@ -50,4 +53,13 @@ def test_a_download_that_breaks_is_bad_input(monkeypatch: pytest.MonkeyPatch, as
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", breaks)
     with pytest.raises(BadInput, match="model.path: some/model could not be downloaded from the hub: No space left on device"):
+        download_model(ModelConfig(path="some/model"))
+
+
+def test_downloaded_weights_are_checked(
+    asked: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copy(DOWNLOADED / "config.json", tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **patterns: str(tmp_path))
+    with pytest.raises(BadInput, match="has no weights as .safetensors"):
         download_model(ModelConfig(path="some/model"))

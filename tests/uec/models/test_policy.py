@@ -25,8 +25,8 @@ from uec.config.schema import ModelConfig
 from uec.errors import BadInput
 from uec.models.attention import VarlenPieces
 from uec.models.microbatch import collate
+from uec.models.model_config import full_attention
 from uec.models.policy import Policy, load_model, sequence_logprobs, verify, without_dropout
-from uec.models.pretrained import full_attention
 from uec.models.rows import Layout, Rows
 from uec.types import Continuation, Kind, Trajectory, UpdatePlan
 

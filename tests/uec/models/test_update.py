@@ -88,6 +88,49 @@ def _ordered(plan):
     return [ROWS[i] for i in plan.responses]
 
 
+def run_steps(monkeypatch, advantages, offset=0.0):
+    """Run the optimizer steps of an update on an engine whose SGD moves. Returns its weight, the weight after each step, the metrics.
+
+    `offset`: what the loss of the first optimizer step is raised by, without a change of its gradient.
+    """
+    cfg, engine, weights = Config(), Engine(), []
+    cfg.learner.zero_stage, cfg.learner.lr, cfg.learner.warmup_steps = 0, 0.5, 4
+    [plan] = plans(ROWS, advantages, budget=30, steps=2)
+    first, original, step = len(plan.steps[0]), update.objective, engine.step
+
+    def objective(*args):
+        loss, sums = original(*args)
+        return loss + (offset if len(engine.losses) < first else 0.0), sums
+
+    def watched_step():
+        step()
+        if engine.last:
+            weights.append(engine.weight.item())
+
+    monkeypatch.setattr(update, "objective", objective)
+    engine.step = watched_step
+    metrics, _ = PolicyUpdate(engine, None, cfg, load_policy_loss("ppo_clip"), LAYOUT).run(plan, _ordered(plan), {}, 0, None)
+    return engine.weight.item(), weights, metrics
+
+
+def test_a_step_whose_gradient_is_not_finite_is_left_out_and_counted(monkeypatch):
+    weight, stepped, metrics = run_steps(monkeypatch, [float("nan")] * len(ROWS))
+    assert (weight, stepped) == (-1.0, [])
+    assert (metrics["learner/optimizer_steps"], metrics["learner/skipped_steps"]) == (0, 2)
+    assert "policy/grad_norm" not in metrics
+    assert metrics["policy/lr"] == 0.125
+
+
+def test_a_loss_that_is_not_finite_leaves_the_step_out_though_its_gradient_is_finite(monkeypatch):
+    _, both, _ = run_steps(monkeypatch, ADVANTAGES)
+    assert len(both) == 2
+    for offset in (float("inf"), float("nan")):
+        weight, stepped, metrics = run_steps(monkeypatch, ADVANTAGES, offset)
+        assert len(stepped) == 1 and stepped[0] == weight != -1.0  # the second step only
+        assert (metrics["learner/optimizer_steps"], metrics["learner/skipped_steps"]) == (1, 1)
+        assert metrics["policy/lr"] == 0.125  # of a first step: what was left out does not warm up
+
+
 def test_the_values_for_marking_are_those_of_the_collated_tensors():
     [plan] = plans(ROWS, ADVANTAGES, budget=40)
     trajectories = _ordered(plan)

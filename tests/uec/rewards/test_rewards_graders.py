@@ -187,3 +187,18 @@ def test_reading_an_answer_takes_a_bounded_number_of_passes_over_any_text(text: 
     exact(text, "5")
     boxed(text, "5")
     assert time.process_time() - begin < 4.0, "a second pass for each word would take hours"
+
+
+@pytest.mark.parametrize(
+    ("response", "form", "right"),
+    [
+        (r"2+4</think>\boxed{6}", 1.0, 1.0),
+        (r"<think>2+4</think>\boxed{6}", 0.0, 1.0),  # opened twice
+        (r"2+4 so \boxed{6}", 0.0, 0.0),  # the thought is never closed
+        (r"\boxed{6}</think>", 0.0, 0.0),
+    ],
+)
+def test_where_the_prompt_opens_the_thought_a_response_begins_inside_it(response: str, form: float, right: float) -> None:
+    assert format(response, "6", prompt_opens_think=True) == {"format": form}
+    assert boxed(response, "6", prompt_opens_think=True) == exact(response, "6", prompt_opens_think=True) == right
+    assert format(r"2+4</think>\boxed{6}", "6") == {"format": 0.0}

@@ -192,11 +192,19 @@ def graded(errors: list[str | None]) -> list[Grade]:
 
 
 def test_a_step_with_too_many_failed_gradings_ends_the_run_naming_the_first() -> None:
-    reward = RewardConfig(max_error_frac=0.2)
+    reward = RewardConfig(fn="mine.py:score", max_error_frac=0.2)
     refuse_errors(graded([None, None, None, "late", None]), reward)  # 1 of 5 is not more than .2
     refuse_errors([], reward)
     with pytest.raises(RunFailed, match=r"(?s)2 of 5 gradings .*1 of them by timeout.*max_error_frac=0.2.*The first: boom"):
         refuse_errors(graded([None, "boom", None, "late", None]), reward)
+
+
+def test_a_policy_that_writes_answers_too_long_to_grade_does_not_end_the_run_but_a_late_function_of_the_users_does() -> None:
+    refuse_errors(graded(["late"] * 5), RewardConfig(fn=["boxed", "format"], max_error_frac=0.2))
+    with pytest.raises(RunFailed, match=r"2 of 5 gradings .*\(0 of them by timeout"):
+        refuse_errors(graded(["late", "boom", "boom", "late", None]), RewardConfig(fn="boxed", max_error_frac=0.2))
+    with pytest.raises(RunFailed, match="5 of 5 gradings"):
+        refuse_errors(graded(["late"] * 5), RewardConfig(fn=["boxed", "mine.py:score"], max_error_frac=0.2))
 
 
 def test_an_unfinished_step_is_refused_only_when_the_rest_cannot_save_it() -> None:

@@ -237,7 +237,7 @@ def test_every_way_of_loading_gives_the_same_tokens(project: Path, shipped) -> N
     ids = build_tokenizer()(text).input_ids
     assert [way(text).input_ids for way in ways] == [ids] * 4
     assert {way.decode(ids) for way in ways} == {text} and len({way.chat_template for way in ways}) == 1
-    assert load_decoder(cfg)([torch.tensor(ids).numpy()]) == [ways[0].decode(ids, skip_special_tokens=True)]
+    assert load_decoder(cfg)([torch.tensor(ids).numpy()]) == [text.replace("<|im_end|>", "")]
 
 
 def test_the_shipped_model_answers_from_the_image(shipped) -> None:
