@@ -117,9 +117,7 @@ class RunFolder:
             for part in (self.rollouts, self.checkpoints, self.journals, self.logs):
                 part.mkdir(exist_ok=True)
             self._clear_unfinished()
-            self.resume_from = self.checkpoint(cfg)
-            self._set_damaged_aside()
-            self._drop_rollouts_after(step_of(self.resume_from) if self.resume_from else 0)
+            self._go_back_to(self.checkpoint(cfg))
         except OSError as error:
             raise BadInput(f"the run folder {self.path} cannot be written ({error.strerror}); give a run.dir that is writable") from error
         return self.resume_from
@@ -130,7 +128,7 @@ class RunFolder:
         With `auto`, the newest whose files are as they were written; `damaged` names the others. Raises BadInput if no file can be trusted.
         """
         if cfg.run.resume == "auto" and not cfg.run.overwrite:
-            candidates = sorted(self._complete_checkpoints(), key=step_of, reverse=True)
+            candidates = self._newest_first()
         else:
             candidates = [self.resume_from] if self.resume_from and cfg.run.resume != "auto" else []
         newest = self._newest_whole(candidates)
@@ -152,10 +150,14 @@ class RunFolder:
         """Go back to the newest checkpoint within a run that lost a learner; return it, or None for the initial model."""
         self._clear_unfinished()
         self._whole = None  # its files may have been damaged since
-        self.resume_from = self._newest_whole(sorted(self._complete_checkpoints(), key=step_of, reverse=True)) or self.resume_from
-        self._set_damaged_aside()
-        self._drop_rollouts_after(step_of(self.resume_from) if self.resume_from else 0)
+        self._go_back_to(self._newest_whole(self._newest_first()) or self.resume_from)
         return self.resume_from
+
+    def _go_back_to(self, checkpoint: Path | None) -> None:
+        """Make a checkpoint, or None for the initial model, the state of this folder: later rollouts go, damaged checkpoints go aside."""
+        self.resume_from = checkpoint
+        self._set_damaged_aside()
+        self._drop_rollouts_after(step_of(checkpoint) if checkpoint else 0)
 
     def latest_checkpoint(self) -> Path | None:
         """Return the newest complete checkpoint, or None."""
@@ -186,6 +188,9 @@ class RunFolder:
             renamed = old.rename(self.checkpoints / f"{UNFINISHED}{old.name}")  # a half-deleted folder must not look complete
             shutil.rmtree(renamed)
         return final
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self._complete_checkpoints(), key=step_of, reverse=True)
 
     def _complete_checkpoints(self) -> list[Path]:
         return [path for path in self.checkpoints.glob("step_*") if re.fullmatch(r"step_\d+", path.name) and path.is_dir()]
