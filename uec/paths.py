@@ -11,9 +11,14 @@ LONGEST_PATH_PART = 255
 """Characters of a path, and bytes of a folder's or file's name, that file systems take."""
 
 
+def longest_part(path: str) -> int:
+    """Return the bytes of the longest name between two slashes."""
+    return max(len(part) for part in os.fsencode(path).split(b"/"))
+
+
 def check_path(path: str, argument: str) -> None:
     """Raise BadInput for a path that no file system takes, or that leads to itself; `argument` is its name on the command line."""
-    if len(path) > LONGEST_PATH or max(len(part) for part in os.fsencode(path).split(b"/")) > LONGEST_PATH_PART:
+    if len(path) > LONGEST_PATH or longest_part(path) > LONGEST_PATH_PART:
         longest = f"{LONGEST_PATH_PART} bytes between two slashes, and {LONGEST_PATH} characters in all"
         raise BadInput(f"{argument} {brief(path)} is longer than a file system takes ({longest}); shorten it")
     try:

@@ -1,14 +1,13 @@
 """Check each value of a config alone: its range, its choices, and the length of lists and texts."""
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from uec.brief import brief
 from uec.config.fields import range_text
-from uec.paths import LONGEST_PATH, LONGEST_PATH_PART
+from uec.paths import LONGEST_PATH, LONGEST_PATH_PART, longest_part
 
 MOST_ITEMS = 1000
 """Items of a list."""
@@ -57,8 +56,7 @@ def _unusable_text(key: str, text: str, metadata: Any) -> Iterator[str]:
     """Yield the problem of a text that no file system and no process takes."""
     if "\0" in text:
         yield f"{key}={brief(text)} holds a zero byte; remove it"
-    if metadata.get("path") and max(len(part) for part in os.fsencode(text).split(b"/")) > LONGEST_PATH_PART:
+    if metadata.get("path") and longest_part(text) > LONGEST_PATH_PART:
         yield f"{key}={brief(text)} has a part of more than {LONGEST_PATH_PART} bytes, which no file system takes; shorten it"
-    elif len(text) > (LONGEST_PATH if metadata.get("path") else LONGEST_TEXT):
-        longest = LONGEST_PATH if metadata.get("path") else LONGEST_TEXT
+    elif len(text) > (longest := LONGEST_PATH if metadata.get("path") else LONGEST_TEXT):
         yield f"{key}={brief(text)} has {len(text)} characters; it takes at most {longest}"
